@@ -1,0 +1,34 @@
+//! # The key space: one ordered, transactional, watchable map of bytes to bytes
+//!
+//! State, topics, subscriptions, timers, locks and idempotency records are *layouts* in this map. What two of them need
+//! to change together changes in ONE commit, which is why an outbox is not a feature here but a consequence.
+//!
+//! ```text
+//!   blocks ── Space::transact ──┐  retries conflicts within the caller's deadline
+//!                               ▼
+//!   KeySpace (8 methods) ── snapshot ▸ get · get_many · scan      commit      watch · status · checkpoint
+//!                               ▼
+//!   engines: memory (here) · local (crate engine-local) · later: remote, raft, postgres
+//! ```
+//!
+//! Invariants every engine keeps, and [`exam`] checks:
+//!
+//! - a commit is accepted as a whole, durably, if and only if nothing it read has changed since it read it;
+//! - revisions grow by commit order; a snapshot never changes; who saw a revision never sees less;
+//! - time enters a commit as data: a key is absent for everyone from the first commit stamped at or after its expiry;
+//! - everything has a bound ([`limits`]), and going over it is an error that names the bound and changes nothing.
+#![forbid(unsafe_code)]
+
+mod contract;
+mod encoding;
+pub mod limits;
+mod space;
+mod table;
+
+pub use contract::{
+    CommitError, Committed, Direction, Entry, KeyRange, KeySpace, Level, Page, ReadError, Snapshot,
+    Stamp, Status, Transaction, Value, Watch, Write,
+};
+pub use encoding::{Corrupt, KeyPart, KeyReader, KeyTuple};
+pub use space::{Space, TransactError, Tx};
+pub use table::{Record, Table};

@@ -1,0 +1,245 @@
+//! A key space with a clock: what every block holds, and the loop that retries conflicts.
+//!
+//! `transact` runs a closure against one snapshot, remembers what it read and what it wants written, and commits. When
+//! somebody else changed what it read, it runs again on a fresh snapshot, within the caller's deadline.
+
+use crate::{
+    CommitError, Committed, Corrupt, Direction, KeyRange, KeySpace, KeyTuple, Level, Page,
+    ReadError, Record, Snapshot, Table, Transaction, Value, Watch, Write,
+};
+use bytes::Bytes;
+use outrigger_kernel::{Deadline, Wall, World, within};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// An engine and the world it lives in. Cheap to clone.
+#[derive(Clone)]
+pub struct Space {
+    engine: Arc<dyn KeySpace>,
+    world: Arc<dyn World>,
+}
+
+/// Why a transaction did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactError<E> {
+    /// The body refused; nothing was written.
+    #[error(transparent)]
+    Refused(E),
+    /// The snapshot could not be read; nothing was written.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A stored key or record is not what its table declares; nothing was written.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// The commit was not accepted (or, for [`CommitError::Unknown`], perhaps was).
+    #[error(transparent)]
+    Commit(CommitError),
+    /// Conflicts did not end before the deadline; nothing was written.
+    #[error("conflicting writers kept this transaction from committing within its deadline")]
+    Contended,
+    /// The deadline passed while the commit was under way: the outcome is unknown.
+    #[error("the deadline passed while the commit was under way")]
+    Elapsed,
+}
+
+impl Space {
+    /// A space over `engine`, timed by `world`.
+    #[must_use]
+    pub fn new(engine: Arc<dyn KeySpace>, world: Arc<dyn World>) -> Self {
+        Self { engine, world }
+    }
+
+    /// The engine underneath.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<dyn KeySpace> {
+        &self.engine
+    }
+
+    /// The world it lives in.
+    #[must_use]
+    pub fn world(&self) -> &Arc<dyn World> {
+        &self.world
+    }
+
+    /// See [`KeySpace::snapshot`].
+    ///
+    /// # Errors
+    /// When the engine cannot be read.
+    pub async fn snapshot(&self, level: Level) -> Result<Arc<dyn Snapshot>, ReadError> {
+        self.engine.snapshot(level).await
+    }
+
+    /// See [`KeySpace::watch`].
+    #[must_use]
+    pub fn watch(&self, range: KeyRange) -> Watch {
+        self.engine.watch(range)
+    }
+
+    /// Commits writes that were decided on nothing read.
+    ///
+    /// # Errors
+    /// As [`KeySpace::commit`]; never a conflict.
+    pub async fn write(&self, writes: Vec<Write>) -> Result<Committed, CommitError> {
+        self.engine.commit(Transaction { writes, ..Transaction::default() }).await
+    }
+
+    /// Runs `body` as one serializable transaction, again on every conflict until `deadline`. A body that wrote nothing
+    /// commits nothing, and its answer is consistent at the revision returned.
+    ///
+    /// # Errors
+    /// See [`TransactError`].
+    pub async fn transact<T, E, F, Fut>(
+        &self,
+        deadline: Deadline,
+        mut body: F,
+    ) -> Result<(T, Committed), TransactError<E>>
+    where
+        F: FnMut(Tx) -> Fut,
+        Fut: Future<Output = Result<T, TransactError<E>>>,
+    {
+        let mut attempt = 0_u32;
+        loop {
+            let snapshot = self.engine.snapshot(Level::Linearizable).await?;
+            let tx = Tx::new(snapshot);
+            let answer = body(tx.clone()).await?;
+            let transaction = tx.into_transaction();
+            if transaction.writes.is_empty() {
+                let read =
+                    Committed { revision: transaction.read_revision, time: self.world.wall() };
+                return Ok((answer, read));
+            }
+            match within(&*self.world, deadline, self.engine.commit(transaction)).await {
+                Ok(Ok(committed)) => return Ok((answer, committed)),
+                Ok(Err(CommitError::Conflict | CommitError::TooOld { .. })) => {}
+                Ok(Err(error)) => return Err(TransactError::Commit(error)),
+                Err(_) => return Err(TransactError::Elapsed),
+            }
+            attempt += 1;
+            let pause = self.conflict_pause(attempt);
+            if deadline.remaining(self.world.mono()) <= pause {
+                return Err(TransactError::Contended);
+            }
+            self.world.sleep(pause).await;
+        }
+    }
+
+    /// Full jitter up to 1 ms doubled per attempt, at most 64 ms: long enough for the winner to finish.
+    fn conflict_pause(&self, attempt: u32) -> Duration {
+        let ceiling_us = 1_000_u64 << attempt.min(6);
+        Duration::from_micros(self.world.random() % ceiling_us)
+    }
+}
+
+impl fmt::Debug for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Space({})", self.engine.status().engine)
+    }
+}
+
+/// A transaction under way: reads come from one snapshot, writes are gathered. Clones are the same transaction.
+///
+/// Reads do NOT see the transaction's own writes; a block that needs both keeps them itself.
+#[derive(Clone)]
+pub struct Tx {
+    snapshot: Arc<dyn Snapshot>,
+    gathered: Arc<Mutex<Transaction>>,
+}
+
+impl Tx {
+    fn new(snapshot: Arc<dyn Snapshot>) -> Self {
+        let read_revision = snapshot.revision();
+        let gathered = Transaction { read_revision, ..Transaction::default() };
+        Self { snapshot, gathered: Arc::new(Mutex::new(gathered)) }
+    }
+
+    fn into_transaction(self) -> Transaction {
+        std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn gather(&self, change: impl FnOnce(&mut Transaction)) {
+        change(&mut self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The revision this transaction reads at.
+    #[must_use]
+    pub fn read_revision(&self) -> u64 {
+        self.snapshot.revision()
+    }
+
+    /// Reads `key`; the commit fails if it changes meanwhile.
+    ///
+    /// # Errors
+    /// When the engine cannot be read.
+    pub async fn get_raw(&self, key: &Bytes) -> Result<Option<Value>, ReadError> {
+        self.gather(|t| t.read_keys.push(key.clone()));
+        self.snapshot.get(key).await
+    }
+
+    /// Reads a record and the value it was stored in.
+    ///
+    /// # Errors
+    /// When the engine cannot be read or the record is damaged.
+    pub async fn get<K: KeyTuple, V: Record, E>(
+        &self,
+        table: &Table<K, V>,
+        key: &K,
+    ) -> Result<Option<(V, Value)>, TransactError<E>> {
+        match self.get_raw(&table.key(key)).await? {
+            Some(value) => Ok(Some((table.decode(value.bytes.clone())?, value))),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a page of `range`; the commit fails if anything in the part of the range covered by the page changes.
+    ///
+    /// # Errors
+    /// When the engine cannot be read.
+    pub async fn scan(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<Page, ReadError> {
+        let page = self.snapshot.scan(range, limit, direction).await?;
+        let covered = match page.entries.last() {
+            Some(last) if page.more && direction == Direction::Forward => {
+                KeyRange { start: range.start.clone(), end: Some(range.after(&last.key).start) }
+            }
+            Some(last) if page.more => KeyRange { start: last.key.clone(), end: range.end.clone() },
+            _ => range.clone(),
+        };
+        self.gather(|t| t.read_ranges.push(covered));
+        Ok(page)
+    }
+
+    /// Gathers a write as it is.
+    pub fn write(&self, write: Write) {
+        self.gather(|t| t.writes.push(write));
+    }
+
+    /// Sets a record.
+    pub fn put<K: KeyTuple, V: Record>(
+        &self,
+        table: &Table<K, V>,
+        key: &K,
+        record: &V,
+        expires_at: Option<Wall>,
+    ) {
+        self.write(Write::Put { key: table.key(key), value: record.encode_record(), expires_at });
+    }
+
+    /// Removes a record.
+    pub fn delete<K: KeyTuple, V: Record>(&self, table: &Table<K, V>, key: &K) {
+        self.write(Write::Delete { key: table.key(key) });
+    }
+}
+
+impl fmt::Debug for Tx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tx(at {})", self.read_revision())
+    }
+}
