@@ -207,18 +207,19 @@ pub enum Write {
         /// When it becomes absent.
         expires_at: Option<Wall>,
     },
-    /// Removes `key`, if present.
+    /// Removes `key`, if present. Counts as a change of the key even if it was absent.
     Delete {
         /// The key.
         key: Bytes,
     },
-    /// Removes every key in `range`.
+    /// Removes every key in `range`. The keys removed count towards the transaction's size: clear a large range in
+    /// pieces.
     DeleteRange {
         /// The range.
         range: KeyRange,
     },
-    /// Adds `delta` to the counter at `key` (absent counts as 0, wraps around). Never conflicts with another add, but
-    /// does conflict with a transaction that read the key.
+    /// Adds `delta` to the counter at `key` (absent counts as 0, wraps around); its expiry stays. Never conflicts with
+    /// another add, but does conflict with a transaction that read the key.
     Add {
         /// The key.
         key: Bytes,
@@ -281,6 +282,9 @@ pub enum CommitError {
         /// The revision it read at.
         read: u64,
     },
+    /// A key is empty.
+    #[error("a key must have at least one byte")]
+    KeyEmpty,
     /// A key is too long.
     #[error("a key of {bytes} bytes is longer than {max}", max = limits::KEY_BYTES_MAX)]
     KeyTooLong {

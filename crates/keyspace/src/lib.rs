@@ -22,8 +22,11 @@
 mod contract;
 mod encoding;
 pub mod limits;
+pub mod memory;
+pub mod sequencer;
 mod space;
 mod table;
+pub mod watch;
 
 pub use contract::{
     CommitError, Committed, Direction, Entry, KeyRange, KeySpace, Level, Page, ReadError, Snapshot,

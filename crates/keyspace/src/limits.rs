@@ -6,8 +6,11 @@ use std::time::Duration;
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
 /// Largest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Largest transaction: the sum of all keys and values written and all keys read, in bytes.
+/// Largest transaction: the sum of all keys and values written (those that a range delete removes included) and all
+/// keys and range ends read, in bytes, each counted with [`OVERHEAD_BYTES`] for its keeping.
 pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What every key or range counts for in a transaction beside its bytes.
+pub const OVERHEAD_BYTES: usize = 32;
 /// Oldest snapshot a commit may have read at.
 pub const TRANSACTION_AGE_MAX: Duration = Duration::from_secs(5);
 /// Most stamped writes in one transaction: their index must fit a [`crate::Stamp`].

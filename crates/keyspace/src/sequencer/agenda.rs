@@ -1,0 +1,50 @@
+//! Which key expires when: an ordered index by time, and the way back from a key to its time.
+
+use bytes::Bytes;
+use outrigger_kernel::Wall;
+use std::collections::{BTreeSet, HashMap};
+
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    by_time: BTreeSet<(Wall, Bytes)>,
+    by_key: HashMap<Bytes, Wall>,
+}
+
+impl Agenda {
+    /// Sets or clears when `key` expires; answers when it would have until now.
+    pub(super) fn set(&mut self, key: &Bytes, expires_at: Option<Wall>) -> Option<Wall> {
+        // Most keys never expire: without any that do, this is one look at an empty map.
+        let before = if self.by_key.is_empty() { None } else { self.by_key.remove(key) };
+        if let Some(at) = before {
+            self.by_time.remove(&(at, key.clone()));
+        }
+        if let Some(at) = expires_at {
+            // A copy of its own: `key` may be a slice that keeps a large request alive.
+            let key = Bytes::copy_from_slice(key);
+            self.by_time.insert((at, key.clone()));
+            self.by_key.insert(key, at);
+        }
+        before
+    }
+
+    /// When the next key expires.
+    pub(super) fn next(&self) -> Option<Wall> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out the keys due at or before `time`: about `count` of them, and all of those with the same time.
+    pub(super) fn take_due(&mut self, time: Wall, count: usize) -> Vec<(Wall, Bytes)> {
+        let mut taken: Vec<(Wall, Bytes)> = Vec::new();
+        while let Some((at, _)) = self.by_time.first() {
+            let enough = taken.len() >= count && taken.last().is_some_and(|(last, _)| last != at);
+            if *at > time || enough {
+                break;
+            }
+            if let Some((at, key)) = self.by_time.pop_first() {
+                self.by_key.remove(&key);
+                taken.push((at, key));
+            }
+        }
+        taken
+    }
+}

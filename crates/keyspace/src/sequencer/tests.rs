@@ -1,0 +1,223 @@
+//! The machine alone: time and the newest state are handed in, so nothing here waits for anything.
+
+use super::{Latest, Sequencer, window::Window};
+use crate::{
+    CommitError, KeyRange, ReadError, Stamp, Transaction, Value, Write, limits::TRANSACTION_AGE_MAX,
+};
+use bytes::Bytes;
+use outrigger_kernel::{Mono, Wall};
+use std::{collections::BTreeMap, time::Duration};
+
+#[derive(Default)]
+struct Map(BTreeMap<Bytes, Value>);
+
+impl Latest for Map {
+    fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
+        Ok(self.0.get(key).cloned())
+    }
+    fn keys(
+        &self,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(&Bytes) -> bool,
+    ) -> Result<(), ReadError> {
+        self.0.keys().filter(|key| range.contains(key)).all(visit);
+        Ok(())
+    }
+}
+
+fn key(name: &'static str) -> Bytes {
+    Bytes::from_static(name.as_bytes())
+}
+
+fn put(name: &'static str, expires_at: Option<u64>) -> Write {
+    Write::Put { key: key(name), value: key("v"), expires_at: expires_at.map(Wall) }
+}
+
+fn blind(writes: Vec<Write>) -> Transaction {
+    Transaction { writes, ..Transaction::default() }
+}
+
+/// A sequencer with the state its plans lead to.
+struct Bench {
+    sequencer: Sequencer,
+    map: Map,
+    mono: Mono,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let sequencer = Sequencer::new(0, Wall::default());
+        Self { sequencer, map: Map::default(), mono: Mono::default() }
+    }
+
+    fn commit(&mut self, transaction: Transaction) -> Result<u64, CommitError> {
+        let plan = self.sequencer.sequence(self.mono, transaction, &self.map)?;
+        self.apply(&plan.changes);
+        Ok(plan.committed.revision)
+    }
+
+    fn apply(&mut self, changes: &[super::Change]) {
+        for change in changes {
+            match &change.value {
+                Some(value) => drop(self.map.0.insert(change.key.clone(), value.clone())),
+                None => drop(self.map.0.remove(&change.key)),
+            }
+        }
+    }
+
+    fn reading(
+        &self,
+        read_revision: u64,
+        keys: &[&'static str],
+        ranges: &[KeyRange],
+    ) -> Transaction {
+        Transaction {
+            read_revision,
+            read_keys: keys.iter().map(|name| key(name)).collect(),
+            read_ranges: ranges.to_vec(),
+            writes: vec![put("witness", None)],
+        }
+    }
+}
+
+#[test]
+fn a_read_key_that_changed_is_a_conflict_and_an_unread_one_is_not() {
+    let mut bench = Bench::new();
+    let first = bench.commit(blind(vec![put("a", None)])).unwrap();
+    assert_eq!(bench.commit(blind(vec![put("b", None)])), Ok(first + 1));
+    assert_eq!(bench.commit(bench.reading(first, &["a"], &[])), Ok(first + 2));
+    assert_eq!(bench.commit(bench.reading(first, &["b"], &[])), Err(CommitError::Conflict));
+    let gap = KeyRange::new(key("aa"), key("b"));
+    assert_eq!(bench.commit(bench.reading(first, &[], &[gap])), Ok(first + 3));
+    let wide = KeyRange::new(key("aa"), key("b\0"));
+    assert_eq!(bench.commit(bench.reading(first, &[], &[wide])), Err(CommitError::Conflict));
+}
+
+#[test]
+fn a_transaction_from_the_future_is_refused() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.commit(bench.reading(9, &["a"], &[])), Err(CommitError::Conflict));
+}
+
+#[test]
+fn what_was_written_before_the_window_makes_a_reader_too_old() {
+    let mut bench = Bench::new();
+    let first = bench.commit(blind(vec![put("a", None)])).unwrap();
+    let second = bench.commit(blind(vec![put("a", None)])).unwrap();
+    bench.mono = bench.mono.plus(TRANSACTION_AGE_MAX + Duration::from_millis(1));
+    bench.commit(blind(vec![put("b", None)])).unwrap();
+    let old = bench.reading(first, &["c"], &[]);
+    assert_eq!(bench.commit(old), Err(CommitError::TooOld { read: first }));
+    assert!(bench.commit(bench.reading(second, &["c"], &[])).is_ok());
+}
+
+#[test]
+fn the_window_is_bounded_in_bytes() {
+    let mut window = Window::bounded(1_000);
+    for revision in 1..=100_u64 {
+        window.record(revision, Mono::default(), [&Bytes::from(revision.to_string())].into_iter());
+    }
+    assert!(window.floor() > 90, "floor {}", window.floor());
+    assert!(window.key_changed(b"100", 99));
+}
+
+#[test]
+fn a_step_in_time_takes_all_that_is_due_and_counts_as_a_write() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.sequencer.advance(Wall(10), bench.mono), None);
+    let writes = vec![put("a", Some(20)), put("b", Some(21)), put("c", None), put("d", Some(10))];
+    let read = bench.commit(blind(writes)).unwrap();
+    assert!(!bench.map.0.contains_key("d".as_bytes()), "due already when it was put");
+    assert!(!bench.sequencer.is_due(Wall(19)));
+    let plan = bench.sequencer.advance(Wall(20), bench.mono).unwrap();
+    assert_eq!(plan.changes.len(), 1);
+    assert_eq!(plan.changes[0].expiry_before, Some(Wall(20)));
+    bench.apply(&plan.changes);
+    assert_eq!(bench.sequencer.advance(Wall(20), bench.mono), None);
+    assert_eq!(bench.commit(bench.reading(read, &["a"], &[])), Err(CommitError::Conflict));
+    assert!(bench.commit(bench.reading(read, &["b"], &[])).is_ok());
+}
+
+#[test]
+fn time_never_goes_back_and_many_due_keys_are_taken_in_steps() {
+    let mut bench = Bench::new();
+    for i in 0..10_000_u64 {
+        let name = Bytes::from(format!("{i:05}"));
+        bench.sequencer.restore_expiry(name, Wall(1 + i / 2));
+    }
+    let (mut taken, mut times) = (0, Vec::new());
+    while let Some(plan) = bench.sequencer.advance(Wall(100_000), bench.mono) {
+        taken += plan.changes.len();
+        times.push(plan.committed.time);
+    }
+    assert_eq!(taken, 10_000);
+    assert_eq!(times, [Wall(2_048), Wall(4_096), Wall(100_000)]);
+    assert_eq!(bench.sequencer.advance(Wall(5), bench.mono), None);
+    assert_eq!(bench.sequencer.time(), Wall(100_000));
+}
+
+#[test]
+fn an_overwritten_key_follows_its_new_expiry_only() {
+    let mut bench = Bench::new();
+    bench.commit(blind(vec![put("a", Some(20))])).unwrap();
+    bench.commit(blind(vec![put("a", Some(90))])).unwrap();
+    assert_eq!(bench.sequencer.next_due(), Some(Wall(90)));
+    bench.commit(blind(vec![Write::Delete { key: key("a") }])).unwrap();
+    assert_eq!(bench.sequencer.next_due(), None);
+}
+
+#[test]
+fn later_writes_see_earlier_ones() {
+    let mut bench = Bench::new();
+    bench.commit(blind(vec![put("a1", None)])).unwrap();
+    let all_a = KeyRange::prefix("a");
+    let revision = bench
+        .commit(blind(vec![
+            put("a2", None),
+            Write::DeleteRange { range: all_a },
+            Write::Add { key: key("a1"), delta: 5 },
+            Write::Add { key: key("a1"), delta: -7 },
+            Write::PutStamped {
+                prefix: key("s"),
+                suffix: key("!"),
+                value: key("v"),
+                expires_at: None,
+            },
+            Write::PutStamped {
+                prefix: key("s"),
+                suffix: key("!"),
+                value: key("w"),
+                expires_at: None,
+            },
+        ]))
+        .unwrap();
+    let stamped = |index| {
+        let stamp = Stamp { revision, index }.to_bytes();
+        Bytes::from([&b"s"[..], &stamp, b"!"].concat())
+    };
+    let keys: Vec<Bytes> = bench.map.0.keys().cloned().collect();
+    assert_eq!(keys, [key("a1"), stamped(0), stamped(1)]);
+    assert_eq!(bench.map.0[&key("a1")].bytes[..], (-2_i64).to_le_bytes());
+}
+
+#[test]
+fn a_refused_transaction_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.commit(blind(vec![put("text", None)])).unwrap();
+    let refused =
+        bench.commit(blind(vec![put("b", Some(50)), Write::Add { key: key("text"), delta: 1 }]));
+    assert_eq!(refused, Err(CommitError::NotACounter));
+    assert_eq!(bench.sequencer.next_due(), None);
+    assert_eq!(bench.sequencer.revision(), 1);
+}
+
+#[test]
+fn keys_removed_by_range_count_towards_the_size() {
+    let mut bench = Bench::new();
+    for i in 0..3_000_u32 {
+        let long = Bytes::from(format!("{i:04000}"));
+        bench.map.0.insert(long, Value { bytes: key("v"), revision: 0, expires_at: None });
+    }
+    let refused = bench.commit(blind(vec![Write::DeleteRange { range: KeyRange::all() }]));
+    assert!(matches!(refused, Err(CommitError::TransactionTooLarge { .. })), "{refused:?}");
+}

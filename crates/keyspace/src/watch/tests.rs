@@ -1,0 +1,76 @@
+//! Whom a change wakes, and what a dropped watch leaves behind.
+
+use super::{Registry, common_prefix};
+use crate::KeyRange;
+use bytes::Bytes;
+use futures_util::FutureExt;
+
+fn key(bytes: &'static [u8]) -> Bytes {
+    Bytes::from_static(bytes)
+}
+
+#[test]
+fn a_range_is_filed_under_what_all_its_keys_begin_with() {
+    let cases: [(KeyRange, &[u8]); 8] = [
+        (KeyRange::all(), b""),
+        (KeyRange::prefix("ab"), b"ab"),
+        (KeyRange::prefix(&b"a\xff"[..]), b"a\xff"),
+        (KeyRange::prefix(&b"\xff\xff"[..]), b"\xff\xff"),
+        (KeyRange::new("abx", "ac"), b"ab"),
+        (KeyRange::new("ab", "ab\0"), b"ab"),
+        (KeyRange::new("ab", "ad"), b"a"),
+        (KeyRange::new("abc", "ac1"), b"a"),
+    ];
+    for (range, prefix) in cases {
+        assert_eq!(common_prefix(&range), prefix, "{range:?}");
+    }
+}
+
+#[test]
+fn a_change_wakes_every_range_it_lies_in_and_no_other() {
+    let registry = Registry::default();
+    let mut hit = [
+        KeyRange::all(),
+        KeyRange::prefix("ab"),
+        KeyRange::new("aa", "ad"),
+        KeyRange::new("abc", "abc\0"),
+    ]
+    .map(|range| registry.watch(range));
+    let mut missed = [KeyRange::prefix("abcd"), KeyRange::new("abd", "ac"), KeyRange::prefix("b")]
+        .map(|range| registry.watch(range));
+    registry.notify(3, [&key(b"abc")]);
+    for watch in &mut hit {
+        assert_eq!(watch.changed().now_or_never(), Some(3));
+        assert_eq!(watch.changed().now_or_never(), None, "one wake-up per change");
+    }
+    for watch in &mut missed {
+        assert_eq!(watch.changed().now_or_never(), None);
+    }
+}
+
+#[test]
+fn changes_fold_and_what_came_before_the_watch_does_not_wake_it() {
+    let registry = Registry::default();
+    let mut early = registry.watch(KeyRange::prefix("a"));
+    registry.notify(1, [&key(b"a")]);
+    let mut late = registry.watch(KeyRange::prefix("a"));
+    assert_eq!(late.changed().now_or_never(), None);
+    registry.notify(2, [&key(b"a1"), &key(b"a2")]);
+    registry.notify(5, [&key(b"a1")]);
+    assert_eq!(early.changed().now_or_never(), Some(5));
+    assert_eq!(late.changed().now_or_never(), Some(5));
+}
+
+#[test]
+fn dropped_watches_leave_nothing() {
+    let registry = Registry::default();
+    let first = registry.watch(KeyRange::prefix("a"));
+    let second = registry.watch(KeyRange::prefix("a"));
+    let other = registry.watch(KeyRange::prefix("bb"));
+    assert_eq!(format!("{registry:?}"), "Registry(2 ranges, 2 prefix lengths)");
+    drop(first);
+    drop(other);
+    assert_eq!(format!("{registry:?}"), "Registry(1 ranges, 1 prefix lengths)");
+    drop(second);
+    assert_eq!(format!("{registry:?}"), "Registry(0 ranges, 0 prefix lengths)");
+}
