@@ -1,0 +1,142 @@
+//! Who listens where, asked of Linux's `/proc`.
+//!
+//! Two questions of people who start things: "which process holds the port I wanted?" and "on which port did the app I
+//! started begin to listen?". Where there is no `/proc` both have no answer, and the callers get along without.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs,
+};
+
+/// A process that holds a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id.
+    pub pid: i32,
+    /// Its name, as `ps` shows it.
+    pub name: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({})", self.pid, self.name)
+    }
+}
+
+/// The process that listens on `port`, when it can be found (other users' processes often cannot).
+#[must_use]
+pub fn holder(port: u16) -> Option<Holder> {
+    let listeners = listeners();
+    let wanted: BTreeSet<u64> =
+        listeners.into_iter().filter(|(_, at)| *at == port).map(|(inode, _)| inode).collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    let pid = pids().find(|pid| !sockets(*pid).is_disjoint(&wanted))?;
+    Some(Holder { pid, name: name(pid) })
+}
+
+/// The ports that the processes of group `group` listen on, lowest first.
+#[must_use]
+pub fn group_ports(group: i32) -> BTreeSet<u16> {
+    let members: Vec<i32> =
+        pids().filter(|pid| stat(*pid).is_some_and(|stat| stat.group == group)).collect();
+    if members.is_empty() {
+        return BTreeSet::new();
+    }
+    let listeners = listeners();
+    let owned = members.iter().flat_map(|pid| sockets(*pid));
+    owned.filter_map(|inode| listeners.get(&inode).copied()).collect()
+}
+
+/// Whether the process exists and is not a zombie.
+#[must_use]
+pub fn is_alive(pid: i32) -> bool {
+    stat(pid).is_some_and(|stat| stat.state != 'Z' && stat.state != 'X')
+}
+
+/// When the process started, in clock ticks since boot: with its id, a name that is never reused.
+#[must_use]
+pub fn started(pid: i32) -> Option<u64> {
+    stat(pid).map(|stat| stat.started)
+}
+
+/// The name of a process, empty when it is gone.
+#[must_use]
+pub fn name(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+struct Stat {
+    state: char,
+    group: i32,
+    started: u64,
+}
+
+/// `pid (name) state ppid pgrp ...`; the name may hold spaces and parentheses, so the fields begin after the last one.
+fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        group: fields.get(2)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The inodes of the sockets a process holds.
+fn sockets(pid: i32) -> BTreeSet<u64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links
+        .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+        .collect()
+}
+
+/// Listening TCP sockets: inode to port.
+fn listeners() -> BTreeMap<u64, u16> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .map(|path| fs::read_to_string(path).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(listener).collect()
+}
+
+/// One line of `/proc/net/tcp`: `sl local_address rem_address st ... inode`; state 0A is LISTEN.
+fn listener(line: &str) -> Option<(u64, u16)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    if *fields.get(3)? != "0A" {
+        return None;
+    }
+    let (_, port) = fields.get(1)?.rsplit_once(':')?;
+    Some((fields.get(9)?.parse().ok()?, u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{group_ports, holder, is_alive, listener, started};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_line_of_the_table() {
+        let line = "   0: 0100007F:0DAC 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 34567 1";
+        assert_eq!(listener(line), Some((34567, 3500)));
+        assert_eq!(listener(&line.replace(" 0A ", " 01 ")), None);
+        assert_eq!(listener("garbage"), None);
+    }
+
+    #[test]
+    fn we_hold_our_own_port() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(holder(port).map(|holder| holder.pid), Some(own));
+        let group = nix::unistd::getpgrp().as_raw();
+        assert!(group_ports(group).contains(&port));
+        assert!(is_alive(own) && started(own).is_some());
+    }
+}
