@@ -1,0 +1,108 @@
+//! Breakers by name, of which there may be as many as there are names, so their number is bounded.
+//!
+//! A target can have a breaker per method or per actor. Names come from requests, so whoever sends requests decides how
+//! many there are; past the bound the one used longest ago is forgotten. Forgetting an open breaker lets its target be
+//! tried again, which is the lesser evil next to memory without end.
+
+use crate::{Breaker, BreakerSettings};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+/// Breakers by name, all with the same settings, bounded in number.
+///
+/// ```
+/// use outrigger_resilience::{BreakerSettings, Breakers};
+/// let breakers = Breakers::new(BreakerSettings::default(), 100);
+/// let orders = breakers.get("shop:orders");
+/// assert_eq!(breakers.len(), 1);
+/// # drop(orders);
+/// ```
+pub struct Breakers {
+    settings: BreakerSettings,
+    capacity: usize,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_name: HashMap<Box<str>, Slot>,
+    uses: u64,
+}
+
+struct Slot {
+    breaker: Breaker,
+    used: u64,
+}
+
+impl Breakers {
+    /// At most `capacity` breakers (at least one) with these settings.
+    #[must_use]
+    pub fn new(settings: BreakerSettings, capacity: usize) -> Self {
+        Self { settings, capacity: capacity.max(1), known: Mutex::default() }
+    }
+
+    /// The breaker called `name`, new if it is not known (any more).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Breaker {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { by_name, uses } = &mut *known;
+        *uses += 1;
+        if let Some(slot) = by_name.get_mut(name) {
+            slot.used = *uses;
+            return slot.breaker.clone();
+        }
+        if by_name.len() >= self.capacity {
+            // A walk over all names, but only for a new name while full: rarer than calls by far.
+            let oldest = by_name.iter().min_by_key(|(_, slot)| slot.used).map(|(n, _)| n.clone());
+            oldest.and_then(|name| by_name.remove(&name));
+        }
+        let breaker = Breaker::new(self.settings.clone());
+        by_name.insert(name.into(), Slot { breaker: breaker.clone(), used: *uses });
+        breaker
+    }
+
+    /// How many are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).by_name.len()
+    }
+
+    /// Whether none is known yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Debug for Breakers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Breakers({} of {})", self.len(), self.capacity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Breakers;
+    use crate::{BreakerSettings, Phase, Trip};
+    use outrigger_kernel::Mono;
+
+    #[test]
+    fn the_one_used_longest_ago_goes_first() {
+        let settings =
+            BreakerSettings { trip: Trip::ConsecutiveFailures(0), ..BreakerSettings::default() };
+        let breakers = Breakers::new(settings, 2);
+        let now = Mono(0);
+        for name in ["a", "b"] {
+            let permit = breakers.get(name).admit(now).unwrap();
+            permit.record(false, now);
+        }
+        assert_eq!(breakers.get("a").status(now).phase, Phase::Open);
+        breakers.get("c").admit(now).unwrap().record(true, now);
+        assert_eq!(breakers.len(), 2);
+        assert_eq!(breakers.get("a").status(now).phase, Phase::Open, "used after b, so kept");
+        assert_eq!(breakers.get("b").status(now).phase, Phase::Closed, "forgotten, so new");
+    }
+}
