@@ -1,15 +1,22 @@
 //! Runs the examples and compares what they say with what their README promises.
 //!
-//! Every folder `examples/NN-name` has a README with one line in a `sh` block (the command) and one `text` block (the
-//! output). A `...` line in the promised output stands for any number of lines; everything else must appear as written,
-//! in order.
+//! Every folder `examples/NN-name` has a README with one `console` block: a `$ command` line and the output it promises.
+//! The promised lines must appear in what the command writes, in that order, each within a line. A command that ends by
+//! itself must end well; one that serves for ever is interrupted once it has said everything.
 
 use crate::shell;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Child, ExitStatus},
+    time::Duration,
 };
+
+/// How long one example may take.
+const SECONDS_MAX: u32 = 60;
+
+const TICK: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(only: &[String]) -> Result<()> {
     let mut folders: Vec<PathBuf> = fs::read_dir("examples")
@@ -31,58 +38,107 @@ pub(crate) fn run(only: &[String]) -> Result<()> {
 
 fn check(folder: &Path) -> Result<()> {
     let readme = fs::read_to_string(folder.join("README.md"))?;
-    let line = block(&readme, "sh").context("the README has no `sh` block")?;
-    let promise = block(&readme, "text").context("the README has no `text` block")?;
+    let (line, promise) = session(&readme).context("the README has no `console` block")?;
     let release = shell::target()?.join("release");
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = shell::command("bash", &["-euo", "pipefail", "-c", &line]);
+    let log = shell::target()?.join("example.log");
+    let file = fs::File::create(&log)?;
+    let mut command = shell::command("bash", &["-c", &format!("exec {line}")]);
     command.current_dir(folder).env("PATH", format!("{}:{path}", release.display()));
-    let said = shell::output(&mut command)?;
-    compare(&promise, &said)
+    let child = command.stdout(file.try_clone()?).stderr(file).spawn()?;
+    let mut program = Program(child);
+    let ended = program.watch(&log, &promise)?;
+    let said = fs::read_to_string(&log)?;
+    compare(&promise, &said)?;
+    match ended {
+        Some(status) => ensure!(status.success(), "ended with {status}\n{said}"),
+        None => program.interrupt().with_context(|| format!("it said:\n{said}"))?,
+    }
+    Ok(())
 }
 
-/// The first fenced block of a language.
-fn block(text: &str, language: &str) -> Option<String> {
-    let opening = format!("```{language}\n");
-    let start = text.find(&opening)? + opening.len();
-    let length = text[start..].find("\n```")?;
-    Some(text[start..start + length].to_owned())
-}
+/// A program that does not outlive its example.
+struct Program(Child);
 
-fn compare(promise: &str, said: &str) -> Result<()> {
-    let mut lines = said.lines().map(str::trim_end);
-    let mut skipping = false;
-    for wanted in promise.lines().map(str::trim_end) {
-        if wanted.trim() == "..." {
-            skipping = true;
-            continue;
+impl Program {
+    /// Waits until it has ended or has said everything, at most a minute.
+    fn watch(&mut self, log: &Path, promise: &str) -> Result<Option<ExitStatus>> {
+        for _ in 0..SECONDS_MAX * 10 {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(Some(status));
+            }
+            if compare(promise, &fs::read_to_string(log)?).is_ok() {
+                // It may be about to end by itself; only one that stays is interrupted.
+                return self.wait(20);
+            }
+            std::thread::sleep(TICK);
         }
-        let found =
-            if skipping { lines.any(|line| line == wanted) } else { lines.next() == Some(wanted) };
-        if !found {
+        bail!("not done after {SECONDS_MAX} s; it said:\n{}", fs::read_to_string(log)?)
+    }
+
+    fn wait(&mut self, ticks: u32) -> Result<Option<ExitStatus>> {
+        for _ in 0..ticks {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(Some(status));
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(None)
+    }
+
+    fn interrupt(&mut self) -> Result<()> {
+        let pid = self.0.id().to_string();
+        shell::output(&mut shell::command("bash", &["-c", &format!("kill -INT {pid}")]))?;
+        let ended = self.wait(SECONDS_MAX * 2)?;
+        ensure!(ended.is_some(), "it did not end when interrupted");
+        Ok(())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+}
+
+/// The command and the promised output of the first `console` block.
+fn session(text: &str) -> Option<(String, String)> {
+    let opening = "```console\n$ ";
+    let start = text.find(opening)? + opening.len();
+    let length = text[start..].find("\n```")?;
+    let (command, promise) = text[start..start + length].split_once('\n')?;
+    Some((command.to_owned(), promise.to_owned()))
+}
+
+/// Whether the promised lines appear in order, each within a line.
+fn compare(promise: &str, said: &str) -> Result<()> {
+    let mut lines = said.lines();
+    for wanted in promise.lines().map(str::trim_end) {
+        if !lines.any(|line| line.contains(wanted)) {
             bail!("promised `{wanted}`, which does not follow in:\n{said}");
         }
-        skipping = false;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{block, compare};
+    use super::{compare, session};
 
     #[test]
-    fn compares_with_gaps() {
-        assert!(compare("a\n...\nc", "a\nb\nb\nc\n").is_ok());
-        assert!(compare("a\nc", "a\nb\nc\n").is_err());
-        assert!(compare("a\n...\nz", "a\nb\nc\n").is_err());
+    fn promised_lines_appear_in_order() {
+        assert!(compare("a\nc", "a\nb\napp | c\n").is_ok());
+        assert!(compare("c\na", "a\nb\nc\n").is_err());
+        assert!(compare("a\nz", "a\nb\nc\n").is_err());
     }
 
     #[test]
-    fn finds_blocks() {
-        let readme = "x\n```sh\necho hi\n```\n```text\nhi\n```\n";
-        assert_eq!(block(readme, "sh").as_deref(), Some("echo hi"));
-        assert_eq!(block(readme, "text").as_deref(), Some("hi"));
-        assert_eq!(block(readme, "json"), None);
+    fn finds_the_session() {
+        let readme = "x\n```console\n$ echo hi\nhi\n```\n";
+        assert_eq!(session(readme), Some(("echo hi".to_owned(), "hi".to_owned())));
+        assert_eq!(session("nothing"), None);
     }
 }
