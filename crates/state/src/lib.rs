@@ -4,8 +4,8 @@
 //! commit: either every condition in the list held and every change is durable, or nothing happened.
 //!
 //! ```text
-//!   get · get_many · list ──▸ one snapshot ──▸ Item { data, content_type, etag, expires_at }
-//!   apply([set, delete, ..]) ──▸ check every etag against the state before the request ──▸ one commit
+//!   get, get_many, list ---------> one snapshot ---> Item { data, content_type, etag, expires_at }
+//!   apply([set, delete, ..]) ----> every etag checked against the state before the request ---> one commit
 //! ```
 //!
 //! Invariants:

@@ -179,6 +179,19 @@ async fn no_delay_is_not_a_busy_loop() {
     assert!((100..=1_000).contains(&made.get()), "{}", made.get());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_run_can_be_spawned_even_if_its_outcome_cannot_be_shared() {
+    fn spawnable<T: Send>(future: T) -> T {
+        future
+    }
+    let world = SimWorld::new(1);
+    let (policy, state) = (Policy::default(), PolicyState::default());
+    let deadline = Deadline::after(&*world, SECOND);
+    let call = |_| std::future::ready(Cell::new(1));
+    let outcome = spawnable(run(&*world, &policy, &state, deadline, |_| Class::Success, call));
+    assert_eq!(outcome.await, Ok(Cell::new(1)));
+}
+
 /// One attempt of a random call: how long it takes, and what it answers.
 type Scripted = (u64, u16);
 

@@ -3,6 +3,7 @@
 use super::{etag, fresh, mismatch, set, text};
 use crate::{Set, Ttl};
 use outrigger_kernel::{Wall, World};
+use outrigger_keyspace::Level;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,6 +18,8 @@ async fn a_value_is_there_until_its_time_and_not_after() {
     world.sleep(2 * SECOND - Duration::from_millis(1)).await;
     assert_eq!(text(&store, "k").await.as_deref(), Some("v"));
     world.sleep(Duration::from_millis(1)).await;
+    // A local snapshot does not move the engine's time: the store must look at the clock itself.
+    assert_eq!(store.get_at("k", Level::Local).await.unwrap(), None);
     assert_eq!(text(&store, "k").await, None);
     assert_eq!(store.get_many(&["k".to_owned()]).await.unwrap(), [None]);
     assert_eq!(store.list("", None, 10).await.unwrap().entries, []);
