@@ -1,0 +1,87 @@
+//! # Benches: one question each, side by side with a rival, in one run
+//!
+//! `cargo xtask bench [NAME..]` builds this and the binary in release mode and runs it. A figure is never compared across
+//! runs or machines: every round measures us and the rival one after the other, rounds alternate, and what is reported
+//! is the median of the rounds and, where there is a rival, the ratio within the run.
+//!
+//! ```text
+//!   outrigger-benches --- load (blocking connections, closed or open loop) ---> outrigger | rival
+//!                    \--- serve constant  (a child process: the app, or the bare server)
+//! ```
+//!
+//! Servers run as processes of their own, pinned to nothing; the generator shares the machine with them, which costs
+//! both sides the same. What limits a figure is said beside it.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the real clock and runs real threads"
+)]
+#![expect(clippy::print_stdout, reason = "a benchmark reports on its standard output")]
+
+mod check;
+mod load;
+mod machine;
+mod measure;
+mod process;
+mod report;
+mod servers;
+mod wire;
+
+use anyhow::{Context, Result, bail};
+use report::Figure;
+
+type Measure = fn() -> Result<Vec<Figure>>;
+
+const MEASURES: [(&str, Measure); 9] = [
+    ("size", measure::size::run),
+    ("start", measure::start::run),
+    ("idle", measure::idle::run),
+    ("reads", measure::reads::run),
+    ("writes", measure::writes::run),
+    ("invoke", measure::invoke::run),
+    ("bodies", measure::bodies::run),
+    ("delivery", measure::delivery::run),
+    ("drain", measure::drain::run),
+];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("serve") => servers::serve(&arguments[1..]),
+        Some("--check") => check::run(),
+        Some("--list") => {
+            for (name, _) in MEASURES {
+                println!("{name}");
+            }
+            Ok(())
+        }
+        _ => all(&arguments),
+    }
+}
+
+fn all(names: &[String]) -> Result<()> {
+    for name in names {
+        if !MEASURES.iter().any(|(known, _)| known == name) {
+            bail!("there is no benchmark '{name}'; `--list` shows them");
+        }
+    }
+    println!("{}\n", machine::describe());
+    report::heading();
+    let mut failed = Vec::new();
+    for (name, measure) in MEASURES {
+        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        match measure().with_context(|| format!("benchmark {name}")) {
+            Ok(figures) => figures.iter().for_each(report::line),
+            Err(error) => {
+                println!("| {name} | failed: {error:#} | | | |");
+                failed.push(name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("no figure for {}", failed.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! One file per question.
+
+pub(crate) mod bodies;
+pub(crate) mod delivery;
+pub(crate) mod drain;
+pub(crate) mod idle;
+pub(crate) mod invoke;
+pub(crate) mod reads;
+pub(crate) mod size;
+pub(crate) mod start;
+pub(crate) mod writes;
