@@ -1,0 +1,299 @@
+//! The broker: topics of one name in one key space.
+
+use crate::{
+    dispatch::{self, Inbox, Order, Seat, Start},
+    error::{PublishError, StoreError, SubscribeError},
+    message::{Consumer, NewMessage},
+    names, publish,
+    stats::{Counters, TopicStats},
+    subscription::{SubscribeOptions, SubscriptionHandle},
+    survey,
+    sweep::{self, Sweep},
+};
+use outrigger_kernel::{Deadline, TaskHandle, within};
+use outrigger_keyspace::{Space, Stamp, Write};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// Beyond this many topics the broker forgets which of them it has announced, and announces again.
+const ANNOUNCED_MAX: usize = 10_000;
+
+/// What can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerSettings {
+    /// How long a consumer may stay silent before its messages are taken for failed. 60 s.
+    pub delivery_timeout: Duration,
+    /// How long messages of a topic without groups are kept. 7 days.
+    pub retention: Duration,
+    /// How many messages a dispatcher reads ahead, at most. 2048.
+    pub window_messages: usize,
+    /// How many bytes of messages a dispatcher reads ahead, give or take a page. 8 MiB.
+    pub window_bytes: usize,
+    /// How many failed messages of one group may wait to be tried again; beyond, no new ones are read. 10,000.
+    pub parked_max: usize,
+    /// How long to gather work before the front of a log is deleted. 1 s.
+    pub sweep_pause: Duration,
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            delivery_timeout: Duration::from_secs(60),
+            retention: Duration::from_secs(7 * 24 * 60 * 60),
+            window_messages: 2_048,
+            window_bytes: 8 * 1024 * 1024,
+            parked_max: 10_000,
+            sweep_pause: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Durable topics under one name. Dropping it stops everything at once, as a crash does: nothing acknowledged is lost,
+/// what is being handled is delivered again. [`Broker::close`] is the polite way.
+pub struct Broker {
+    shared: Arc<Shared>,
+    sweeper: Option<TaskHandle>,
+}
+
+/// What the broker and its tasks share.
+pub(crate) struct Shared {
+    pub(crate) space: Space,
+    pub(crate) name: Arc<str>,
+    pub(crate) settings: BrokerSettings,
+    pub(crate) sweep: Sweep,
+    groups: Mutex<HashMap<GroupName, Running>>,
+    announced: Mutex<HashSet<Box<str>>>,
+    closed: AtomicBool,
+}
+
+/// Topic and group.
+type GroupName = (Arc<str>, Arc<str>);
+
+/// A dispatcher that was started.
+struct Running {
+    inbox: Arc<Inbox>,
+    counters: Arc<Counters>,
+    task: TaskHandle,
+}
+
+impl Broker {
+    /// The broker `name` in `space`. There must be at most one of a name in one space at a time: of two dispatchers of
+    /// one group, the later one makes the earlier one stop.
+    #[must_use]
+    pub fn open(space: Space, name: &str, settings: BrokerSettings) -> Arc<Self> {
+        let shared = Arc::new(Shared {
+            space,
+            name: name.into(),
+            settings,
+            sweep: Sweep::default(),
+            groups: Mutex::default(),
+            announced: Mutex::default(),
+            closed: AtomicBool::new(false),
+        });
+        let sweeper = Box::pin(sweep::run(Arc::clone(&shared)));
+        let sweeper = shared.space.world().spawn("events sweeper", sweeper);
+        Arc::new(Self { shared, sweeper: Some(sweeper) })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Publishes `messages` to `topic` in one commit: all of them, durably and in this order, or none. Answers their
+    /// places in the topic.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish(
+        &self,
+        topic: &str,
+        messages: Vec<NewMessage>,
+        deadline: Deadline,
+    ) -> Result<Vec<Stamp>, PublishError> {
+        let count = u16::try_from(messages.len()).unwrap_or(u16::MAX);
+        let writes = self.plan(topic, messages)?;
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let world = &**self.shared.space.world();
+        let commit = within(world, deadline, self.shared.space.write(writes)).await;
+        let commit = commit.map_err(|elapsed| PublishError::Unknown(elapsed.to_string()))??;
+        self.shared.announced(topic);
+        Ok((0..count).map(|index| commit.stamp(index)).collect())
+    }
+
+    /// The writes of a publish, for a block that wants them in a commit of its own: the order and its event become
+    /// durable together or not at all. Each message is one stamped write, in the order given.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; only those that say what is wrong with the messages.
+    pub fn plan(&self, topic: &str, messages: Vec<NewMessage>) -> Result<Vec<Write>, PublishError> {
+        let announce = !self.shared.announced_topics().contains(topic);
+        let now = self.shared.space.world().wall();
+        publish::plan(&self.shared.name, topic, messages, now, announce)
+    }
+
+    /// Has `consumer` handed the messages of a topic, as one of a group. When this returns, the group is durably
+    /// registered: it gets every message published from now on, and a group that is new gets first whatever the topic
+    /// still holds.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`].
+    pub async fn subscribe(
+        &self,
+        options: SubscribeOptions,
+        consumer: Arc<dyn Consumer>,
+    ) -> Result<SubscriptionHandle, SubscribeError> {
+        names::check("broker", &self.shared.name)?;
+        names::check("topic", &options.topic)?;
+        names::check("group", &options.group)?;
+        if let Some(dead_letters) = &options.dead_letter_topic {
+            names::check("topic", dead_letters)?;
+            if *dead_letters == options.topic {
+                return Err(SubscribeError::DeadLetterLoop(dead_letters.clone()));
+            }
+        }
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(SubscribeError::Closed);
+        }
+        let name = (Arc::from(&*options.topic), Arc::from(&*options.group));
+        let timeout = self.shared.settings.delivery_timeout;
+        let seat = Arc::new(Seat::new(&self.shared.name, options, consumer, timeout));
+        let (reply, joined) = oneshot::channel();
+        let inbox = join(&self.shared, name, Order::Join { seat: Arc::clone(&seat), reply });
+        // Made before the wait, so that a caller who gives up leaves the table again.
+        let handle = SubscriptionHandle::new(seat, inbox, Arc::clone(self.shared.space.world()));
+        joined.await.map_err(|_| SubscribeError::Closed)??;
+        Ok(handle)
+    }
+
+    /// Ends all subscriptions, each as [`SubscriptionHandle::stop`] does, and takes no new ones. Publishing goes on.
+    pub async fn close(&self, grace: Duration) {
+        self.shared.closed.store(true, Ordering::Release);
+        let inboxes: Vec<Arc<Inbox>> =
+            self.shared.groups().values().map(|running| Arc::clone(&running.inbox)).collect();
+        let (done, mut gone): (Vec<_>, Vec<_>) = inboxes.iter().map(|_| oneshot::channel()).unzip();
+        for (inbox, done) in inboxes.iter().zip(done) {
+            inbox.order(Order::Close { done });
+        }
+        let world = &**self.shared.space.world();
+        let deadline = Deadline::after(world, grace);
+        let mut all = futures_util::future::join_all(gone.iter_mut());
+        if within(world, deadline, &mut all).await.is_ok() {
+            return;
+        }
+        for inbox in &inboxes {
+            inbox.order(Order::AbandonAll);
+        }
+        let deadline = Deadline::after(world, crate::subscription::SETTLING_MAX);
+        if within(world, deadline, all).await.is_err() {
+            tracing::warn!(
+                broker = self.name(),
+                "closed with verdicts that could not be committed"
+            );
+        }
+    }
+
+    /// How all topics fare.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn stats(&self) -> Result<Vec<TopicStats>, StoreError> {
+        survey::topics(&self.shared).await
+    }
+
+    /// Forgets a group for good: what it has not handled is not kept for it any more. A subscription of the group that
+    /// is open stops being served.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn forget(&self, topic: &str, group: &str) -> Result<(), StoreError> {
+        survey::forget(&self.shared, topic, group).await
+    }
+}
+
+/// Leaves `order` with the dispatcher of `name`, starting it if there is none.
+fn join(shared: &Arc<Shared>, name: GroupName, order: Order) -> Arc<Inbox> {
+    let mut groups = shared.groups();
+    // A dispatcher takes itself off this map when it closes its inbox, under this lock.
+    if let Some(running) = groups.get(&name) {
+        running.inbox.order(order);
+        return Arc::clone(&running.inbox);
+    }
+    let (inbox, counters) = (Arc::<Inbox>::default(), Arc::<Counters>::default());
+    inbox.order(order);
+    let (topic, group) = name.clone();
+    let start = Start {
+        shared: Arc::clone(shared),
+        topic,
+        group,
+        inbox: Arc::clone(&inbox),
+        counters: Arc::clone(&counters),
+    };
+    let task = shared.space.world().spawn("events dispatcher", Box::pin(dispatch::run(start)));
+    groups.insert(name, Running { inbox: Arc::clone(&inbox), counters, task });
+    inbox
+}
+
+impl Shared {
+    /// Takes a dispatcher off the map and closes its inbox, unless orders lie there.
+    pub(crate) fn retire(&self, topic: &Arc<str>, group: &Arc<str>, inbox: &Inbox) -> bool {
+        let mut groups = self.groups();
+        let closed = inbox.close();
+        if closed {
+            groups.remove(&(Arc::clone(topic), Arc::clone(group)));
+        }
+        closed
+    }
+
+    /// The counters of the dispatcher of a group, if there is one.
+    pub(crate) fn counters(&self, topic: &str, group: &str) -> Option<Arc<Counters>> {
+        let name = (Arc::from(topic), Arc::from(group));
+        self.groups().get(&name).map(|running| Arc::clone(&running.counters))
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashMap<GroupName, Running>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announced_topics(&self) -> MutexGuard<'_, HashSet<Box<str>>> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The record that says that `topic` exists is committed.
+    fn announced(&self, topic: &str) {
+        let mut topics = self.announced_topics();
+        if topics.contains(topic) {
+            return;
+        }
+        if topics.len() >= ANNOUNCED_MAX {
+            topics.clear();
+        }
+        topics.insert(topic.into());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let groups = std::mem::take(&mut *self.shared.groups());
+        for task in groups.into_values().map(|running| running.task).chain(self.sweeper.take()) {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Broker({})", self.shared.name)
+    }
+}

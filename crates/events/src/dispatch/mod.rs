@@ -1,0 +1,416 @@
+//! The dispatcher: hands the messages of one topic to the consumers of one group, and keeps what they said.
+//!
+//! One task per (broker, topic, group), which owns all it decides on, so nothing is locked:
+//!
+//! ```text
+//!            watch ─┐                       ┌─▸ delivery task ─▸ consumer
+//!   log ── page ────┼─▸ ledger ─▸ table ────┼─▸ delivery task ─▸ consumer
+//!   failed ─ load ──┘     │                 └─▸ ...      │
+//!                         ◂───────── inbox ◂─────────────┘ verdicts, joins, leaves
+//!                         │
+//!                         └─▸ save: one commit at a time; what is judged meanwhile goes into the next one
+//! ```
+//!
+//! Between two events it starts whatever can be started (a commit, a page, a load, deliveries) and then waits. Without
+//! messages there is nothing to start and no timer to wait for: an idle group costs no processor time.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the loop |
+//! | `judge.rs` | from outcomes to changes of the ledger |
+//! | `table.rs`, `seat.rs` | the consumers, and whose turn it is |
+//! | `delivery.rs` | one delivery |
+//! | `inbox.rs` | what reaches the dispatcher |
+//! | `store.rs` | what it reads and commits |
+
+mod delivery;
+mod inbox;
+mod judge;
+mod seat;
+mod store;
+mod table;
+
+pub(crate) use inbox::{Inbox, Order};
+pub(crate) use seat::Seat;
+
+use crate::{
+    broker::Shared,
+    error::{StoreError, SubscribeError},
+    keys::{GroupKeys, TopicKeys},
+    ledger::{Ledger, Letter, Plan},
+    stats::Counters,
+};
+use bytes::Bytes;
+use outrigger_kernel::{BoxFuture, Mono, TaskHandle, Wall};
+use outrigger_keyspace::{Stamp, Watch};
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use store::{Claimed, Opened, Saved};
+use table::{Stock, Table};
+use tokio::sync::oneshot;
+
+/// Most failed messages loaded at once.
+const LOAD_MAX: usize = 256;
+/// Most verdicts that may wait for their commit; beyond, nothing new is handed out.
+const UNSAVED_MAX: u64 = 16_384;
+/// How long to wait after a failed read.
+const READ_PAUSE: Duration = Duration::from_millis(500);
+
+type Pages = Result<(Vec<(Stamp, Bytes)>, bool), StoreError>;
+type Loaded = (Vec<Stamp>, Result<Vec<Option<Bytes>>, StoreError>);
+type Running<T> = Option<BoxFuture<'static, T>>;
+
+/// What a dispatcher is started with.
+#[derive(Clone)]
+pub(crate) struct Start {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) group: Arc<str>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Runs the dispatcher until nobody is subscribed any more.
+pub(crate) async fn run(start: Start) {
+    let topic_keys = TopicKeys::new(&start.shared.name, &start.topic);
+    let group_keys = GroupKeys::new(&start.shared.name, &start.topic, &start.group);
+    // Before the first read, so that nothing published after it goes unnoticed.
+    let watch = start.shared.space.watch(topic_keys.all());
+    match store::open(&start.shared.space, &topic_keys, &group_keys).await {
+        Ok(opened) => Dispatcher::new(start, topic_keys, group_keys, watch, opened).run().await,
+        Err(error) => refuse(&start, &error),
+    }
+}
+
+/// Tells everybody who came that the group could not be opened.
+fn refuse(start: &Start, error: &StoreError) {
+    loop {
+        for order in start.inbox.take().orders {
+            if let Order::Join { reply, .. } = order {
+                // Who gave up waiting needs no answer.
+                drop(reply.send(Err(SubscribeError::Store(error.clone()))));
+            }
+        }
+        if start.shared.retire(&start.topic, &start.group, &start.inbox) {
+            return;
+        }
+    }
+}
+
+/// Messages that a consumer holds.
+struct Out {
+    seat: Arc<Seat>,
+    letters: Vec<Letter>,
+    /// Gone once it was stopped.
+    task: Option<TaskHandle>,
+}
+
+struct Dispatcher {
+    start: Start,
+    topic_keys: TopicKeys,
+    group_keys: GroupKeys,
+    claimed: Claimed,
+    ledger: Ledger,
+    table: Table,
+    out: HashMap<u64, Out>,
+    deliveries: u64,
+    watch: Watch,
+    /// Reads have to see at least this revision.
+    seen: u64,
+    /// Whether the log was read to its end, as far as we were told.
+    caught_up: bool,
+    reading: Running<Pages>,
+    loading: Running<Loaded>,
+    saving: Running<Saved>,
+    /// What the commit under way makes durable: the floor, and verdicts up to this one.
+    promise: (Stamp, u64),
+    saved: u64,
+    /// The floor that the sweeper was last told of.
+    swept: Stamp,
+    failing: Arc<AtomicBool>,
+    /// After a failed read: when to try again.
+    read_again: Option<Mono>,
+    timer: Option<(Mono, BoxFuture<'static, ()>)>,
+    /// Dropped with the dispatcher, which is the answer.
+    closing: Vec<oneshot::Sender<()>>,
+    superseded: bool,
+}
+
+/// What ended a wait.
+enum Event {
+    Post,
+    Saved(Saved),
+    Page(Pages),
+    Loaded(Loaded),
+    Changed(u64),
+    Timer,
+}
+
+impl Dispatcher {
+    fn new(
+        start: Start,
+        topic_keys: TopicKeys,
+        group_keys: GroupKeys,
+        watch: Watch,
+        opened: Opened,
+    ) -> Self {
+        let mut ledger = Ledger::new(group_keys.clone(), &opened.cursor, opened.spans);
+        let world = start.shared.space.world();
+        let (mono, wall) = (world.mono(), world.wall());
+        for (stamp, attempts) in &opened.parked {
+            let left = Wall(attempts.not_before_ms).since(wall);
+            let pause = left.min(Duration::from_millis(attempts.pause_ms));
+            ledger.restore(*stamp, attempts, mono.plus(pause));
+        }
+        Self {
+            start,
+            topic_keys,
+            group_keys,
+            seen: opened.claimed.revision,
+            claimed: opened.claimed,
+            ledger,
+            table: Table::default(),
+            out: HashMap::new(),
+            deliveries: 0,
+            watch,
+            caught_up: false,
+            reading: None,
+            loading: None,
+            saving: None,
+            promise: (Stamp::default(), 0),
+            saved: 0,
+            swept: Stamp::default(),
+            failing: Arc::default(),
+            read_again: None,
+            timer: None,
+            closing: Vec::new(),
+            superseded: false,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            self.read_post();
+            self.hand_out();
+            self.start_page();
+            self.start_load();
+            self.start_save();
+            self.table.dismiss(self.saved);
+            self.report();
+            if self.superseded || self.is_done() {
+                break;
+            }
+            match self.wait().await {
+                Event::Post => {}
+                Event::Saved(saved) => self.on_saved(&saved),
+                Event::Page(page) => self.on_page(page),
+                Event::Loaded((stamps, values)) => self.on_loaded(&stamps, values),
+                Event::Changed(revision) => {
+                    self.seen = self.seen.max(revision);
+                    self.caught_up = false;
+                }
+                Event::Timer => self.timer = None,
+            }
+        }
+        if self.superseded {
+            self.step_down();
+        }
+    }
+
+    /// Another dispatcher holds the group: whatever we know is out of date.
+    fn step_down(self) {
+        let (topic, group) = (&self.start.topic, &self.start.group);
+        tracing::error!(%topic, %group, "another dispatcher took over this group, or it was deleted");
+        for task in self.out.into_values().filter_map(|out| out.task) {
+            task.abort();
+        }
+        while !self.start.shared.retire(topic, group, &self.start.inbox) {
+            // Whoever came in the meantime finds its reply dropped.
+            drop(self.start.inbox.take());
+        }
+    }
+
+    /// Whether nobody is here and nothing is left to do; from then on this dispatcher takes no orders.
+    fn is_done(&self) -> bool {
+        self.table.len() == 0
+            && self.out.is_empty()
+            && self.saving.is_none()
+            && !self.ledger.is_dirty()
+            && self.start.shared.retire(&self.start.topic, &self.start.group, &self.start.inbox)
+    }
+
+    /// Waits for the next event. What is under way comes first: it always ends, while post may never stop coming; and
+    /// the post is read before every wait anyway.
+    async fn wait(&mut self) -> Event {
+        self.set_timer();
+        tokio::select! {
+            biased;
+            saved = finished(&mut self.saving) => Event::Saved(saved),
+            page = finished(&mut self.reading) => Event::Page(page),
+            loaded = finished(&mut self.loading) => Event::Loaded(loaded),
+            () = self.start.inbox.rung() => Event::Post,
+            revision = self.watch.changed(), if self.caught_up => Event::Changed(revision),
+            () = rung(&mut self.timer) => Event::Timer,
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let due = self.next_timer();
+        if self.timer.as_ref().map(|(at, _)| *at) == due {
+            return;
+        }
+        let world = self.start.shared.space.world();
+        self.timer = due.map(|at| (at, world.sleep(at.since(world.mono()))));
+    }
+
+    /// When something can be started that cannot be started now.
+    fn next_timer(&self) -> Option<Mono> {
+        let load = self.ledger.next_due().filter(|_| self.may_load());
+        let batch = if self.is_blocked() { None } else { self.table.batch_due(self.stock()) };
+        [load, batch, self.read_again].into_iter().flatten().min()
+    }
+
+    fn stock(&self) -> Stock {
+        Stock { messages: self.ledger.waiting(), since: self.ledger.waiting_since() }
+    }
+
+    /// Whether handing out more would only add to what cannot be committed.
+    fn is_blocked(&self) -> bool {
+        let settings = &self.start.shared.settings;
+        let (changes, bytes) = self.ledger.backlog();
+        self.failing.load(Ordering::Relaxed)
+            || changes > settings.window_messages
+            || bytes > settings.window_bytes
+            || self.ledger.noted() - self.saved > UNSAVED_MAX
+    }
+
+    fn start_page(&mut self) {
+        let now = self.start.shared.space.world().mono();
+        self.read_again = self.read_again.filter(|at| *at > now);
+        let settings = &self.start.shared.settings;
+        let (messages, bytes) = self.ledger.read_ahead();
+        let batch = self.table.largest_batch();
+        let window = settings.window_messages.max(batch * 2);
+        let wanted = self.reading.is_none()
+            && !self.caught_up
+            && self.read_again.is_none()
+            && self.table.is_served()
+            && messages <= (window / 2).max(batch)
+            && bytes <= settings.window_bytes
+            && self.ledger.parked() < settings.parked_max;
+        if !wanted {
+            return;
+        }
+        // Before the read, so that what is published during it is told by the watch and read again.
+        self.caught_up = true;
+        let (after, before) = self.ledger.unread();
+        let range = self.topic_keys.between(after, before);
+        let space = self.start.shared.space.clone();
+        self.reading = Some(Box::pin(store::page(space, range, window - messages, self.seen)));
+    }
+
+    fn on_page(&mut self, page: Pages) {
+        let now = self.start.shared.space.world().mono();
+        match page {
+            Ok((letters, more)) => {
+                if self.ledger.read(letters, more, now) {
+                    self.caught_up = false;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(topic = %self.start.topic, %error, "messages could not be read");
+                self.caught_up = false;
+                self.read_again = Some(now.plus(READ_PAUSE));
+            }
+        }
+    }
+
+    fn may_load(&self) -> bool {
+        let room = self.ledger.waiting() - self.ledger.read_ahead().0 < LOAD_MAX;
+        self.loading.is_none() && room && self.table.is_served()
+    }
+
+    fn start_load(&mut self) {
+        if !self.may_load() {
+            return;
+        }
+        let stamps = self.ledger.wake(self.start.shared.space.world().mono(), LOAD_MAX);
+        if !stamps.is_empty() {
+            let (space, prefix) = (self.start.shared.space.clone(), self.group_keys.parked.clone());
+            self.loading = Some(Box::pin(store::load(space, prefix, stamps, self.seen)));
+        }
+    }
+
+    fn on_loaded(&mut self, stamps: &[Stamp], values: Result<Vec<Option<Bytes>>, StoreError>) {
+        let now = self.start.shared.space.world().mono();
+        match values {
+            Ok(values) => {
+                for (&stamp, value) in stamps.iter().zip(values) {
+                    self.ledger.load(stamp, value, now);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(topic = %self.start.topic, %error, "messages could not be read");
+                for &stamp in stamps {
+                    self.ledger.sleep(stamp, now.plus(READ_PAUSE));
+                }
+            }
+        }
+    }
+
+    fn start_save(&mut self) {
+        if self.saving.is_some() || !self.ledger.is_dirty() {
+            return;
+        }
+        let Plan { writes, floor, covers } = self.ledger.plan();
+        self.promise = (floor, covers);
+        let (space, claimed) = (self.start.shared.space.clone(), self.claimed.clone());
+        let failing = Arc::clone(&self.failing);
+        self.saving = Some(Box::pin(store::save(space, claimed, writes, failing)));
+    }
+
+    fn on_saved(&mut self, saved: &Saved) {
+        let Saved::At(revision) = *saved else {
+            self.superseded = true;
+            return;
+        };
+        let (floor, covers) = self.promise;
+        self.seen = self.seen.max(revision);
+        self.saved = covers;
+        self.ledger.saved();
+        if floor > self.swept {
+            self.swept = floor;
+            self.start.shared.sweep.request(&self.start.topic);
+        }
+    }
+
+    fn report(&self) {
+        let counters = &self.start.counters;
+        counters.consumers.store(self.table.len(), Ordering::Relaxed);
+        counters.waiting.store(self.ledger.waiting(), Ordering::Relaxed);
+        counters.parked.store(self.ledger.parked(), Ordering::Relaxed);
+        counters.settled.store(self.ledger.settled_count(), Ordering::Relaxed);
+    }
+}
+
+/// The answer of what is running in `slot`, which is empty then; never, when nothing runs.
+async fn finished<T>(slot: &mut Running<T>) -> T {
+    let Some(work) = slot else { return pending().await };
+    let answer = work.await;
+    *slot = None;
+    answer
+}
+
+async fn rung(timer: &mut Option<(Mono, BoxFuture<'static, ()>)>) {
+    match timer {
+        Some((_, sleep)) => sleep.await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,18 @@
+//! The bounds of this block. Going over one is an error that names it and changes nothing.
+
+use outrigger_keyspace::limits::{TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX};
+
+/// Longest name of a topic, a group or a broker, in bytes.
+pub const NAME_BYTES_MAX: usize = 512;
+/// Largest message: data, content type and metadata as stored. A value of the key space, less room for the notes that
+/// a dead letter carries.
+pub const MESSAGE_BYTES_MAX: usize = VALUE_BYTES_MAX - 16 * 1024;
+/// Most messages in one bulk.
+pub const BULK_MESSAGES_MAX: usize = 10_000;
+/// Largest bulk: the sum of its messages as stored, with their keys. A transaction of the key space, less room for
+/// counters and for what another block commits along with it.
+pub const BULK_BYTES_MAX: usize = TRANSACTION_BYTES_MAX - 64 * 1024;
+/// Longest source of a routing rule, in bytes.
+pub const RULE_BYTES_MAX: usize = 2 * 1024;
+/// Longest reason kept with a dead letter, in bytes; what is beyond is cut off.
+pub const REASON_BYTES_MAX: usize = 1024;
