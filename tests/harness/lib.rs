@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod components;
 pub mod folder;
 pub mod http;
 pub mod node;

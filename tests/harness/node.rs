@@ -1,6 +1,6 @@
 //! Starting the binary, and ending it in every way a process can end.
 
-use crate::{Folder, http, patience, ports, tools};
+use crate::{Folder, components::COMPONENTS, http, patience, ports, tools};
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
@@ -96,6 +96,12 @@ impl Start {
     pub fn resource(mut self, name: &str, text: &str) -> Self {
         self.resources.push((name.to_owned(), text.to_owned()));
         self
+    }
+
+    /// The components most tests use, served from the embedded store.
+    #[must_use]
+    pub fn components(self) -> Self {
+        self.resource("components.yaml", COMPONENTS).flag("--components", "embedded")
     }
 
     /// A variable of the environment.

@@ -9,28 +9,6 @@ use std::{ffi::OsStr, time::Duration};
 /// A program with an interpreter may need a while to come up on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const COMPONENTS: &str = "\
-apiVersion: dapr.io/v1alpha1
-kind: Component
-metadata:
-  name: statestore
-spec:
-  type: state.sqlite
-  version: v1
-  metadata: []
----
-apiVersion: dapr.io/v1alpha1
-kind: Component
-metadata:
-  name: pubsub
-spec:
-  type: pubsub.redis
-  version: v1
-  metadata:
-    - name: redisHost
-      value: 127.0.0.1:1
-";
-
 fn run(app_id: &str, protocol: &str, command: &[&OsStr], checks: &[&str]) -> Result<()> {
     let mut node = start(app_id, protocol, command)?.launch()?;
     let status = node.wait(PATIENCE)?;
@@ -41,8 +19,7 @@ fn start(app_id: &str, protocol: &str, command: &[&OsStr]) -> Result<Start> {
     Ok(Start::run(app_id, command)
         .app_port(ports::free())
         .flag("--app-protocol", protocol)
-        .flag("--components", "embedded")
-        .resource("components.yaml", COMPONENTS)
+        .components()
         .within(&tools::root().join("tests/apps")))
 }
 

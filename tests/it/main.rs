@@ -1,3 +1,13 @@
 //! The end-to-end tests, one binary for fast linking. What each file is about is its head.
 
+mod bad_input;
+mod calls;
 mod clients;
+mod compat;
+mod crash;
+mod curl;
+mod delivery;
+mod process;
+mod reload;
+mod several;
+mod storage;

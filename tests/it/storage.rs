@@ -1,0 +1,189 @@
+//! The data folder in every state a disk can be in. Mounting needs root; without it these tests fail rather than skip.
+
+use anyhow::{Result, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use outrigger_tests::{Folder, Node, Start, eventually, patience, tools};
+use serde_json::json;
+use std::path::Path;
+
+/// A small file system that is unmounted when dropped.
+struct Small(Folder);
+
+impl Small {
+    fn new(size: &str) -> Result<Self> {
+        ensure!(tools::is_root(), "this test mounts a small file system and must run as root");
+        let folder = Folder::new("small")?;
+        let options = format!("size={size}");
+        mount(
+            Some("tmpfs"),
+            folder.path(),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )?;
+        Ok(Self(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn read_only(&self) -> Result<()> {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        Ok(mount(None::<&str>, self.path(), None::<&str>, flags, None::<&str>)?)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        umount2(self.path(), MntFlags::MNT_DETACH).ok();
+    }
+}
+
+fn start(data: &Path) -> Start {
+    Start::sidecar("storage").components().data(data)
+}
+
+/// A start that must be refused; answers the log.
+fn refused(start: Start) -> Result<String> {
+    let mut node = start.launch()?;
+    let status = node.wait(patience::SOON)?;
+    let log = node.log();
+    ensure!(!status.success(), "it started\n{log}");
+    node.assert_calm();
+    ensure!(log.contains("OUTR-"), "no code in\n{log}");
+    Ok(log)
+}
+
+fn save(node: &Node, key: &str, bytes: usize) -> Result<u16> {
+    let value = "x".repeat(bytes);
+    Ok(node.post("/v1.0/state/statestore", &json!([{ "key": key, "value": value }]))?.status)
+}
+
+#[test]
+fn a_folder_in_use_is_refused_and_names_the_holder() -> Result<()> {
+    let data = Folder::new("in-use")?;
+    let holder = start(data.path()).ready()?;
+    let log = refused(start(data.path()))?;
+    ensure!(log.contains(&holder.pid().to_string()), "the holder is not named in\n{log}");
+    let answer = holder.get("/v1.0/healthz")?;
+    ensure!(answer.status == 204, "the holder suffered");
+    Ok(())
+}
+
+#[test]
+fn a_killed_holder_leaves_the_folder_free() -> Result<()> {
+    let data = Folder::new("free")?;
+    let mut holder = start(data.path()).ready()?;
+    ensure!(save(&holder, "k", 10)? == 204, "could not save");
+    holder.kill()?;
+    let node = start(data.path()).ready()?;
+    ensure!(node.get("/v1.0/state/statestore/k")?.status == 200, "the key is gone");
+    Ok(())
+}
+
+#[test]
+fn a_read_only_folder_is_refused() -> Result<()> {
+    let small = Small::new("64m")?;
+    small.read_only()?;
+    let log = refused(start(small.path()))?;
+    ensure!(log.to_lowercase().contains("read-only"), "not said in\n{log}");
+    Ok(())
+}
+
+#[test]
+fn a_folder_of_a_newer_version_is_refused_and_untouched() -> Result<()> {
+    let data = Folder::new("newer")?;
+    let mut node = start(data.path()).ready()?;
+    ensure!(save(&node, "k", 10)? == 204, "could not save");
+    ensure!(node.stop()?.success(), "not a clean end\n{}", node.log());
+    let marker = format_file(data.path())?;
+    let original = std::fs::read_to_string(&marker)?;
+    let digits: String = original.chars().filter(char::is_ascii_digit).collect();
+    let newer = original.replacen(&digits, "999", 1);
+    std::fs::write(&marker, &newer)?;
+    let log = refused(start(data.path()))?;
+    ensure!(log.contains("999") || log.to_lowercase().contains("newer"), "not said in\n{log}");
+    ensure!(std::fs::read_to_string(&marker)? == newer, "the refused start changed the folder");
+    std::fs::write(&marker, original)?;
+    let node = start(data.path()).ready()?;
+    ensure!(node.get("/v1.0/state/statestore/k")?.status == 200, "the key is gone");
+    Ok(())
+}
+
+/// The file in which the data folder says its format.
+fn format_file(data: &Path) -> Result<std::path::PathBuf> {
+    let mut open = vec![data.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+            if path.is_dir() {
+                open.push(path);
+            } else if name.contains("format") {
+                return Ok(path);
+            }
+        }
+    }
+    anyhow::bail!("the data folder does not say its format anywhere in {}", data.display())
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_keeps_the_rest() -> Result<()> {
+    let small = Small::new("48m")?;
+    let node = start(small.path()).ready()?;
+    let mut saved = Vec::new();
+    let mut refused = None;
+    for number in 0..400 {
+        let key = format!("k{number}");
+        match save(&node, &key, 512 * 1024) {
+            Ok(204) => saved.push(key),
+            Ok(status) => {
+                refused = Some(status);
+                break;
+            }
+            // The engine may stop on a failed sync rather than lie.
+            Err(_) => break,
+        }
+    }
+    ensure!(saved.len() < 400, "48 MB took 200 MB");
+    node.assert_calm();
+    if let Some(status) = refused {
+        ensure!((500..600).contains(&status), "a full disk answered {status}");
+    }
+    drop(node);
+    // With room again, everything that was acknowledged is there.
+    let flags = MsFlags::MS_REMOUNT;
+    mount(None::<&str>, small.path(), None::<&str>, flags, Some("size=512m"))?;
+    let node = start(small.path()).ready()?;
+    for key in &saved {
+        let answer = node.get(&format!("/v1.0/state/statestore/{key}"))?;
+        ensure!(answer.status == 200 && answer.body.len() == 512 * 1024 + 2, "{key} is lost");
+    }
+    eventually("a write with room again", || {
+        save(&node, "after", 10).ok().filter(|status| *status == 204)
+    });
+    Ok(())
+}
+
+#[test]
+fn two_components_of_one_name_are_refused_with_both_places() -> Result<()> {
+    let one = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: twice\nspec:\n  \
+               type: state.in-memory\n  version: v1\n  metadata: []\n";
+    let data = Folder::new("twice")?;
+    let start = Start::sidecar("twice").data(data.path());
+    let log = refused(start.resource("a.yaml", one).resource("b.yaml", one))?;
+    ensure!(log.contains("a.yaml") && log.contains("b.yaml"), "not both places in\n{log}");
+    Ok(())
+}
+
+#[test]
+fn a_type_that_cannot_be_served_is_refused_with_its_place() -> Result<()> {
+    let kafka = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: broker\nspec:\n  \
+                 type: pubsub.kafka\n  version: v1\n  metadata:\n    - name: brokers\n      value: 127.0.0.1:1\n";
+    let data = Folder::new("kafka")?;
+    let log = refused(Start::sidecar("kafka").data(data.path()).resource("kafka.yaml", kafka))?;
+    ensure!(log.contains("pubsub.kafka") && log.contains("kafka.yaml"), "not named in\n{log}");
+    ensure!(log.contains("--components"), "no remedy in\n{log}");
+    Ok(())
+}
