@@ -1,8 +1,11 @@
 //! Kind `HTTPEndpoint`: an HTTP service outside, callable by name.
 
 use crate::{
+    codes,
+    component::secret_store,
+    fields::{Fields, Report},
     issue::Origin,
-    value::{Head, NamedValue, ValueSource},
+    value::{Head, NamedValue, ValueSource, named_values, value_source},
 };
 
 /// An outside HTTP service.
@@ -46,4 +49,75 @@ pub enum Renegotiation {
     OnceAsClient,
     /// `RenegotiateFreelyAsClient`.
     FreelyAsClient,
+}
+
+impl HttpEndpoint {
+    pub(crate) fn read(report: &mut Report, fields: &mut Fields<'_>, head: Head) -> Option<Self> {
+        let origin = report.origin(fields.place());
+        let secret_store = secret_store(report, fields);
+        let Some(mut spec) = fields.object(report, "spec") else {
+            fields.missing(report, "spec");
+            return None;
+        };
+        let base_url = spec.required(report, "baseUrl");
+        if !base_url.is_empty() && !is_absolute_http(&base_url) {
+            let message = format!("\"{base_url}\" is not an absolute http or https URL");
+            report.error(codes::BAD_URL, spec.place_of("baseUrl"), message);
+        }
+        let headers = named_values(report, &mut spec, "headers");
+        let client_tls = spec.object(report, "clientTLS").map(|tls| read_tls(report, tls));
+        spec.finish_spec(report);
+        Some(Self { head, base_url, headers, client_tls, secret_store, origin })
+    }
+}
+
+fn is_absolute_http(url: &str) -> bool {
+    let lower = url.to_ascii_lowercase();
+    let rest = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
+    let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with(':'))
+        && !url.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+fn read_tls(report: &mut Report, mut fields: Fields<'_>) -> ClientTls {
+    let mut part = |report: &mut Report, name: &'static str| {
+        let mut part = fields.object(report, name)?;
+        let source = value_source(report, &mut part);
+        part.finish(report);
+        source
+    };
+    let root_ca = part(report, "rootCA");
+    let certificate = part(report, "certificate");
+    let private_key = part(report, "privateKey");
+    if certificate.is_some() != private_key.is_some() {
+        let lacking = if certificate.is_some() { "privateKey" } else { "certificate" };
+        fields.missing(report, lacking);
+    }
+    let choices = [
+        ("RenegotiateNever", Renegotiation::Never),
+        ("RenegotiateOnceAsClient", Renegotiation::OnceAsClient),
+        ("RenegotiateFreelyAsClient", Renegotiation::FreelyAsClient),
+    ];
+    let renegotiation = fields.choice(report, "renegotiation", &choices).unwrap_or_default();
+    if renegotiation != Renegotiation::Never {
+        let message = "renegotiation has no effect: it does not exist in TLS 1.3";
+        report.warn(codes::NO_EFFECT, fields.place_of("renegotiation"), message);
+    }
+    fields.finish(report);
+    ClientTls { root_ca, certificate, private_key, renegotiation }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_absolute_http;
+
+    #[test]
+    fn urls() {
+        for good in ["http://a", "HTTPS://a:8443/x?y", "http://[::1]:80/"] {
+            assert!(is_absolute_http(good), "{good}");
+        }
+        for bad in ["a.example", "ftp://a", "http://", "http:///x", "http://:80", "http://a b"] {
+            assert!(!is_absolute_http(bad), "{bad}");
+        }
+    }
 }

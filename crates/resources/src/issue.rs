@@ -71,7 +71,7 @@ impl Issue {
         message: impl Into<String>,
     ) -> Self {
         let (code, remedy) = (code.id, code.remedy.into());
-        Self { severity, code, origin, message: message.into(), remedy }
+        Self { severity, code, origin, message: presentable(message.into()), remedy }
     }
 
     /// An issue that drops its document.
@@ -85,6 +85,21 @@ impl Issue {
         self.remedy = remedy.into();
         self
     }
+}
+
+/// Messages quote what a file says, and a file can say anything: control characters that would move the cursor become
+/// blanks, and a quotation without end is cut.
+fn presentable(message: String) -> String {
+    const CHARACTERS_MAX: usize = 400;
+    if message.len() <= CHARACTERS_MAX && !message.contains(char::is_control) {
+        return message;
+    }
+    let clean = message.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut short: String = clean.take(CHARACTERS_MAX).collect();
+    if short.len() < message.len() {
+        short.push_str("...");
+    }
+    short
 }
 
 impl fmt::Display for Issue {

@@ -22,19 +22,26 @@
 pub mod codes;
 mod component;
 mod configuration;
+mod document;
 pub mod duration;
+mod fields;
 mod http_endpoint;
 mod issue;
 mod load;
 pub mod multi_app;
+pub mod quantity;
+mod render;
 mod resiliency;
 mod resolve;
 mod settings;
 mod subscription;
 mod topic_scopes;
 pub mod type_catalog;
+mod typo;
 mod value;
+mod yaml;
 
+pub use codes::{CODES, explain};
 pub use component::{Component, INIT_TIMEOUT_DEFAULT};
 pub use configuration::{
     AccessControl, Action, ApiAccess, ApiLogging, ApiProtocol, ApiRule, AppPolicy, Caller,
@@ -44,21 +51,19 @@ pub use configuration::{
 };
 pub use http_endpoint::{ClientTls, HttpEndpoint, Renegotiation};
 pub use issue::{Issue, Origin, Severity};
-pub use load::{Body, Other, Resource, check_together, load, load_configuration, parse};
+pub use load::{
+    Body, Other, Resource, check_together, load, load_configuration, parse, parse_configuration,
+};
+pub use render::render;
 pub use resiliency::{
     ActorTarget, AppTarget, BUILT_IN_POLICIES, BreakerScope, CircuitBreakerPolicy, ComponentBlock,
     ComponentTarget, Direction, Policies, PolicyKind, PolicyNames, PolicyTarget, Resiliency,
     RetryBackoff, RetryPolicy, StatusMatching, Targets, default_policy_names,
 };
-pub use resolve::{EnvReader, SecretReader, Templates, resolve, resolve_headers};
+pub use resolve::{
+    EnvReader, SecretReader, Templates, TlsTexts, resolve, resolve_headers, resolve_tls,
+};
 pub use settings::{KeyPrefixSetting, OutboxSettings, PubsubSettings, Settings, StateSettings};
 pub use subscription::{BulkSubscribe, RouteRule, Routes, Subscription};
 pub use topic_scopes::TopicScopes;
 pub use value::{Head, NamedValue, ValueSource};
-
-/// Shows an issue as a compiler would: where, what, the line it stands in with a caret, and what to do.
-#[must_use]
-pub fn render(issue: &Issue, source: &str) -> String {
-    let _ = source;
-    format!("{issue}\n  help: {}\n", issue.remedy)
-}

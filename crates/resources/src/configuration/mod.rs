@@ -5,6 +5,8 @@
 //! The methods answer with the default filled in.
 
 mod access;
+mod overlay;
+mod read;
 mod telemetry;
 
 pub use access::{

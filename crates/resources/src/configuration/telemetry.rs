@@ -1,5 +1,11 @@
 //! `tracing` and `metrics` of a configuration.
 
+use super::read::section;
+use crate::{
+    codes,
+    fields::{Fields, Report},
+    issue::{Issue, Severity},
+};
 use std::{collections::BTreeMap, time::Duration};
 
 /// `tracing`: which requests are traced and where the spans go.
@@ -118,4 +124,134 @@ pub struct MetricsLabel {
     pub name: String,
     /// New value by the regular expression that the old one matches. Not compiled here.
     pub regex: BTreeMap<String, String>,
+}
+
+pub(super) fn read_tracing(report: &mut Report, fields: &mut Fields<'_>) -> Tracing {
+    let sampling_rate = match fields.text(report, "samplingRate") {
+        Some(_) => fields.number(report, "samplingRate"),
+        None => None,
+    };
+    if sampling_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
+        let message = format!("{} must be between 0 and 1", fields.path_of("samplingRate"));
+        report.error(codes::BAD_VALUE, fields.place_of("samplingRate"), message);
+    }
+    Tracing {
+        sampling_rate,
+        stdout: fields.switch(report, "stdout"),
+        zipkin: section(report, fields, "zipkin", |report, fields| Zipkin {
+            endpoint_address: fields.string(report, "endpointAddress"),
+        }),
+        otel: section(report, fields, "otel", read_otel),
+    }
+}
+
+fn read_otel(report: &mut Report, fields: &mut Fields<'_>) -> Otel {
+    let endpoint_address = fields.string(report, "endpointAddress").map(|address| {
+        let bare = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+        bare.map(str::to_owned).unwrap_or(address)
+    });
+    let protocols = [("grpc", OtelProtocol::Grpc), ("http", OtelProtocol::Http)];
+    Otel {
+        endpoint_address,
+        is_secure: fields.switch(report, "isSecure"),
+        protocol: fields.choice(report, "protocol", &protocols),
+        headers: read_headers(report, fields),
+        timeout: fields.duration(report, "timeout", Some(Duration::from_millis(1))),
+    }
+}
+
+fn read_headers(report: &mut Report, fields: &mut Fields<'_>) -> Option<BTreeMap<String, String>> {
+    let text = fields.text(report, "headers")?;
+    let mut headers = BTreeMap::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.trim().is_empty())
+        else {
+            // The pair itself is not shown: what has lost its name may well be a secret.
+            let message = format!("{} has a part without a name", fields.path_of("headers"));
+            let origin = report.origin(fields.place_of("headers"));
+            let issue = Issue::new(Severity::Error, codes::BAD_VALUE, origin, message);
+            report.push(issue.remedy("Write name1=value1,name2=value2."));
+            continue;
+        };
+        headers.insert(name.trim().to_owned(), percent_decoded(value.trim()));
+    }
+    Some(headers)
+}
+
+/// Undoes `%20`; what is no escape stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let escaped = (bytes[i] == b'%').then(|| text.get(i + 1..i + 3)).flatten();
+        let byte = escaped
+            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        decoded.push(byte.unwrap_or(bytes[i]));
+        i += if byte.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(decoded).unwrap_or_else(|_| text.to_owned())
+}
+
+pub(super) fn read_metrics(report: &mut Report, fields: &mut Fields<'_>) -> Metrics {
+    Metrics {
+        enabled: fields.switch(report, "enabled"),
+        record_error_codes: fields.switch(report, "recordErrorCodes"),
+        http: section(report, fields, "http", |report, fields| MetricsHttp {
+            increased_cardinality: fields.switch(report, "increasedCardinality"),
+            path_matching: fields.texts(report, "pathMatching"),
+            exclude_verbs: fields.switch(report, "excludeVerbs"),
+        }),
+        latency_buckets_ms: read_buckets(report, fields),
+        rules: read_rules(report, fields),
+    }
+}
+
+fn read_buckets(report: &mut Report, fields: &mut Fields<'_>) -> Option<Vec<f64>> {
+    const NAME: &str = "latencyDistributionBuckets";
+    let texts = fields.texts(report, NAME).filter(|texts| !texts.is_empty())?;
+    let parsed: Result<Vec<f64>, _> = texts.iter().map(|text| text.trim().parse()).collect();
+    let ascending = |buckets: &Vec<f64>| {
+        buckets.iter().all(|b| b.is_finite() && *b > 0.0)
+            && buckets.windows(2).all(|pair| pair[0] < pair[1])
+    };
+    let buckets = parsed.ok().filter(ascending);
+    if buckets.is_none() {
+        let message = format!("{} must be ascending numbers above 0", fields.path_of(NAME));
+        report.error(codes::BAD_VALUE, fields.place_of(NAME), message);
+    }
+    buckets
+}
+
+fn read_rules(report: &mut Report, fields: &mut Fields<'_>) -> Option<Vec<MetricsRule>> {
+    let mut rules = Vec::new();
+    for mut rule in fields.objects(report, "rules")? {
+        let name = rule.required(report, "name");
+        let mut labels = Vec::new();
+        for mut label in rule.objects(report, "labels").unwrap_or_default() {
+            labels.push(MetricsLabel {
+                name: label.required(report, "name"),
+                regex: label.text_map(report, "regex").unwrap_or_default(),
+            });
+            label.finish(report);
+        }
+        rule.finish(report);
+        rules.push(MetricsRule { name, labels });
+    }
+    Some(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent_decoded;
+
+    #[test]
+    fn escapes() {
+        for (text, decoded) in
+            [("a%20b", "a b"), ("100%", "100%"), ("%zz%2", "%zz%2"), ("%ff", "%ff")]
+        {
+            assert_eq!(percent_decoded(text), decoded);
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! documents at once, because a policy may be defined in another file than the one that uses it.
 
 mod defaults;
+mod read;
 
 pub use defaults::{
     BUILT_IN_POLICIES, ComponentBlock, Direction, PolicyKind, PolicyTarget, default_policy_names,

@@ -1,6 +1,20 @@
 //! The run file (`dapr.yaml`): several apps started together.
+//!
+//! What all apps share stands once, under `common`; it is laid under each app here, so that callers see whole apps.
+//! Paths are resolved here too, because what they are relative to is this format's business: those of `common` and
+//! every `appDirPath` to the run file, the others of an app to its `appDirPath`.
 
-use crate::issue::{Issue, Origin};
+mod clash;
+mod paths;
+mod read;
+
+use crate::{
+    fields::Report,
+    issue::{Issue, Origin},
+    load::{read_file, trees},
+    yaml::Place,
+};
+use paths::Paths;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -19,7 +33,7 @@ pub struct RunFile {
     pub apps: Vec<App>,
 }
 
-/// One app. Paths are absolute, or relative to the working directory when the run file was named so.
+/// One app. Paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// `appID`; the name of the app's folder unless set.
@@ -65,7 +79,7 @@ pub struct App {
     pub enable_api_logging: Option<bool>,
     /// `enableAppHealthCheck` and what belongs to it.
     pub health: AppHealthSettings,
-    /// `maxBodySize`, or `daprHTTPMaxRequestSize` in MiB: bytes.
+    /// `maxBodySize`, or `daprHTTPMaxRequestSize` in MiB: bytes; [`u64::MAX`] for no limit.
     pub max_body_size: Option<u64>,
     /// `readBufferSize`, or `daprHTTPReadBufferSize` in KiB: bytes.
     pub read_buffer_size: Option<u64>,
@@ -131,10 +145,42 @@ pub enum LogDestination {
     FileAndConsole,
 }
 
-/// Reads a run file. Without a [`RunFile`] there is at least one error among the issues; with one there may still be
-/// errors about single apps, and the caller should not start half of what was asked for.
+/// The name of a run file when only its folder is given.
+pub const FILE_NAME: &str = "dapr.yaml";
+
+/// Reads a run file, or the one in a folder. Without a [`RunFile`] there is at least one error among the issues; with
+/// one there may still be errors about single apps, and the caller should not start half of what was asked for.
 #[must_use]
 pub fn load(path: &Path) -> (Option<RunFile>, Vec<Issue>) {
-    let _ = path;
-    (None, Vec::new())
+    let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+    match read_file(&file) {
+        Ok(source) => {
+            let home = std::env::home_dir();
+            parse(&file, &source, &Path::exists, home.as_deref())
+        }
+        Err(issue) => (None, vec![*issue]),
+    }
+}
+
+/// As [`load`], for a file that is already in memory: `exists` looks paths up, `home` is what `~` stands for.
+#[must_use]
+pub fn parse(
+    file: &Path,
+    source: &[u8],
+    exists: &dyn Fn(&Path) -> bool,
+    home: Option<&Path>,
+) -> (Option<RunFile>, Vec<Issue>) {
+    let mut report = Report::new(file);
+    let roots = trees(&mut report, source, None);
+    let run_file = match roots.first() {
+        Some(root) => read::run_file(&mut report, root, &Paths::new(file, exists, home)),
+        None => {
+            if report.errors() == 0 {
+                let message = "the run file is empty";
+                report.error(crate::codes::NO_APPS, Place::default(), message);
+            }
+            None
+        }
+    };
+    (run_file, report.into_issues())
 }
