@@ -84,7 +84,7 @@ impl Memory {
                 *visible = revision.max(*visible);
                 newer
             });
-            self.registry.notify(revision, plan.changes.iter().map(|change| &change.key));
+            self.registry.notify(plan.changes.iter().map(|change| (revision, &change.key)));
         }
     }
 

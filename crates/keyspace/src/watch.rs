@@ -47,13 +47,13 @@ impl Registry {
         Watch::new(seen, Box::new(source))
     }
 
-    /// Tells that the commit of `revision`, visible by now, changed `keys`.
-    pub fn notify<'a>(&self, revision: u64, keys: impl IntoIterator<Item = &'a Bytes>) {
+    /// Tells which keys have changed, and as of which revision; all of it visible by now.
+    pub fn notify<'a>(&self, changed: impl IntoIterator<Item = (u64, &'a Bytes)>) {
         let filed = self.filed();
         if filed.by_prefix.is_empty() {
             return;
         }
-        for key in keys {
+        for (revision, key) in changed {
             filed.notify(revision, key);
         }
     }

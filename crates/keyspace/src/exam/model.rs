@@ -17,14 +17,14 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Lets time reach `now`.
+    /// Lets time reach `now`, if anything falls due by it; otherwise nobody can tell whether it did.
     pub(super) fn advance(&mut self, now: Wall) {
-        self.time = self.time.max(now);
-        let time = self.time;
+        let time = self.time.max(now);
         let is_due = |value: &Value| value.expires_at.is_some_and(|at| at <= time);
         let due: Vec<Bytes> =
             self.map.iter().filter(|(_, v)| is_due(v)).map(|(k, _)| k.clone()).collect();
         for key in due {
+            self.time = time;
             self.moment += 1;
             self.set(key, None);
         }
@@ -59,7 +59,7 @@ impl Model {
         reasons
     }
 
-    /// Applies `writes` as the commit of `revision`.
+    /// Applies `writes` as the commit of `revision` at `self.time`.
     pub(super) fn apply(&mut self, writes: &[Write], revision: u64) -> Result<(), CommitError> {
         self.moment += 1;
         let mut index = 0;

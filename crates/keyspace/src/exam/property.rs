@@ -6,7 +6,7 @@ use crate::{
     limits::TRANSACTION_AGE_MAX,
 };
 use bytes::Bytes;
-use outrigger_kernel::{Mono, World};
+use outrigger_kernel::{Mono, Wall, World};
 use proptest::{
     collection::vec,
     option,
@@ -125,6 +125,7 @@ impl Examiner {
             model: Model::default(),
             held: Vec::new(),
             last_revision: 0,
+            latest_time: Wall::default(),
         };
         game.hold().await?;
         for step in steps {
@@ -157,13 +158,15 @@ struct Game {
     model: Model,
     held: Vec<Held>,
     last_revision: u64,
+    /// The latest time the engine was asked at; a read need not move its time, but may.
+    latest_time: Wall,
 }
 
 impl Game {
     async fn hold(&mut self) -> Result<(), String> {
         let snapshot = self.room.engine.snapshot(Level::Linearizable).await;
         let snapshot = snapshot.map_err(|error| error.to_string())?;
-        self.model.advance(self.room.clock.wall());
+        self.advance();
         if snapshot.revision() < self.last_revision {
             return Err("a snapshot misses a commit that was answered".to_owned());
         }
@@ -181,6 +184,7 @@ impl Game {
         ranges: &[(usize, usize)],
         writes: &[Change],
     ) -> Result<(), String> {
+        let now = self.advance();
         let held = &self.held[read_at % self.held.len()];
         let writes: Vec<Write> = writes.iter().map(|change| self.write(change)).collect();
         let transaction = Transaction {
@@ -189,7 +193,6 @@ impl Game {
             read_ranges: ranges.iter().map(|(a, b)| KeyRange::new(name(*a), name(*b))).collect(),
             writes: writes.clone(),
         };
-        self.model.advance(self.room.clock.wall());
         let reasons = self.model.reasons_against(&transaction, held.model.moment);
         let aged = self.room.clock.mono().since(held.taken) > TRANSACTION_AGE_MAX;
         match self.room.engine.commit(transaction).await {
@@ -204,15 +207,26 @@ impl Game {
             Ok(committed) if committed.revision <= self.last_revision => {
                 Err(format!("revision {} after {}", committed.revision, self.last_revision))
             }
-            Ok(committed) if committed.time != self.model.time => {
-                Err(format!("time {:?}, expected {:?}", committed.time, self.model.time))
+            Ok(committed)
+                if committed.time < now.max(self.model.time)
+                    || committed.time > self.latest_time =>
+            {
+                Err(format!("time {:?} at {now:?}, before {:?}", committed.time, self.model.time))
             }
             Ok(committed) => {
                 self.last_revision = committed.revision;
+                self.model.time = committed.time;
                 let applied = self.model.apply(&writes, committed.revision);
                 applied.map_err(|error| error.to_string())
             }
         }
+    }
+
+    fn advance(&mut self) -> Wall {
+        let now = self.room.clock.wall();
+        self.latest_time = self.latest_time.max(now);
+        self.model.advance(now);
+        now
     }
 
     fn write(&self, change: &Change) -> Write {
@@ -220,7 +234,7 @@ impl Game {
             let now = self.room.clock.wall();
             ttl_ms.map(|ms| match u64::try_from(ms) {
                 Ok(ms) => now.plus(Duration::from_millis(ms)),
-                Err(_) => outrigger_kernel::Wall(now.0.saturating_sub(ms.unsigned_abs())),
+                Err(_) => Wall(now.0.saturating_sub(ms.unsigned_abs())),
             })
         };
         match change {

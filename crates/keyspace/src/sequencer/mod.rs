@@ -44,7 +44,7 @@ pub trait Latest {
     /// When the engine cannot be read.
     fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError>;
 
-    /// Shows the keys in `range` to `visit`, in order, until it answers `false`.
+    /// Shows the keys in `range` to `visit`, each once and in any order, until it answers `false`.
     ///
     /// # Errors
     /// When the engine cannot be read.
@@ -53,6 +53,14 @@ pub trait Latest {
         range: &KeyRange,
         visit: &mut dyn FnMut(&Bytes) -> bool,
     ) -> Result<(), ReadError>;
+}
+
+/// How large `transaction` counts, for an engine that refuses before it queues.
+///
+/// # Errors
+/// Which bound the transaction goes over. A range delete may still take it over the largest size.
+pub fn size(transaction: &Transaction) -> Result<usize, CommitError> {
+    bounds::check(transaction)
 }
 
 /// An accepted commit, worked out to the last byte.

@@ -1,0 +1,98 @@
+//! Why a folder could not be opened, and what fjall's errors mean to us.
+
+use outrigger_keyspace::ReadError;
+use std::{io, path::PathBuf};
+
+/// Why an engine could not be opened. Nothing was changed, unless the folder is new.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds the folder.
+    #[error("the data folder {} is in use by {}; stop that process or choose another folder",
+        path.display(), holder_name(*holder))]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The process that holds it, if it wrote its id down.
+        holder: Option<u32>,
+    },
+    /// A newer release wrote the folder.
+    #[error("the data folder {} has format {found}, this release knows up to {known}; use a newer release",
+        path.display())]
+    NewerFormat {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+    /// The folder cannot be written to.
+    #[error("the data folder {} cannot be written to ({reason}); make it writable or choose another one",
+        path.display())]
+    ReadOnly {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file system has no room.
+    #[error("there is no room left for the data folder {}; free some space on its file system",
+        path.display())]
+    Full {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What is stored is not what was written.
+    #[error("the data folder {} is damaged ({reason}); restore it from a checkpoint", path.display())]
+    Damaged {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Anything else the system refused.
+    #[error("the data folder {} cannot be opened: {source}", path.display())]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn holder_name(holder: Option<u32>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+/// Sorts what the system said by what can be done about it.
+pub(crate) fn from_io(path: &std::path::Path, source: io::Error) -> OpenError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            OpenError::ReadOnly { path, reason: source.to_string() }
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::Full { path },
+        _ => OpenError::Io { path, source },
+    }
+}
+
+/// The same for what fjall says.
+pub(crate) fn from_store(path: &std::path::Path, error: fjall::Error) -> OpenError {
+    match error {
+        fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => {
+            from_io(path, source)
+        }
+        fjall::Error::Locked => OpenError::InUse { path: path.to_owned(), holder: None },
+        other => OpenError::Damaged { path: path.to_owned(), reason: format!("{other:?}") },
+    }
+}
+
+/// What a failed read means to the reader.
+pub(crate) fn from_read(error: &fjall::Error) -> ReadError {
+    match error {
+        fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => {
+            ReadError::Unavailable(source.to_string())
+        }
+        other => ReadError::Damaged(format!("{other:?}")),
+    }
+}

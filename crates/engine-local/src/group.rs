@@ -1,0 +1,125 @@
+//! What will be written with the next sync: the net effect of some plans, one entry per key.
+//!
+//! A batch of fjall gives all its entries the same number, so a key must not stand in it twice; and the sequencer must
+//! see what is planned but not written yet. This map serves both.
+
+use crate::{
+    error::from_read,
+    tables::{LAST, Tables, bounds, decode_value, encode_expiry, encode_last, encode_value},
+};
+use bytes::Bytes;
+use fjall::{OwnedWriteBatch, PersistMode, Readable};
+use outrigger_kernel::Wall;
+use outrigger_keyspace::{
+    Committed, KeyRange, ReadError, Value,
+    sequencer::{Latest, Plan},
+};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+pub(crate) struct Group {
+    changes: BTreeMap<Bytes, (u64, Option<Value>)>,
+    /// Entries of the index by expiry: whether they will stand in it.
+    expiries: BTreeMap<(Wall, Bytes), bool>,
+    bytes: usize,
+    last: Option<Committed>,
+}
+
+impl Group {
+    pub(crate) fn apply(&mut self, plan: Plan) {
+        let revision = plan.committed.revision;
+        self.last = Some(plan.committed);
+        for change in plan.changes {
+            let expiry = change.value.as_ref().and_then(|value| value.expires_at);
+            if change.expiry_before != expiry {
+                if let Some(at) = change.expiry_before {
+                    self.expiries.insert((at, change.key.clone()), false);
+                }
+                if let Some(at) = expiry {
+                    self.expiries.insert((at, change.key.clone()), true);
+                }
+            }
+            self.bytes += change.key.len() + change.value.as_ref().map_or(0, |v| v.bytes.len());
+            self.changes.insert(change.key, (revision, change.value));
+        }
+    }
+
+    /// The last commit in it, if there is any.
+    pub(crate) fn last(&self) -> Option<Committed> {
+        self.last
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Which keys changed last at which revision.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = (u64, &Bytes)> {
+        self.changes.iter().map(|(key, (revision, _))| (*revision, key))
+    }
+
+    /// Writes everything as one batch, on disk when this returns if `mode` says so.
+    pub(crate) fn write(&self, tables: &Tables, mode: PersistMode) -> Result<(), fjall::Error> {
+        let Some(last) = self.last else { return Ok(()) };
+        let count = self.changes.len() + self.expiries.len() + 1;
+        let batch = OwnedWriteBatch::with_capacity(tables.database.clone(), count);
+        let mut batch = batch.durability(Some(mode));
+        for (key, (_, value)) in &self.changes {
+            // A copy of its own: a key may be a slice that keeps a large request alive.
+            match value {
+                Some(value) => batch.insert(&tables.data, &key[..], encode_value(value)),
+                None => batch.remove(&tables.data, &key[..]),
+            }
+        }
+        for ((at, key), stands) in &self.expiries {
+            match stands {
+                true => batch.insert(&tables.expiry, encode_expiry(*at, key), Bytes::new()),
+                false => batch.remove(&tables.expiry, encode_expiry(*at, key)),
+            }
+        }
+        batch.insert(&tables.meta, LAST, encode_last(last));
+        batch.commit()
+    }
+
+    /// The newest state: the store with this group on top.
+    pub(crate) fn over<'a>(&'a self, tables: &'a Tables) -> Newest<'a> {
+        Newest { group: self, tables }
+    }
+}
+
+pub(crate) struct Newest<'a> {
+    group: &'a Group,
+    tables: &'a Tables,
+}
+
+impl Latest for Newest<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
+        if let Some((_, value)) = self.group.changes.get(key) {
+            return Ok(value.clone());
+        }
+        let stored = self.tables.data.get(key).map_err(|error| from_read(&error))?;
+        stored.map(decode_value).transpose()
+    }
+
+    fn keys(
+        &self,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(&Bytes) -> bool,
+    ) -> Result<(), ReadError> {
+        let Some(bounds) = bounds(range) else { return Ok(()) };
+        let changes = &self.group.changes;
+        for (key, (_, value)) in changes.range::<[u8], _>(bounds) {
+            if value.is_some() && !visit(key) {
+                return Ok(());
+            }
+        }
+        for guard in self.tables.database.snapshot().range::<&[u8], _>(&self.tables.data, bounds) {
+            let key = guard.key().map_err(|error| from_read(&error))?;
+            // A copy of its own: the key may be a slice of a block.
+            if !changes.contains_key(&key[..]) && !visit(&Bytes::copy_from_slice(&key)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! How much room is left on the file system, asked rarely.
+//!
+//! A log that meets a full disk in the middle of a write ends the engine. So writes are refused earlier, while there is
+//! still room for deletes and for the compaction that makes deletes count.
+
+use nix::sys::statvfs::statvfs;
+use outrigger_kernel::Mono;
+use std::{path::PathBuf, time::Duration};
+
+/// Others fill the disk too, so the answer grows old even when nothing is written here.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+pub(crate) struct Headroom {
+    path: PathBuf,
+    reserve_bytes: u64,
+    /// What may still be written before asking again.
+    credit_bytes: u64,
+    asked: Option<Mono>,
+}
+
+impl Headroom {
+    pub(crate) fn new(path: PathBuf, reserve_bytes: u64) -> Self {
+        Self { path, reserve_bytes, credit_bytes: 0, asked: None }
+    }
+
+    /// Takes note of `bytes` about to be written. Says why that should not be, if the reserve is touched.
+    pub(crate) fn refuses(&mut self, bytes: usize, now: Mono) -> Option<String> {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let fresh = self.asked.is_some_and(|asked| now.since(asked) < ASK_AGAIN_AFTER);
+        if fresh && bytes <= self.credit_bytes {
+            self.credit_bytes -= bytes;
+            return None;
+        }
+        let free_bytes = self.free_bytes()?;
+        self.asked = Some(now);
+        if free_bytes < self.reserve_bytes.saturating_add(bytes) {
+            self.credit_bytes = 0;
+            return Some(format!(
+                "{} has {free_bytes} bytes left, of which {} are kept for deletes; free some space",
+                self.path.display(),
+                self.reserve_bytes
+            ));
+        }
+        // What is written is written again by compaction: a quarter of the room is spent before asking again.
+        self.credit_bytes = (free_bytes - self.reserve_bytes) / 4;
+        None
+    }
+
+    /// `None` when the system does not say; then the write itself will tell.
+    fn free_bytes(&self) -> Option<u64> {
+        let answer = statvfs(&self.path).ok()?;
+        Some(answer.blocks_available().saturating_mul(answer.fragment_size()))
+    }
+}

@@ -1,0 +1,100 @@
+//! What is refused at the door, with a reason and a remedy.
+
+use super::{clock, open, put, refused, text, write};
+use crate::{Local, OpenError, Options, error::from_io};
+use outrigger_keyspace::{CommitError, KeySpace, Write};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+
+#[tokio::test]
+async fn a_folder_in_use_names_its_holder() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    let engine = open(folder.path(), &clock);
+    let error = refused(folder.path());
+    let me = std::process::id();
+    assert!(matches!(error, OpenError::InUse { holder: Some(pid), .. } if pid == me), "{error}");
+    assert!(error.to_string().contains(&format!("process {me}; stop that process")), "{error}");
+    engine.close().await;
+    open(folder.path(), &clock).close().await;
+}
+
+#[tokio::test]
+async fn a_folder_is_private() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    let dir = folder.path().join("a/b");
+    let engine = open(&dir, &clock);
+    for private in [&dir, &dir.join("store")] {
+        let mode = fs::metadata(private).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{}", private.display());
+    }
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn newer_and_damaged_folders_are_left_alone() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    open(folder.path(), &clock).close().await;
+    let format = folder.path().join("FORMAT");
+    fs::write(&format, "outrigger-local 2\n").unwrap();
+    let error = refused(folder.path());
+    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    fs::write(&format, "something else").unwrap();
+    assert!(matches!(refused(folder.path()), OpenError::Damaged { .. }));
+    fs::remove_file(&format).unwrap();
+    assert!(matches!(refused(folder.path()), OpenError::Damaged { .. }));
+    fs::write(&format, "outrigger-local 1\n").unwrap();
+    open(folder.path(), &clock).close().await;
+}
+
+#[tokio::test]
+async fn a_store_that_was_never_finished_is_made_anew() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    // What a crash in the middle of the first opening leaves.
+    fs::create_dir(folder.path().join("store.new")).unwrap();
+    fs::write(folder.path().join("store.new/0.jnl"), "half").unwrap();
+    fs::write(folder.path().join("FORMAT"), "outrigger-local 1\n").unwrap();
+    let engine = open(folder.path(), &clock);
+    write(&engine, vec![put("a", "1")]).await.unwrap();
+    assert_eq!(text(&engine, "a").await.as_deref(), Some("1"));
+}
+
+#[test]
+fn what_the_system_says_is_sorted_by_remedy() {
+    let said = |kind: io::ErrorKind| from_io(Path::new("d"), kind.into());
+    assert!(matches!(said(io::ErrorKind::PermissionDenied), OpenError::ReadOnly { .. }));
+    assert!(matches!(said(io::ErrorKind::ReadOnlyFilesystem), OpenError::ReadOnly { .. }));
+    assert!(matches!(said(io::ErrorKind::StorageFull), OpenError::Full { .. }));
+    assert!(matches!(said(io::ErrorKind::NotADirectory), OpenError::Io { .. }));
+}
+
+#[test]
+fn a_file_in_the_way_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    assert!(matches!(refused(&file), OpenError::Io { .. }));
+    assert!(matches!(refused(&file.join("below")), OpenError::Io { .. }));
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_deletes_only_and_recovers() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    open(folder.path(), &clock).close().await;
+    let engine = open(folder.path(), &clock);
+    write(&engine, vec![put("a", "1"), put("b", "1")]).await.unwrap();
+    engine.close().await;
+
+    // A reserve that no disk has stands for a disk without room.
+    let full = Options { reserve_bytes: u64::MAX / 2, ..Options::default() };
+    let engine = Local::open(folder.path(), clock.clone(), full).unwrap();
+    let refusal = write(&engine, vec![put("c", "1")]).await;
+    assert!(matches!(&refusal, Err(CommitError::Full(why)) if why.contains("free some space")));
+    let mixed = vec![Write::Delete { key: super::key("b") }, put("c", "1")];
+    assert!(matches!(write(&engine, mixed).await, Err(CommitError::Full(_))));
+    write(&engine, vec![Write::Delete { key: super::key("a") }]).await.unwrap();
+    assert_eq!(text(&engine, "a").await, None);
+    assert_eq!(text(&engine, "b").await.as_deref(), Some("1"));
+    assert_eq!(engine.status().failed, None);
+    engine.close().await;
+    let engine = open(folder.path(), &clock);
+    write(&engine, vec![put("c", "1")]).await.unwrap();
+}

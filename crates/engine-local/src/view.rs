@@ -1,0 +1,112 @@
+//! A published state of the store: what readers read. Made by the committer after a group is on disk, shared by all who
+//! read until the next one, and valid for as long as somebody holds it.
+
+use crate::{
+    error::from_read,
+    tables::{Tables, bounds, decode_value, is_possible},
+};
+use bytes::Bytes;
+use fjall::{Guard, Readable};
+use outrigger_kernel::{BoxFuture, Wall};
+use outrigger_keyspace::{
+    Committed, Direction, Entry, KeyRange, Page, ReadError, Snapshot, Value,
+    limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
+};
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub(crate) struct View {
+    pub(crate) last: Committed,
+    pub(crate) snapshot: fjall::Snapshot,
+    pub(crate) tables: Arc<Tables>,
+    /// Keys due by then are hidden. Only in an engine that has failed: it can no longer commit that they are absent.
+    hidden_until: Option<Wall>,
+}
+
+impl View {
+    /// The newest state of the store, in which `last` is the last commit.
+    pub(crate) fn new(tables: Arc<Tables>, last: Committed) -> Self {
+        Self { last, snapshot: tables.database.snapshot(), tables, hidden_until: None }
+    }
+
+    pub(crate) fn hiding_due(&self, now: Wall) -> Self {
+        Self { hidden_until: Some(now), ..self.clone() }
+    }
+
+    fn visible(&self, value: Value) -> Option<Value> {
+        let due = value.expires_at.is_some_and(|at| self.hidden_until.is_some_and(|now| at <= now));
+        (!due).then_some(value)
+    }
+
+    fn get_now(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
+        if !is_possible(key) {
+            return Ok(None);
+        }
+        let stored = self.snapshot.get(&self.tables.data, key);
+        match stored.map_err(|error| from_read(&error))? {
+            Some(stored) => Ok(self.visible(decode_value(stored)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn scan_now(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<Page, ReadError> {
+        let Some(bounds) = bounds(range) else { return Ok(Page::default()) };
+        let entries = self.snapshot.range::<&[u8], _>(&self.tables.data, bounds);
+        match direction {
+            Direction::Forward => self.page_of(entries, limit),
+            Direction::Backward => self.page_of(entries.rev(), limit),
+        }
+    }
+
+    fn page_of(
+        &self,
+        entries: impl Iterator<Item = Guard>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
+        let limit = limit.min(PAGE_ENTRIES_MAX);
+        let mut page = Page::default();
+        let mut bytes = 0;
+        for guard in entries {
+            let (key, stored) = guard.into_inner().map_err(|error| from_read(&error))?;
+            let Some(value) = self.visible(decode_value(stored)?) else { continue };
+            if page.entries.len() >= limit || bytes > PAGE_BYTES_MAX {
+                page.more = true;
+                break;
+            }
+            bytes += key.len() + value.bytes.len();
+            page.entries.push(Entry { key: Bytes::copy_from_slice(&key), value });
+        }
+        Ok(page)
+    }
+}
+
+impl Snapshot for View {
+    fn revision(&self) -> u64 {
+        self.last.revision
+    }
+
+    fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Value>, ReadError>> {
+        Box::pin(async move { self.get_now(key) })
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        keys: &'a [Bytes],
+    ) -> BoxFuture<'a, Result<Vec<Option<Value>>, ReadError>> {
+        Box::pin(async move { keys.iter().map(|key| self.get_now(key)).collect() })
+    }
+
+    fn scan<'a>(
+        &'a self,
+        range: &'a KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> BoxFuture<'a, Result<Page, ReadError>> {
+        Box::pin(async move { self.scan_now(range, limit, direction) })
+    }
+}
