@@ -65,7 +65,7 @@ codes! {
         "A document is not well-formed YAML or JSON. The other documents of the file are read all the same."
         "Mend the place shown; often it is the indentation, a tab, or a missing quote on the line before."
     TOO_COMPLEX "OUTR-0105" "Document is too deep or too big"
-        "A document nests more than 48 levels deep, or has more than 100000 values once its aliases are expanded."
+        "A document nests more than 48 levels deep, or has more than 100000 values once its aliases are expanded, or a file holds more than 10000 documents."
         "Split the document, or write out the aliases that multiply each other."
     DUPLICATE_KEY "OUTR-0106" "Key given twice"
         "A mapping has the same key twice, so one of the two values would be lost."

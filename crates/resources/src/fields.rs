@@ -30,7 +30,9 @@ impl Report {
         Self { file: file.into(), issues: Vec::new(), errors: 0 }
     }
 
-    pub(crate) fn into_issues(self) -> Vec<Issue> {
+    /// The issues in the order in which a reader of the file meets them.
+    pub(crate) fn into_issues(mut self) -> Vec<Issue> {
+        self.issues.sort_by_key(|issue| (issue.origin.line, issue.origin.column));
         self.issues
     }
 
@@ -264,8 +266,8 @@ impl<'n> Fields<'n> {
             return Some(*value);
         }
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let message =
-            format!("{} must be {}, not \"{text}\"", self.path_of(name), words.join(" or "));
+        let (path, words_told) = (self.path_of(name), alternatives(&words));
+        let message = format!("{path} must be {words_told}, not \"{text}\"");
         let mut issue = Issue::error(codes::BAD_VALUE, report.origin(self.place_of(name)), message);
         if let Some(word) = typo::nearest(text, words) {
             issue = issue.remedy(format!("Did you mean {word}?"));
@@ -382,6 +384,14 @@ impl<'n> Fields<'n> {
             }
             report.push(issue);
         }
+    }
+}
+
+/// `a, b or c`.
+fn alternatives(words: &[&str]) -> String {
+    match words {
+        [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+        _ => words.concat(),
     }
 }
 

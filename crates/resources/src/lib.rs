@@ -11,6 +11,25 @@
 //! - [`type_catalog`] knows the component types there are and where the systems behind them are to be found.
 //! - [`codes`] lists what can be wrong; [`render`] shows an issue with its line and a caret.
 //!
+//! ```
+//! use outrigger_resources::{parse, render};
+//! use std::path::Path;
+//!
+//! let source = "\
+//! apiVersion: dapr.io/v1alpha1
+//! kind: Component
+//! metadata:
+//!   name: statestore
+//! spec:
+//!   type: state.redis
+//!   verison: v1
+//! ";
+//! let (resources, issues) = parse(Path::new("store.yaml"), source.as_bytes());
+//! assert_eq!(resources[0].head().name, "statestore");
+//! assert_eq!(issues[0].remedy, "Did you mean version?");
+//! assert!(render(&issues[0], source).contains("store.yaml:7:3"));
+//! ```
+//!
 //! The invariants: no input makes it panic, recurse deeply or take time out of proportion to its size (size, depth and
 //! alias budgets are checked while reading); one bad document never hides another; every issue says where, what and
 //! what to do.
@@ -67,3 +86,34 @@ pub use settings::{KeyPrefixSetting, OutboxSettings, PubsubSettings, Settings, S
 pub use subscription::{BulkSubscribe, RouteRule, Routes, Subscription};
 pub use topic_scopes::TopicScopes;
 pub use value::{Head, NamedValue, ValueSource};
+
+#[cfg(test)]
+mod tests;
+
+/// Feeds bytes to every reader there is, for fuzzing: whatever they are, it returns.
+#[doc(hidden)]
+pub fn fuzz_parse(bytes: &[u8]) {
+    let file = std::path::Path::new("fuzz.yaml");
+    let (mut resources, issues) = parse(file, bytes);
+    let together = check_together(&mut resources);
+    let env = |name: &str| Some(name.to_owned());
+    let (configuration, more) = parse_configuration(file, bytes, &env);
+    let (run_file, yet_more) = multi_app::parse(file, bytes, &|_| true, None);
+    let text = String::from_utf8_lossy(bytes);
+    for issue in issues.iter().chain(&together).chain(&more).chain(&yet_more).take(20) {
+        std::hint::black_box(render(issue, &text));
+    }
+    for resource in &resources {
+        let Body::Component(component) = &resource.body else { continue };
+        std::hint::black_box(type_catalog::addresses(component));
+        let resolved = resolve(component, &|_, name, _| Ok(name.to_owned()), &env);
+        let Ok(mut values) = resolved else { continue };
+        let templates =
+            Templates { app_id: "a", namespace: "n", pod_name: None, uuid: &|| "{uuid}".into() };
+        std::hint::black_box(templates.fill(component, &mut values).is_ok());
+        let settings = Settings::new(component, &values);
+        std::hint::black_box(StateSettings::read(settings).is_ok());
+        std::hint::black_box(PubsubSettings::read(settings).is_ok());
+    }
+    std::hint::black_box((configuration, run_file));
+}

@@ -123,8 +123,8 @@ pub fn load(paths: &[PathBuf]) -> (Vec<Resource>, Vec<Issue>) {
 #[must_use]
 pub fn parse(file: &Path, source: &[u8]) -> (Vec<Resource>, Vec<Issue>) {
     let mut report = Report::new(file);
-    let roots = trees(&mut report, source, None);
-    let resources = roots.iter().filter_map(|root| document::read(&mut report, root)).collect();
+    let trees = trees(&mut report, source, None);
+    let resources = trees.iter().filter_map(|tree| tree.read(&mut report)).collect();
     (resources, report.into_issues())
 }
 
@@ -156,8 +156,8 @@ pub fn parse_configuration(
     let mut report = Report::new(file);
     let mut configuration = Configuration::default();
     let mut found = false;
-    for root in trees(&mut report, source, Some(env)) {
-        match document::read(&mut report, &root) {
+    for tree in trees(&mut report, source, Some(env)) {
+        match tree.read(&mut report) {
             Some(Resource { body: Body::Configuration(upper), .. }) => {
                 found = true;
                 configuration.overlay(*upper);
@@ -177,12 +177,21 @@ pub fn parse_configuration(
     (configuration, report.into_issues())
 }
 
+/// A document that could be read as a tree.
+pub(crate) struct Tree {
+    pub(crate) root: Arc<Node>,
+    /// Whether nothing was lost on the way. What lost something is still read, to tell what else is wrong with it.
+    pub(crate) sound: bool,
+}
+
+impl Tree {
+    fn read(&self, report: &mut Report) -> Option<Resource> {
+        document::read(report, &self.root).filter(|_| self.sound)
+    }
+}
+
 /// The trees of a file's documents; what has none is reported.
-pub(crate) fn trees(
-    report: &mut Report,
-    source: &[u8],
-    env: Option<&EnvReader<'_>>,
-) -> Vec<Arc<Node>> {
+pub(crate) fn trees(report: &mut Report, source: &[u8], env: Option<&EnvReader<'_>>) -> Vec<Tree> {
     if source.len() > FILE_BYTES_MAX {
         let message = format!("the file is larger than {FILE_BYTES_MAX} bytes");
         report.error(codes::FILE_TOO_LARGE, Place::default(), message);
@@ -205,8 +214,9 @@ pub(crate) fn trees(
             })
         }))
     };
-    let mut roots = Vec::new();
+    let mut trees = Vec::new();
     for document in yaml::documents(text, &mut expand) {
+        let errors = report.errors();
         for complaint in document.complaints {
             if complaint.code == codes::TAG_IGNORED {
                 report.warn(complaint.code, complaint.place, complaint.message);
@@ -214,13 +224,14 @@ pub(crate) fn trees(
                 report.error(complaint.code, complaint.place, complaint.message);
             }
         }
-        roots.extend(document.root);
+        let sound = report.errors() == errors;
+        trees.extend(document.root.map(|root| Tree { root, sound }));
     }
     for (place, name) in unset {
         let message = format!("the environment variable {name} is not set, so this is empty");
         report.warn(codes::ENV_NOT_SET, place, message);
     }
-    roots
+    trees
 }
 
 /// Replaces `$NAME` and `${NAME}`; a dollar sign that no name follows stays.

@@ -257,8 +257,9 @@ mod tests {
             trust_domain: None,
             policies: Some(vec![policy]),
         };
-        let shop = Some(Caller { app_id: "shop", namespace: "default", trust_domain: "public" });
-        let stranger = Some(Caller { namespace: "elsewhere", ..shop.unwrap() });
+        let shop = Caller { app_id: "shop", namespace: "default", trust_domain: "public" };
+        let stranger = Some(Caller { namespace: "elsewhere", ..shop });
+        let shop = Some(shop);
         assert_eq!(control.decide(shop, "Orders/7?x=1", Some("get")), Action::Allow);
         assert_eq!(control.decide(shop, "/orders/7", Some("POST")), Action::Deny);
         assert_eq!(control.decide(shop, "/orders/secret", Some("GET")), Action::Deny);

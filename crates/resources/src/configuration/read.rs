@@ -36,17 +36,7 @@ const API_NAMES: [&str; 17] = [
     "workflows",
 ];
 
-/// How versions may be written, and what they become.
-const API_VERSIONS: [(&str, &str); 8] = [
-    ("v1", "v1"),
-    ("v1.0", "v1"),
-    ("v1alpha1", "v1alpha1"),
-    ("v1.0-alpha1", "v1alpha1"),
-    ("v1alpha2", "v1alpha2"),
-    ("v1.0-alpha2", "v1alpha2"),
-    ("v1beta1", "v1beta1"),
-    ("v1.0-beta1", "v1beta1"),
-];
+const API_VERSIONS: [&str; 4] = ["v1", "v1alpha1", "v1alpha2", "v1beta1"];
 
 impl Configuration {
     pub(crate) fn read(report: &mut Report, fields: &mut Fields<'_>, head: Head) -> Self {
@@ -119,21 +109,27 @@ fn read_api_rule(report: &mut Report, mut fields: Fields<'_>) -> Vec<ApiRule> {
         }
         report.push(issue);
     }
-    let version = match fields.get("version") {
-        Some(_) => fields.choice(report, "version", &API_VERSIONS).unwrap_or_default(),
-        None => {
-            fields.missing(report, "version");
-            ""
-        }
-    };
+    let version = read_api_version(report, &mut fields);
     let protocols = [("http", ApiProtocol::Http), ("grpc", ApiProtocol::Grpc)];
     let protocol = fields.choice(report, "protocol", &protocols);
     fields.finish(report);
     // A rule that does not say means both: for a list that keeps people out, the safer reading.
     let both = protocols.map(|(_, protocol)| protocol);
     let meant = protocol.as_ref().map_or(both.as_slice(), std::slice::from_ref);
-    let rule = |&protocol| ApiRule { name: name.clone(), version: version.to_owned(), protocol };
+    let rule = |&protocol| ApiRule { name: name.clone(), version: version.clone(), protocol };
     meant.iter().map(rule).collect()
+}
+
+/// The version in its short form: `v1.0-alpha1` and `v1alpha1` are the same.
+fn read_api_version(report: &mut Report, fields: &mut Fields<'_>) -> String {
+    let text = fields.required(report, "version");
+    let short = text.to_ascii_lowercase().replace("v1.0-", "v1").replace("v1.0", "v1");
+    if !text.is_empty() && !API_VERSIONS.contains(&short.as_str()) {
+        let (path, known) = (fields.path_of("version"), API_VERSIONS.join(", "));
+        let message = format!("{path} must be one of {known}, not \"{text}\"");
+        report.error(codes::BAD_VALUE, fields.place_of("version"), message);
+    }
+    short
 }
 
 fn read_secret_scopes(report: &mut Report, fields: &mut Fields<'_>) -> Option<Vec<SecretScope>> {

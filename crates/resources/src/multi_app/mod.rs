@@ -171,9 +171,9 @@ pub fn parse(
     home: Option<&Path>,
 ) -> (Option<RunFile>, Vec<Issue>) {
     let mut report = Report::new(file);
-    let roots = trees(&mut report, source, None);
-    let run_file = match roots.first() {
-        Some(root) => read::run_file(&mut report, root, &Paths::new(file, exists, home)),
+    let trees = trees(&mut report, source, None);
+    let run_file = match trees.first() {
+        Some(tree) => read::run_file(&mut report, &tree.root, &Paths::new(file, exists, home)),
         None => {
             if report.errors() == 0 {
                 let message = "the run file is empty";

@@ -4,7 +4,7 @@
 //! size are checked while the tree grows, aliases by the size of what they repeat, so a file that would unfold into
 //! gigabytes is refused after a few kilobytes.
 
-use super::{DEPTH_MAX, Entry, Node, Place, Scalar, VALUES_MAX, Value};
+use super::{DEPTH_MAX, DOCUMENTS_MAX, Entry, Node, Place, Scalar, VALUES_MAX, Value};
 use crate::codes::{self, Code};
 use serde_saphyr::granit_parser::{self as parser, Event, ScalarStyle, Span};
 use std::{
@@ -45,7 +45,11 @@ pub(crate) fn documents(source: &str, expand: &mut Expand<'_>) -> Vec<Document> 
     loop {
         let failure = match events.next_event() {
             None => break,
-            Some(Ok((Event::DocumentStart(..), _))) => {
+            Some(Ok((Event::DocumentStart(..), span))) => {
+                if documents.len() >= DOCUMENTS_MAX {
+                    documents.push(too_many(place(span.start.line(), span.start.col())));
+                    break;
+                }
                 growing = Some(Growing::default());
                 continue;
             }
@@ -70,6 +74,12 @@ pub(crate) fn documents(source: &str, expand: &mut Expand<'_>) -> Vec<Document> 
         }
     }
     documents
+}
+
+fn too_many(place: Place) -> Document {
+    let message = format!("the file holds more than {DOCUMENTS_MAX} documents");
+    let complaint = Complaint { code: codes::TOO_COMPLEX, place, message };
+    Document { root: None, complaints: vec![complaint] }
 }
 
 fn syntax(error: &parser::ScanError) -> Complaint {
@@ -128,8 +138,8 @@ impl Growing {
         let at = place(span.start.line(), span.start.col());
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let plain = style == ScalarStyle::Plain
-                    && !self.tagged(tag.as_deref(), at).is_some_and(|name| name == "str");
+                let tag = self.tagged(tag.as_deref(), at);
+                let plain = style == ScalarStyle::Plain && tag.as_deref() != Some("str");
                 self.scalar(text, plain, anchor, at, expand)
             }
             Event::SequenceStart(_, anchor, tag) => {

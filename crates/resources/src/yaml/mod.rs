@@ -19,6 +19,8 @@ use std::sync::Arc;
 pub(crate) const DEPTH_MAX: usize = 48;
 /// Values in one document, those that aliases and merge keys repeat included.
 pub(crate) const VALUES_MAX: usize = 100_000;
+/// Documents in one file; what follows is not read.
+pub(crate) const DOCUMENTS_MAX: usize = 10_000;
 
 /// A position in a file, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
