@@ -3,7 +3,7 @@
 //! The program is started by `outrigger run`, which passes its exit code through; every check it makes is a line.
 
 use anyhow::{Result, ensure};
-use outrigger_tests::{Node, Start, ports, tools};
+use outrigger_tests::{Folder, Node, Start, components::COMPONENTS, patience, ports, tools};
 use std::{ffi::OsStr, time::Duration};
 
 /// A program with an interpreter may need a while to come up on a busy machine.
@@ -104,4 +104,54 @@ fn rust_grpc() -> Result<()> {
     let checks =
         ["state.save_get", "state.etag", "state.delete", "publish.deliver", "metadata.read"];
     run("rust-grpc", "grpc", &[app], &checks)
+}
+
+/// Four programs in three languages, two protocols and one process of ours: each calls another one.
+#[test]
+fn languages_call_each_other() -> Result<()> {
+    let folder = Folder::new("languages")?;
+    folder.write("resources/components.yaml", COMPONENTS)?;
+    let python = tools::python()?;
+    let (node, modules) = tools::node()?;
+    let apps = tools::root().join("tests/apps");
+    let python_app = |file: &str| format!("[\"{}\", \"python/{file}\"]", python.display());
+    let rust = format!("[\"{}\"]", env!("CARGO_BIN_EXE_rust-sdk-app"));
+    let javascript = format!("[\"{}\", \"javascript/app.js\", \"http\"]", node.display());
+    let programs = [
+        ("py-http", "http", "js-http", python_app("http_app.py")),
+        ("py-grpc", "grpc", "py-grpc", python_app("grpc_app.py")),
+        ("js-http", "http", "py-http", javascript),
+        ("rs-grpc", "grpc", "py-grpc", rust),
+    ];
+    let mut file = format!(
+        "version: 1\ncommon:\n  resourcesPath: {}\n  env:\n    STAY: \"1\"\n    NODE_PATH: {}\napps:\n",
+        folder.join("resources").display(),
+        modules.display()
+    );
+    let mut http = 0;
+    for (app_id, protocol, peer, command) in &programs {
+        http = ports::free();
+        file.push_str(&format!(
+            "  - appID: {app_id}\n    appDirPath: {}\n    appProtocol: {protocol}\n    appPort: {}\n    \
+             daprHTTPPort: {http}\n    daprGRPCPort: {}\n    metricsPort: {}\n    command: {command}\n    \
+             env:\n      PEER_APP_ID: {peer}\n",
+            apps.display(),
+            ports::free(),
+            ports::free(),
+            ports::free(),
+        ));
+    }
+    let file = folder.write("dapr.yaml", &file)?;
+    let mut several = Start::run_file(&file).flag("--components", "embedded").launch()?;
+    several.ports.http = http;
+    patience::within(PATIENCE, "every program to reach its peer", || {
+        let log = several.log();
+        let reached = log.matches("check invoke.peer ok").count();
+        let failed = log.lines().any(|line| line.contains(" FAILED: "));
+        (failed || reached >= 3).then_some(())
+    });
+    let log = several.log();
+    ensure!(!log.contains(" FAILED: "), "a check did not hold\n{log}");
+    several.assert_calm();
+    Ok(())
 }

@@ -89,6 +89,18 @@ async function invoke(client) {
     const got = await client.invoker.invoke(process.env.APP_ID, "echo", HttpMethod.POST, { n: 7 });
     assert(got.echo.n === 7, JSON.stringify(got));
   });
+  const peer = process.env.PEER_APP_ID;
+  if (!peer) return;
+  await check("invoke.peer", async () => {
+    await eventually("the peer", async () => {
+      try {
+        const got = await client.invoker.invoke(peer, "echo", HttpMethod.POST, { n: 8 });
+        return got.echo.n === 8;
+      } catch (_) {
+        return false; // still starting
+      }
+    });
+  });
 }
 
 async function publish(client) {
@@ -128,6 +140,10 @@ async function main() {
     const got = await client.metadata.get();
     assert(JSON.stringify(got).includes(store), JSON.stringify(got));
   });
+  if (process.env.STAY) {
+    console.log("check all done");
+    return;
+  }
   process.exit(failed === 0 ? 0 : 1);
 }
 

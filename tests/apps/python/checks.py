@@ -1,8 +1,10 @@
 """What the Python apps check through the official client, the same for HTTP and gRPC apps."""
 
 import json
+import os
 import queue
 import sys
+import threading
 import time
 import traceback
 
@@ -31,6 +33,9 @@ def check(name, work):
 
 def finish():
     sys.stdout.flush()
+    if 'STAY' in os.environ:
+        print('check all done', flush=True)
+        threading.Event().wait()
     sys.exit(1 if failed else 0)
 
 
@@ -194,6 +199,27 @@ def metadata(client):
         assert {STORE, PUBSUB} <= names, names
 
     check('metadata.read', read)
+
+
+def peer(call):
+    """Calls the app named by PEER_APP_ID, which may still be starting."""
+
+    def work():
+        last = None
+        for _ in range(300):
+            try:
+                got = call(os.environ['PEER_APP_ID'])
+                assert got['echo'] == {'n': 8}, got
+                return
+            except AssertionError:
+                raise
+            except Exception as error:
+                last = error
+                time.sleep(0.1)
+        raise last
+
+    if 'PEER_APP_ID' in os.environ:
+        check('invoke.peer', work)
 
 
 def client():

@@ -6,7 +6,7 @@ import queue
 import threading
 
 import uvicorn
-from checks import check, client, eventually, finish, metadata, publish, state, stream
+from checks import check, client, finish, metadata, peer, publish, state, stream
 from dapr.ext.fastapi import DaprApp
 from fastapi import FastAPI, Request
 
@@ -29,16 +29,19 @@ async def echo(request: Request):
 
 
 def invoke(dapr):
-    def call():
+    def echo_of(app_id, value):
         answer = dapr.invoke_method(
-            os.environ['APP_ID'], 'echo', data=json.dumps({'n': 7}), http_verb='POST',
-            content_type='application/json',
+            app_id, 'echo', data=json.dumps(value), http_verb='POST', content_type='application/json'
         )
-        got = json.loads(answer.data)
+        return json.loads(answer.data)
+
+    def call():
+        got = echo_of(os.environ['APP_ID'], {'n': 7})
         assert got['echo'] == {'n': 7}, got
         assert got['caller'] == os.environ['APP_ID'], got
 
     check('invoke.self', call)
+    peer(lambda app_id: echo_of(app_id, {'n': 8}))
 
 
 def serve():

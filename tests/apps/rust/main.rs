@@ -10,6 +10,7 @@ use dapr::{
     client::{Client, Etag, StateOptions, TonicClientWithAuth},
     dapr::proto::runtime::v1::app_callback_server::AppCallbackServer,
 };
+use prost_types::Any;
 use std::{
     future::Future,
     process::ExitCode,
@@ -149,6 +150,19 @@ async fn metadata(dapr: &mut Dapr) -> Outcome {
 }
 
 async fn invoke(dapr: &mut Dapr, peer: &str) -> Outcome {
-    let answer = dapr.invoke_service(peer, "echo", None).await?;
-    ensure(answer.data.is_some(), "no answer")
+    let data = || Some(Any { type_url: String::new(), value: b"{\"n\":8}".to_vec() });
+    let mut last = None;
+    for _ in 0..300 {
+        match dapr.invoke_service(peer, "echo", data()).await {
+            Ok(answer) => {
+                let text = answer.data.map(|data| data.value).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text).replace(' ', "");
+                return ensure(text.contains("{\"echo\":{\"n\":8}}"), &text);
+            }
+            // Still starting.
+            Err(error) => last = Some(error),
+        }
+        pause().await;
+    }
+    Err(last.map_or_else(|| "never tried".into(), Into::into))
 }
