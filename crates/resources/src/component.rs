@@ -13,7 +13,7 @@ use std::time::Duration;
 /// How long a component may take to start unless the file says otherwise.
 pub const INIT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
-/// A component as written; its secret and environment references are not resolved yet (see [`crate::resolve`]).
+/// A component as written; its secret and environment references are not resolved yet (see [`crate::resolve()`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Component {
     /// Name, namespace, labels and scopes.

@@ -6,10 +6,10 @@
 //!
 //! - [`load()`] reads resource files and folders, [`load_configuration`] the files given by `--config`,
 //!   [`multi_app::load`] a run file.
-//! - [`resolve`] turns a component's references to secrets and environment into text; [`Settings`] and its
+//! - [`resolve()`] turns a component's references to secrets and environment into text; [`Settings`] and its
 //!   views read that text as durations, switches, topic scopes.
 //! - [`type_catalog`] knows the component types there are and where the systems behind them are to be found.
-//! - [`codes`] lists what can be wrong; [`render`] shows an issue with its line and a caret.
+//! - [`codes`] lists what can be wrong; [`render()`] shows an issue with its line and a caret.
 //!
 //! ```
 //! use outrigger_resources::{parse, render};

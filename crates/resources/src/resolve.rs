@@ -31,7 +31,7 @@ pub fn resolve(
 /// An endpoint's headers, likewise.
 ///
 /// # Errors
-/// As [`resolve`].
+/// As [`resolve()`].
 pub fn resolve_headers(
     endpoint: &HttpEndpoint,
     secrets: &SecretReader<'_>,
@@ -52,7 +52,7 @@ pub struct TlsTexts {
 /// An endpoint's client TLS, likewise.
 ///
 /// # Errors
-/// As [`resolve`].
+/// As [`resolve()`].
 pub fn resolve_tls(
     endpoint: &HttpEndpoint,
     secrets: &SecretReader<'_>,

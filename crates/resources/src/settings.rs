@@ -18,7 +18,7 @@ pub struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    /// The settings `values` of `component`, as [`crate::resolve`] gave them.
+    /// The settings `values` of `component`, as [`crate::resolve()`] gave them.
     #[must_use]
     pub fn new(component: &'a Component, values: &'a BTreeMap<String, String>) -> Self {
         Self { component, values }

@@ -1,7 +1,7 @@
 //! Kind `Resiliency`: named policies, and which app, actor type or component uses which.
 //!
 //! Policies are validated here (durations, counts, status code lists); turning them into running machines is the
-//! caller's work. Names in targets that no loaded document defines are reported by [`crate::load`], which sees all
+//! caller's work. Names in targets that no loaded document defines are reported by [`crate::load()`], which sees all
 //! documents at once, because a policy may be defined in another file than the one that uses it.
 
 mod defaults;

@@ -60,6 +60,26 @@ proptest! {
         fuzz_parse(&bytes);
     }
 
+    /// The case files with a few of their bytes replaced: deep inside the readers from the start.
+    #[test]
+    fn damaged_cases(
+        case in any::<prop::sample::Index>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..8),
+    ) {
+        let names = ["component-good.yaml", "configuration-good.yaml", "resiliency.yaml",
+            "subscription.yaml", "http-endpoint.yaml", "run-good.yaml", "aliases.yaml"];
+        let mut bytes = super::read(names[case.index(names.len())]).into_bytes();
+        for (place, byte, how) in damage {
+            let at = place.index(bytes.len());
+            match how {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        fuzz_parse(&bytes);
+    }
+
     #[test]
     fn nearly_resources(text in pieces()) {
         fuzz_parse(text.as_bytes());

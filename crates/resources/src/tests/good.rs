@@ -252,3 +252,16 @@ fn an_apps_own_folder_goes_before_common_paths() {
     assert_eq!(app.resources_paths, [PathBuf::from("/w/a/.dapr/resources")]);
     assert_eq!(app.config_file, Some("/w/a/.dapr/config.yaml".into()));
 }
+
+#[test]
+fn tabs_in_json_carriage_returns_and_byte_order_marks() {
+    let yaml = "apiVersion: dapr.io/v1alpha1\r\nkind: Component\r\nmetadata:\r\n  name: a\r\n\
+                spec:\r\n  type: state.redis\r\n---\r\n";
+    let json = "{\n\t\"apiVersion\": \"dapr.io/v1alpha1\",\n\t\"kind\": \"Component\",\n\
+                \t\"metadata\": {\n\t\t\"name\": \"a\"\n\t},\n\t\"spec\": {\"type\": \"state.redis\"}\n}\n";
+    for source in [yaml.to_owned(), json.to_owned(), format!("\u{feff}{yaml}")] {
+        let (resources, issues) = crate::parse(Path::new("x"), source.as_bytes());
+        assert_eq!((resources.len(), issues), (1, Vec::new()), "{source:?}");
+        assert_eq!(resources[0].head().name, "a");
+    }
+}
