@@ -6,6 +6,7 @@
 use crate::{
     OpenError, Options,
     error::{from_io, from_store},
+    log_check,
     tables::Tables,
 };
 use nix::fcntl::{Flock, FlockArg};
@@ -33,7 +34,9 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Tables, OpenError> {
     let lock = lock(dir)?;
     check_format(dir)?;
     let store = store_of(dir);
-    if !store.try_exists().map_err(|error| from_io(dir, error))? {
+    if store.try_exists().map_err(|error| from_io(dir, error))? {
+        log_check::check(dir, &store)?;
+    } else {
         create(dir, options)?;
     }
     Tables::open(&store, options, Some(lock)).map_err(|error| from_store(dir, error))

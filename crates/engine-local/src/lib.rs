@@ -37,6 +37,7 @@ mod folder;
 mod group;
 mod headroom;
 mod local;
+mod log_check;
 mod options;
 mod tables;
 mod view;

@@ -14,11 +14,11 @@ use outrigger_sim::SimWorld;
 use std::{path::Path, sync::Arc};
 
 /// A clock that moves by hand: the committer's thread cannot see a paused one.
-fn clock() -> Arc<Clock> {
+pub(crate) fn clock() -> Arc<Clock> {
     Clock::over(SimWorld::new(7))
 }
 
-fn open(dir: &Path, clock: &Arc<Clock>) -> Arc<Local> {
+pub(crate) fn open(dir: &Path, clock: &Arc<Clock>) -> Arc<Local> {
     Local::open(dir, clock.clone(), Options::default()).unwrap()
 }
 
@@ -26,11 +26,11 @@ fn refused(dir: &Path) -> OpenError {
     Local::open(dir, clock(), Options::default()).unwrap_err()
 }
 
-fn key(text: &str) -> Bytes {
+pub(crate) fn key(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-fn put(at: &str, value: &str) -> Write {
+pub(crate) fn put(at: &str, value: &str) -> Write {
     Write::Put { key: key(at), value: key(value), expires_at: None }
 }
 
@@ -38,7 +38,7 @@ fn put_until(at: &str, expires_at: Wall) -> Write {
     Write::Put { key: key(at), value: key("v"), expires_at: Some(expires_at) }
 }
 
-async fn write(engine: &Local, writes: Vec<Write>) -> Result<Committed, CommitError> {
+pub(crate) async fn write(engine: &Local, writes: Vec<Write>) -> Result<Committed, CommitError> {
     engine.commit(Transaction { writes, ..Transaction::default() }).await
 }
 
@@ -47,7 +47,7 @@ async fn get(engine: &Local, at: &str) -> Option<Value> {
     snapshot.get(at.as_bytes()).await.unwrap()
 }
 
-async fn text(engine: &Local, at: &str) -> Option<String> {
+pub(crate) async fn text(engine: &Local, at: &str) -> Option<String> {
     get(engine, at).await.map(|value| String::from_utf8(value.bytes.to_vec()).unwrap())
 }
 
