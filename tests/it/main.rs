@@ -3,6 +3,7 @@
 mod bad_input;
 mod calls;
 mod clients;
+mod commands;
 mod compat;
 mod crash;
 mod curl;
