@@ -1,1 +1,59 @@
-//! outrigger-calls.
+//! # Calls: from one app to another, and to the world outside
+//!
+//! ```text
+//!   address --Directory--> Target --Invoker--> policy --> AppChannel --> connection to the app
+//!                                     |                   OutboundClient --> connection outside
+//!                                     access list, headers, path
+//! ```
+//!
+//! Everything that leaves for an app goes through its [`AppChannel`]: invocations, deliveries of events, health probes.
+//! Bodies stream both ways and are never held whole; the slower side sets the pace. Every call has limits in time
+//! ([`Patience`]) and number.
+//!
+//! | file | what |
+//! |---|---|
+//! | `invoke.rs` | [`Invoker`]: a call by address, under a policy |
+//! | `grpc.rs` | the same for gRPC, undecoded |
+//! | `directory.rs`, `target.rs` | who can be called, and what an address means |
+//! | `access.rs`, `path.rs`, `headers.rs` | what may be called, and how a request looks when it leaves |
+//! | `channel.rs`, `gate.rs`, `health.rs` | one app instance |
+//! | `outbound.rs` | services outside |
+//! | `wire/` | connections |
+//!
+//! The invariant: the path that the access list judged is the path that is sent, and a request that may have reached
+//! the callee is never sent a second time unless a policy says so or the method is safe to repeat.
+//!
+//! It is not: a gateway with routes, nor a load balancer beyond taking turns. It knows no header names but those of
+//! HTTP and gRPC; whoever calls it brings the others along as values.
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod body;
+mod channel;
+mod directory;
+mod error;
+mod gate;
+pub mod grpc;
+mod headers;
+mod health;
+mod invoke;
+mod outbound;
+mod outgoing;
+mod path;
+mod patience;
+mod target;
+mod wire;
+
+pub use access::{AccessList, Caller, Over, Refusal};
+pub use body::{Body, BoxError};
+pub use channel::{AppChannel, AppProtocol, AppTarget, ChannelSettings, UnknownProtocol};
+pub use directory::{Directory, Registration};
+pub use error::{CallError, Phase};
+pub use headers::{Forwarding, HeaderEdits, strip_hop_by_hop};
+pub use health::{AppHealth, Health, HealthMachine, HttpProbe, Probe, ProbeSettings};
+pub use invoke::{CallPolicy, Invocation, Invoker, REPLAY_BYTES_MAX};
+pub use outbound::{BadTls, ClientTls, OutboundClient, OutboundSettings, Reach};
+pub use path::{BadPath, CanonicalPath, PATH_BYTES_MAX};
+pub use patience::{Patience, STALL_DEFAULT};
+pub use target::{Base, HttpEndpoint, Instances, Target, split_invocation};
+pub use wire::BodyFault;

@@ -1,0 +1,269 @@
+//! The way to one app instance: connections kept warm, a bounded number of calls at a time.
+
+use crate::{
+    AccessList, Body, CallError, Patience,
+    gate::Gate,
+    outgoing::Outgoing,
+    wire::{Address, Pool, PoolSettings, Protocol, Security},
+};
+use arc_swap::ArcSwapOption;
+use http::{HeaderName, HeaderValue, Request, Response};
+use outrigger_kernel::{Deadline, World};
+use std::{
+    fmt,
+    path::PathBuf,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// What an app speaks on its port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http,
+    /// HTTP/1.1 over TLS. The certificate is not checked: it is the app beside us, and it made the certificate itself.
+    Https,
+    /// HTTP/2 without TLS, known beforehand.
+    H2c,
+    /// gRPC.
+    Grpc,
+    /// gRPC over TLS, the certificate unchecked.
+    Grpcs,
+}
+
+impl AppProtocol {
+    /// Whether the app speaks gRPC.
+    #[must_use]
+    pub fn is_grpc(self) -> bool {
+        matches!(self, Self::Grpc | Self::Grpcs)
+    }
+
+    /// Its name in settings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::H2c => "h2c",
+            Self::Grpc => "grpc",
+            Self::Grpcs => "grpcs",
+        }
+    }
+
+    fn wire(self) -> (Protocol, Security) {
+        match self {
+            Self::Http => (Protocol::Http1, Security::Plain),
+            Self::Https => (Protocol::Http1, Security::Unchecked),
+            Self::H2c | Self::Grpc => (Protocol::Http2, Security::Plain),
+            Self::Grpcs => (Protocol::Http2, Security::Unchecked),
+        }
+    }
+}
+
+/// Not the name of a protocol.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an app protocol: http, https, h2c, grpc or grpcs")]
+pub struct UnknownProtocol(pub String);
+
+impl FromStr for AppProtocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProtocol> {
+        let all = [Self::Http, Self::Https, Self::H2c, Self::Grpc, Self::Grpcs];
+        let found = all.into_iter().find(|p| p.as_str().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| UnknownProtocol(name.to_owned()))
+    }
+}
+
+impl fmt::Display for AppProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where an app listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppTarget {
+    /// What it speaks.
+    pub protocol: AppProtocol,
+    /// Its host, usually `127.0.0.1`.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// A Unix socket to use instead of host and port.
+    pub socket: Option<PathBuf>,
+}
+
+/// How an app is called.
+#[derive(Clone, Debug)]
+pub struct ChannelSettings {
+    /// How many calls may be under way at once; `None` for [`ChannelSettings::CALLS_MAX`].
+    pub max_concurrency: Option<u32>,
+    /// How many more may wait for their turn before the next one is refused.
+    pub queue: u32,
+    /// Set on every request, such as the app's token.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How long making a connection may take, also when the call has more time.
+    pub connect_timeout: Duration,
+    /// How long a connection may be unused before it is closed.
+    pub idle_for: Duration,
+}
+
+impl ChannelSettings {
+    /// How many calls may be under way at once when no smaller number is set.
+    pub const CALLS_MAX: u32 = 4096;
+}
+
+impl Default for ChannelSettings {
+    fn default() -> Self {
+        Self {
+            max_concurrency: None,
+            queue: 4096,
+            headers: Vec::new(),
+            connect_timeout: Duration::from_secs(5),
+            idle_for: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The way to one app instance.
+pub struct AppChannel {
+    target: AppTarget,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    gate: Gate,
+    pool: Arc<Pool>,
+    healthy: AtomicBool,
+    access: ArcSwapOption<AccessList>,
+    world: Arc<dyn World>,
+}
+
+impl AppChannel {
+    /// A channel to the app at `target`. No connection is made before the first call.
+    #[must_use]
+    pub fn new(target: AppTarget, settings: ChannelSettings, world: Arc<dyn World>) -> Arc<Self> {
+        let (protocol, security) = target.protocol.wire();
+        let address = match &target.socket {
+            Some(path) => Address::Socket(path.clone()),
+            None => Address::Host(target.host.clone(), target.port),
+        };
+        let pool_settings =
+            PoolSettings { connect_timeout: settings.connect_timeout, idle_for: settings.idle_for };
+        let limit = settings.max_concurrency.unwrap_or(ChannelSettings::CALLS_MAX);
+        Arc::new(Self {
+            gate: Gate::new(limit, settings.queue),
+            pool: Pool::new(address, protocol, security, pool_settings, Arc::clone(&world)),
+            target,
+            headers: settings.headers,
+            healthy: AtomicBool::new(true),
+            access: ArcSwapOption::empty(),
+            world,
+        })
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub fn target(&self) -> &AppTarget {
+        &self.target
+    }
+
+    /// Sends a request whose answer must begin by `deadline`; both bodies stream. Of the request's URI only path and
+    /// query count. Dropping the future, or later the response's body, cancels the call.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer. Any status is an answer.
+    pub async fn send(
+        &self,
+        request: Request<Body>,
+        deadline: Deadline,
+    ) -> Result<Response<Body>, CallError> {
+        self.send_patiently(request, Patience::until(deadline)).await
+    }
+
+    /// Sends a request with time limits of its own.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer.
+    pub async fn send_patiently(
+        &self,
+        request: Request<Body>,
+        patience: Patience,
+    ) -> Result<Response<Body>, CallError> {
+        self.exchange(&mut Outgoing::new(request).await, patience).await
+    }
+
+    /// Sends a request past the concurrency limit: for health probes, which must not fail because the app is busy.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer.
+    pub async fn probe(
+        &self,
+        request: Request<Body>,
+        deadline: Deadline,
+    ) -> Result<Response<Body>, CallError> {
+        let mut outgoing = Outgoing::new(request).await;
+        self.dress(&mut outgoing);
+        self.pool.exchange(&mut outgoing, Patience::until(deadline), None).await
+    }
+
+    pub(crate) async fn exchange(
+        &self,
+        outgoing: &mut Outgoing,
+        patience: Patience,
+    ) -> Result<Response<Body>, CallError> {
+        self.dress(outgoing);
+        let turn = self.gate.enter(&*self.world, patience, self.pool.name()).await?;
+        self.pool.exchange(outgoing, patience, Some(turn)).await
+    }
+
+    fn dress(&self, outgoing: &mut Outgoing) {
+        for (name, value) in &self.headers {
+            outgoing.head.headers.insert(name.clone(), value.clone());
+        }
+    }
+
+    /// Waits until something listens at the app's address, trying every `every`. Never returns if nothing ever does.
+    pub async fn wait_until_open(&self, every: Duration) {
+        while self.pool.knock().await.is_err() {
+            self.world.sleep(every).await;
+        }
+    }
+
+    /// Whether calls are let through; true until somebody says otherwise.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Acquire)
+    }
+
+    /// Says whether calls are let through. [`AppChannel::send`] does not look at it; invocation does.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Release);
+    }
+
+    /// Who may invoke the app; `None` for everybody.
+    #[must_use]
+    pub fn access(&self) -> Option<Arc<AccessList>> {
+        self.access.load_full()
+    }
+
+    /// Replaces the list of who may invoke the app.
+    pub fn set_access(&self, access: Option<Arc<AccessList>>) {
+        self.access.store(access);
+    }
+
+    /// How many calls are under way.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.gate.inside()
+    }
+}
+
+impl fmt::Debug for AppChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AppChannel({} {})", self.target.protocol, self.pool.name())
+    }
+}

@@ -1,0 +1,178 @@
+//! Who can be called: apps by id and namespace, outside services by name.
+//!
+//! Read on every call and written when something starts or stops, so readers take a snapshot without a lock and writers
+//! replace it whole.
+
+use crate::{AppChannel, CallError, HttpEndpoint, Target, target::Address, target::Instances};
+use arc_swap::ArcSwap;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Who can be called.
+#[derive(Default)]
+pub struct Directory {
+    table: ArcSwap<Table>,
+    registered: Mutex<Registered>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By `id.namespace`.
+    apps: HashMap<String, Arc<Instances>>,
+    endpoints: HashMap<String, Arc<HttpEndpoint>>,
+}
+
+#[derive(Default)]
+struct Registered {
+    next: u64,
+    apps: Vec<Entry>,
+    endpoints: Vec<Arc<HttpEndpoint>>,
+}
+
+struct Entry {
+    number: u64,
+    app_id: String,
+    namespace: String,
+    channel: Option<Arc<AppChannel>>,
+}
+
+/// An app's presence in a directory; dropping it takes the app out again.
+#[must_use = "dropping a registration takes the app out of the directory"]
+pub struct Registration {
+    directory: Arc<Directory>,
+    number: u64,
+}
+
+impl Directory {
+    /// An empty directory.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Makes an instance of an app callable for as long as the registration lives. Instances of one app take turns.
+    pub fn register(
+        self: &Arc<Self>,
+        app_id: &str,
+        namespace: &str,
+        channel: Arc<AppChannel>,
+    ) -> Registration {
+        self.enter(app_id, namespace, Some(channel))
+    }
+
+    /// Makes an app known that has no port: calling it says so, instead of that there is no such app.
+    pub fn register_without_port(self: &Arc<Self>, app_id: &str, namespace: &str) -> Registration {
+        self.enter(app_id, namespace, None)
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        app_id: &str,
+        namespace: &str,
+        channel: Option<Arc<AppChannel>>,
+    ) -> Registration {
+        self.change(|registered| {
+            let number = registered.next;
+            registered.next += 1;
+            let (app_id, namespace) = (app_id.to_owned(), namespace.to_owned());
+            registered.apps.push(Entry { number, app_id, namespace, channel });
+            Registration { directory: Arc::clone(self), number }
+        })
+    }
+
+    /// Replaces the outside services that have names. Of two with the same name the later one holds.
+    pub fn set_endpoints(&self, endpoints: Vec<HttpEndpoint>) {
+        self.change(|registered| {
+            registered.endpoints = endpoints.into_iter().map(Arc::new).collect();
+        });
+    }
+
+    /// What `address` (an app id, `id.namespace`, an endpoint's name, or a URL, percent-encoded or not) stands for when
+    /// an app of `namespace` says it.
+    ///
+    /// # Errors
+    /// [`CallError::NotFound`] and [`CallError::BadTarget`].
+    pub fn resolve(&self, address: &str, namespace: &str) -> Result<Target, CallError> {
+        let name = match Address::parse(address)? {
+            Address::Url(base) => return Ok(Target::Url(base)),
+            Address::Name(name) => name,
+        };
+        let table = self.table.load();
+        if let Some(endpoint) = table.endpoints.get(&*name) {
+            return Ok(Target::Endpoint(Arc::clone(endpoint)));
+        }
+        let (app, namespace) = name.split_once('.').unwrap_or((&name, namespace));
+        if namespace.contains('.') {
+            let reason = "an app id has at most one '.', in front of its namespace";
+            return Err(CallError::BadTarget { target: address.to_owned(), reason });
+        }
+        let found = table.apps.get(&key(app, namespace));
+        found.map(|app| Target::App(Arc::clone(app))).ok_or_else(|| CallError::NotFound {
+            app: app.to_owned(),
+            namespace: namespace.to_owned(),
+        })
+    }
+
+    /// Every app known, as (id, namespace, number of instances with a port), in order.
+    #[must_use]
+    pub fn apps(&self) -> Vec<(String, String, usize)> {
+        let table = self.table.load();
+        let named = |app: &Arc<Instances>| {
+            (app.app_id().to_owned(), app.namespace().to_owned(), app.channels().len())
+        };
+        let mut apps: Vec<_> = table.apps.values().map(named).collect();
+        apps.sort();
+        apps
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Registered) -> T) -> T {
+        let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut registered);
+        self.table.store(Arc::new(registered.table()));
+        result
+    }
+}
+
+impl Registered {
+    fn table(&self) -> Table {
+        let mut channels: HashMap<String, (&Entry, Vec<Arc<AppChannel>>)> = HashMap::new();
+        for entry in &self.apps {
+            let key = key(&entry.app_id, &entry.namespace);
+            let (_, channels) = channels.entry(key).or_insert_with(|| (entry, Vec::new()));
+            channels.extend(entry.channel.clone());
+        }
+        let instances = |(entry, channels): (&Entry, Vec<_>)| {
+            Arc::new(Instances::new(&entry.app_id, &entry.namespace, channels.into()))
+        };
+        let named = |endpoint: &Arc<HttpEndpoint>| (endpoint.name.clone(), Arc::clone(endpoint));
+        Table {
+            apps: channels.into_iter().map(|(key, value)| (key, instances(value))).collect(),
+            endpoints: self.endpoints.iter().map(named).collect(),
+        }
+    }
+}
+
+fn key(app_id: &str, namespace: &str) -> String {
+    [app_id, ".", namespace].concat()
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.directory.change(|known| known.apps.retain(|entry| entry.number != self.number));
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.apps()).finish()
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registration({})", self.number)
+    }
+}

@@ -1,0 +1,278 @@
+//! Calling something by its address: check, tidy the headers, try under a policy, hand back the answer.
+//!
+//! ```text
+//!   Invocation --> access list --> headers --> policy( pick an instance --> channel ) --> headers --> answer
+//! ```
+//!
+//! An answer is an answer: whatever status the callee gives is passed on. Errors are only for calls that got none.
+//!
+//! What can be sent again decides what may be retried. A body that is in memory (known length, at most
+//! [`REPLAY_BYTES_MAX`]) can; a stream can as long as nothing of it was taken, which is the case when no connection came
+//! up. Whether it *should* be sent again is the policy's business.
+
+use crate::{
+    Body, CallError, Caller, CanonicalPath, HeaderEdits, OutboundClient, Over, Patience, Phase,
+    Target, headers,
+    outgoing::{Held, Outgoing},
+};
+use http::{
+    HeaderMap, Method, Response, StatusCode, Uri,
+    uri::{Parts, PathAndQuery},
+};
+use outrigger_kernel::{Deadline, Mono, World};
+use outrigger_resilience::{Breakers, Class, GaveUp, Policy, PolicyState};
+use std::{fmt, sync::Arc};
+
+pub use crate::outgoing::REPLAY_BYTES_MAX;
+
+/// A call to be made.
+#[derive(Debug)]
+pub struct Invocation<'a> {
+    /// Whom to call.
+    pub target: &'a Target,
+    /// Who calls, if that is proved; for the callee's access list.
+    pub caller: Option<&'a Caller>,
+    /// The method.
+    pub method: Method,
+    /// The path, as it is checked and sent.
+    pub path: &'a CanonicalPath,
+    /// What the access list and the breaker look at when it is not the path: the name of a method inside a message.
+    pub operation: Option<&'a CanonicalPath>,
+    /// The query, without its `?`.
+    pub query: Option<&'a str>,
+    /// The caller's headers, as they came.
+    pub headers: HeaderMap,
+    /// What happens to them besides losing the hop-by-hop ones.
+    pub edits: HeaderEdits<'a>,
+    /// The body.
+    pub body: Body,
+    /// Retries, breakers and timeouts; `None` for none.
+    pub policy: Option<&'a CallPolicy>,
+    /// How long it may take.
+    pub patience: Patience,
+}
+
+/// A policy for one target and what is remembered under it, a breaker per operation.
+#[derive(Debug)]
+pub struct CallPolicy {
+    policy: Policy,
+    breakers: Option<Breakers>,
+}
+
+impl CallPolicy {
+    /// A policy for one target that remembers at most `operations` breakers.
+    #[must_use]
+    pub fn new(policy: Policy, operations: usize) -> Self {
+        let breakers = policy.breaker.clone().map(|settings| Breakers::new(settings, operations));
+        Self { policy, breakers }
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The breakers, by path.
+    #[must_use]
+    pub fn breakers(&self) -> Option<&Breakers> {
+        self.breakers.as_ref()
+    }
+}
+
+/// Makes calls.
+pub struct Invoker {
+    outbound: Arc<OutboundClient>,
+    world: Arc<dyn World>,
+}
+
+impl Invoker {
+    /// An invoker that reaches services outside through `outbound`.
+    #[must_use]
+    pub fn new(outbound: Arc<OutboundClient>, world: Arc<dyn World>) -> Arc<Self> {
+        Arc::new(Self { outbound, world })
+    }
+
+    /// Makes a call and hands back the answer, whatever its status. Both bodies stream.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer.
+    pub async fn invoke(&self, call: Invocation<'_>) -> Result<Response<Body>, CallError> {
+        let bodiless = call.method == Method::HEAD;
+        let (target, policy, patience) = (call.target, call.policy, call.patience);
+        let operation = call.operation.unwrap_or(call.path);
+        check_access(&call)?;
+        let outgoing = prepare(call).await?;
+        let mut answer =
+            self.call(target, outgoing, policy, operation, patience, http_class).await?;
+        headers::strip_hop_by_hop(answer.headers_mut());
+        if !bodiless && answer.status() != StatusCode::NOT_MODIFIED {
+            let length = http_body::Body::size_hint(answer.body()).exact();
+            headers::correct_length(answer.headers_mut(), length);
+        }
+        Ok(answer)
+    }
+
+    pub(crate) fn world(&self) -> &dyn World {
+        &*self.world
+    }
+
+    /// Makes the attempts.
+    pub(crate) async fn call(
+        &self,
+        target: &Target,
+        mut outgoing: Outgoing,
+        policy: Option<&CallPolicy>,
+        operation: &CanonicalPath,
+        patience: Patience,
+        class: fn(&Response<Body>) -> Class,
+    ) -> Result<Response<Body>, CallError> {
+        let Some(CallPolicy { policy, breakers }) = policy else {
+            return self.attempt(target, &mut outgoing, patience).await;
+        };
+        if policy.retry.is_some() {
+            outgoing.hold_if_small().await?;
+        }
+        let replayable = outgoing.upload.replayable();
+        // A stream is tried once; what is left of its policy is the timeout and the breaker.
+        let once = Policy { timeout: policy.timeout, ..Policy::default() };
+        let effective = if replayable { policy } else { &once };
+        let state = breakers.as_ref().map(|known| known.get(operation.as_str()));
+        let state = PolicyState::with_breaker(state);
+        let deadline = patience.until_answer.unwrap_or(NEVER);
+        // The driver keeps this deadline; a second timer for it below would only cost.
+        let patience = Patience { until_answer: None, ..patience };
+        let held = Held::new(outgoing);
+        let ended = outrigger_resilience::run(
+            self.world(),
+            effective,
+            &state,
+            deadline,
+            |ended: &Result<_, CallError>| classify(ended, class, replayable, policy),
+            |_attempt| async {
+                let Some(mut outgoing) = held.take() else {
+                    return Err(CallError::RequestBody("it was sent before".into()));
+                };
+                self.attempt(target, &mut outgoing, patience).await
+            },
+        );
+        ended.await.unwrap_or_else(|gave_up| Err(no_outcome(target, gave_up)))
+    }
+
+    /// One attempt, as the policy counts them. An instance that cannot be reached is passed over for the next one
+    /// within the same attempt: the callee has seen nothing.
+    async fn attempt(
+        &self,
+        target: &Target,
+        outgoing: &mut Outgoing,
+        patience: Patience,
+    ) -> Result<Response<Body>, CallError> {
+        match target {
+            Target::App(instances) => {
+                let mut tried = Vec::new();
+                loop {
+                    let channel = instances.pick(&tried)?;
+                    let ended = channel.exchange(outgoing, patience).await;
+                    let failed_over = ended.as_ref().is_err_and(|error| {
+                        matches!(error, CallError::Connect { .. } | CallError::Broken { .. })
+                            && error.nothing_sent()
+                    });
+                    tried.push(channel);
+                    if !failed_over || tried.len() >= instances.channels().len() {
+                        return ended;
+                    }
+                }
+            }
+            Target::Endpoint(endpoint) => {
+                for (name, value) in &endpoint.headers {
+                    outgoing.headers_mut().insert(name.clone(), value.clone());
+                }
+                let tls = endpoint.tls.as_ref();
+                self.outbound.exchange(&endpoint.base, tls, outgoing, patience).await
+            }
+            Target::Url(base) => self.outbound.exchange(base, None, outgoing, patience).await,
+        }
+    }
+}
+
+/// A deadline for calls without one.
+pub(crate) const NEVER: Deadline = Deadline(Mono(u64::MAX));
+
+/// The callee's access list has the last word, and it is asked about the path that is sent.
+pub(crate) fn check_access(call: &Invocation<'_>) -> Result<(), CallError> {
+    let Target::App(instances) = call.target else { return Ok(()) };
+    let Some(channel) = instances.channels().first() else { return Ok(()) };
+    let Some(access) = channel.access() else { return Ok(()) };
+    let grpc = channel.target().protocol.is_grpc();
+    let over = if grpc { Over::Grpc } else { Over::Http(&call.method) };
+    Ok(access.check(call.caller, over, call.operation.unwrap_or(call.path))?)
+}
+
+pub(crate) async fn prepare(call: Invocation<'_>) -> Result<Outgoing, CallError> {
+    let mut request = http::Request::new(call.body);
+    *request.method_mut() = call.method;
+    *request.uri_mut() = uri(call.path, call.query).ok_or(CallError::BadTarget {
+        target: call.target.id().to_owned(),
+        reason: "the path and query do not make a URI",
+    })?;
+    *request.headers_mut() = call.headers;
+    call.edits.apply(request.headers_mut());
+    Ok(Outgoing::new(request).await)
+}
+
+fn uri(path: &CanonicalPath, query: Option<&str>) -> Option<Uri> {
+    let path_and_query = match query {
+        None => PathAndQuery::try_from(path.as_str()),
+        Some(query) => PathAndQuery::from_maybe_shared([path.as_str(), "?", query].concat()),
+    };
+    let mut parts = Parts::default();
+    parts.path_and_query = Some(path_and_query.ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+fn http_class(answer: &Response<Body>) -> Class {
+    match answer.status().as_u16() {
+        200..=399 => Class::Success,
+        status => Class::Http(status),
+    }
+}
+
+/// What the end of an attempt means for retry and breaker.
+fn classify(
+    ended: &Result<Response<Body>, CallError>,
+    class: fn(&Response<Body>) -> Class,
+    replayable: bool,
+    policy: &Policy,
+) -> Class {
+    match ended {
+        Ok(answer) => match class(answer) {
+            Class::Success => Class::Success,
+            failed if replayable => failed,
+            // A stream is not sent again, but the breaker is to know what its user counts as a failure.
+            failed => match &policy.retry {
+                Some(retry) if !retry.matching.has(failed) => Class::Success,
+                _ => Class::Permanent,
+            },
+        },
+        // The caller's own fault, or our own refusal: neither says anything about the callee.
+        Err(CallError::RequestBody(_) | CallError::Overloaded { .. }) => Class::Ignored,
+        Err(_) if replayable => Class::Failure,
+        Err(_) => Class::Permanent,
+    }
+}
+
+fn no_outcome(target: &Target, gave_up: GaveUp) -> CallError {
+    let target = target.id().to_owned();
+    match gave_up {
+        GaveUp::Open(open) => CallError::BreakerOpen { target, open },
+        GaveUp::TimedOut { .. } | GaveUp::DeadlinePassed { .. } => {
+            CallError::Timeout { target, waiting_for: Phase::Answer }
+        }
+    }
+}
+
+impl fmt::Debug for Invoker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Invoker")
+    }
+}

@@ -1,0 +1,163 @@
+//! Calls to services outside: plain or with TLS, HTTP/1.1 or HTTP/2 as the other side likes.
+
+use crate::{
+    Base, Body, CallError, Patience,
+    outgoing::Outgoing,
+    wire::{Address, Pool, PoolSettings, Protocol, Security},
+};
+use http::{Request, Response};
+use outrigger_kernel::World;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+pub use crate::wire::{BadTls, ClientTls};
+
+/// How many different services outside are remembered with their connections.
+const ORIGINS_MAX: usize = 256;
+
+/// How services outside are reached.
+#[derive(Clone, Debug)]
+pub struct OutboundSettings {
+    /// How long making a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a connection may be unused before it is closed.
+    pub idle_for: Duration,
+    /// Which addresses a name may lead to.
+    pub reach: Reach,
+}
+
+impl Default for OutboundSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            idle_for: Duration::from_secs(60),
+            reach: Reach::Anywhere,
+        }
+    }
+}
+
+/// Which addresses calls to services outside may go to. Looked at after names are resolved, on the address that is then
+/// connected to, so a name cannot be pointed elsewhere in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// All of them.
+    #[default]
+    Anywhere,
+    /// Only addresses of the public internet: not this machine, not the local network, not a cloud's metadata service.
+    Public,
+}
+
+/// Calls services outside, keeping connections to each.
+pub struct OutboundClient {
+    settings: OutboundSettings,
+    world: Arc<dyn World>,
+    origins: Mutex<HashMap<Origin, Known>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Origin {
+    /// Scheme, host and port.
+    root: String,
+    /// Which identity and trust; two endpoints at one address may differ in it, and must not share connections.
+    tls: usize,
+}
+
+struct Known {
+    pool: Arc<Pool>,
+    /// Keeps the identity alive, so that its number is not given to another one.
+    _tls: Option<Arc<ClientTls>>,
+    used: u64,
+}
+
+impl OutboundClient {
+    /// A client without connections yet.
+    #[must_use]
+    pub fn new(settings: OutboundSettings, world: Arc<dyn World>) -> Arc<Self> {
+        Arc::new(Self { settings, world, origins: Mutex::default() })
+    }
+
+    /// Sends a request to `base`; of its URI, path and query are appended to the base's path. The answer is handed back
+    /// as it is: redirects are not followed.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer.
+    pub async fn send(
+        &self,
+        base: &Base,
+        tls: Option<&Arc<ClientTls>>,
+        request: Request<Body>,
+        patience: Patience,
+    ) -> Result<Response<Body>, CallError> {
+        self.exchange(base, tls, &mut Outgoing::new(request).await, patience).await
+    }
+
+    pub(crate) async fn exchange(
+        &self,
+        base: &Base,
+        tls: Option<&Arc<ClientTls>>,
+        outgoing: &mut Outgoing,
+        patience: Patience,
+    ) -> Result<Response<Body>, CallError> {
+        if !base.path().is_empty() {
+            let uri = &outgoing.head.uri;
+            let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+            let joined = format!("{}{}{query}", base.path(), uri.path());
+            outgoing.head.uri = joined.parse().map_err(|_| CallError::BadTarget {
+                target: base.as_str().to_owned(),
+                reason: "the path does not fit behind it",
+            })?;
+        }
+        self.pool(base, tls).exchange(outgoing, patience, None).await
+    }
+
+    fn pool(&self, base: &Base, tls: Option<&Arc<ClientTls>>) -> Arc<Pool> {
+        let identity = tls.map_or(0, |tls| Arc::as_ptr(tls).addr());
+        let origin = Origin { root: base.root().to_owned(), tls: identity };
+        let now = self.world.mono().0;
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = origins.get_mut(&origin) {
+            known.used = now;
+            return Arc::clone(&known.pool);
+        }
+        if origins.len() >= ORIGINS_MAX {
+            // Calls under way keep their pool; only what was kept for later is lost.
+            let oldest = origins.iter().min_by_key(|(_, known)| known.used);
+            let oldest = oldest.map(|(origin, _)| origin.clone());
+            oldest.and_then(|origin| origins.remove(&origin));
+        }
+        let pool = self.new_pool(base, tls);
+        let known = Known { pool: Arc::clone(&pool), _tls: tls.cloned(), used: now };
+        origins.insert(origin, known);
+        pool
+    }
+
+    fn new_pool(&self, base: &Base, tls: Option<&Arc<ClientTls>>) -> Arc<Pool> {
+        let (protocol, security) = if base.https() {
+            (Protocol::Negotiated, Security::Checked(tls.cloned()))
+        } else {
+            (Protocol::Http1, Security::Plain)
+        };
+        let address = Address::Outside {
+            host: base.host().to_owned(),
+            port: base.port(),
+            authority: base.authority().clone(),
+            reach: self.settings.reach,
+        };
+        let settings = PoolSettings {
+            connect_timeout: self.settings.connect_timeout,
+            idle_for: self.settings.idle_for,
+        };
+        Pool::new(address, protocol, security, settings, Arc::clone(&self.world))
+    }
+}
+
+impl fmt::Debug for OutboundClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        write!(f, "OutboundClient({} origins)", origins.len())
+    }
+}

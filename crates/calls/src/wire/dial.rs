@@ -1,0 +1,316 @@
+//! Making a connection: names to addresses, addresses to sockets, sockets to TLS.
+
+use super::{
+    io::{Io, Socket},
+    tls::Security,
+};
+use crate::{CallError, Phase, Reach};
+use http::HeaderValue;
+use outrigger_kernel::{Deadline, World, within};
+use rustls::{ClientConfig, pki_types::ServerName};
+use socket2::{SockRef, TcpKeepalive};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+/// Where to connect to.
+#[derive(Clone, Debug)]
+pub(crate) enum Address {
+    /// Host and port of something near.
+    Host(String, u16),
+    /// A Unix socket.
+    Socket(PathBuf),
+    /// Something outside, which may be out of reach, and which insists on being called by its proper name.
+    Outside { host: String, port: u16, authority: HeaderValue, reach: Reach },
+}
+
+/// What is spoken once connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+    /// HTTP/2 if the other side can, else HTTP/1.1; agreed on by TLS.
+    Negotiated,
+}
+
+/// Makes connections to one address.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    address: Address,
+    name: String,
+    protocol: Protocol,
+    security: Security,
+    tls: OnceLock<Option<Arc<ClientConfig>>>,
+    timeout: Duration,
+}
+
+/// A connection just made.
+#[derive(Debug)]
+pub(crate) struct Dialed {
+    pub(crate) io: Io,
+    pub(crate) http2: bool,
+}
+
+impl Dialer {
+    pub(crate) fn new(
+        address: Address,
+        protocol: Protocol,
+        security: Security,
+        timeout: Duration,
+    ) -> Self {
+        let name = match &address {
+            Address::Host(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            Address::Host(host, port) => format!("{host}:{port}"),
+            Address::Socket(path) => path.display().to_string(),
+            Address::Outside { authority, .. } => {
+                String::from_utf8_lossy(authority.as_bytes()).into_owned()
+            }
+        };
+        Self { address, name, protocol, security, tls: OnceLock::new(), timeout }
+    }
+
+    /// The address as errors and logs show it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn secure(&self) -> bool {
+        !matches!(self.security, Security::Plain)
+    }
+
+    /// What goes into `Host` or `:authority`.
+    pub(crate) fn authority(&self) -> HeaderValue {
+        match &self.address {
+            Address::Outside { authority, .. } => authority.clone(),
+            Address::Host(..) => HeaderValue::try_from(&*self.name)
+                .unwrap_or_else(|_| HeaderValue::from_static("localhost")),
+            Address::Socket(_) => HeaderValue::from_static("localhost"),
+        }
+    }
+
+    /// Connects, with TLS if need be.
+    pub(crate) async fn dial(&self, world: &dyn World) -> Result<Dialed, CallError> {
+        let deadline = Deadline::after(world, self.timeout);
+        let dialed = within(world, deadline, async {
+            let socket = self.connect(world).await.map_err(|source| self.refused(source))?;
+            self.protect(socket).await
+        });
+        dialed.await.unwrap_or_else(|_| {
+            Err(CallError::Timeout { target: self.name.clone(), waiting_for: Phase::Connection })
+        })
+    }
+
+    /// Connects and hangs up, to see whether somebody listens.
+    pub(crate) async fn knock(&self, world: &dyn World) -> io::Result<()> {
+        let deadline = Deadline::after(world, self.timeout);
+        let knocked = within(world, deadline, self.connect(world)).await;
+        knocked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(drop)
+    }
+
+    fn refused(&self, source: io::Error) -> CallError {
+        CallError::Connect { target: self.name.clone(), source }
+    }
+
+    async fn connect(&self, world: &dyn World) -> io::Result<Socket> {
+        match &self.address {
+            Address::Socket(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            Address::Host(host, port) => {
+                self.connect_tcp(world, host, *port, Reach::Anywhere).await
+            }
+            Address::Outside { host, port, reach, .. } => {
+                self.connect_tcp(world, host, *port, *reach).await
+            }
+        }
+    }
+
+    /// Tries the addresses a name has one after the other, each with its share of the time, so that one that swallows
+    /// packets does not hide the next.
+    async fn connect_tcp(
+        &self,
+        world: &dyn World,
+        host: &str,
+        port: u16,
+        reach: Reach,
+    ) -> io::Result<Socket> {
+        let mut addresses = resolve(host, port).await?;
+        if reach == Reach::Public {
+            addresses.retain(|address| is_public(address.ip()));
+            if addresses.is_empty() {
+                let reason = "its address is not one of the public internet";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+            }
+        }
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let shares = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        for address in addresses {
+            let connecting = TcpStream::connect(address);
+            let connected = if shares == 1 {
+                connecting.await
+            } else {
+                let deadline = Deadline::after(world, self.timeout / shares);
+                let connected = within(world, deadline, connecting).await;
+                connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            };
+            match connected.and_then(prepare) {
+                Ok(socket) => return Ok(Socket::Tcp(socket)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn protect(&self, socket: Socket) -> Result<Dialed, CallError> {
+        let failed = |reason: String| CallError::Tls { target: self.name.clone(), reason };
+        let known = self.protocol == Protocol::Http2;
+        let Some(config) = self.tls_config().map_err(|error| failed(error.to_string()))? else {
+            return Ok(Dialed { io: Io::plain(socket), http2: known });
+        };
+        let host = match &self.address {
+            Address::Host(host, _) | Address::Outside { host, .. } => host.as_str(),
+            Address::Socket(_) => "localhost",
+        };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| failed(format!("{host:?} is not a name a certificate can have")))?;
+        let stream = TlsConnector::from(config).connect(name, socket).await;
+        let stream = stream.map_err(|error| failed(error.to_string()))?;
+        let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let http2 = match self.protocol {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Negotiated => agreed,
+        };
+        Ok(Dialed { io: Io::tls(stream), http2 })
+    }
+
+    fn tls_config(&self) -> Result<Option<Arc<ClientConfig>>, super::tls::BadTls> {
+        if let Some(config) = self.tls.get() {
+            return Ok(config.clone());
+        }
+        let protocols: &[&[u8]] = match self.protocol {
+            Protocol::Http1 => &[b"http/1.1"],
+            Protocol::Http2 => &[b"h2"],
+            Protocol::Negotiated => &[b"h2", b"http/1.1"],
+        };
+        let config = self.security.config(protocols)?;
+        Ok(self.tls.get_or_init(|| config).clone())
+    }
+}
+
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+/// How long a silent connection waits before it asks whether the other side is still there, and how often it asks.
+/// Streams may be silent for hours, so this, and not silence, tells that a machine has vanished.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+
+fn prepare(socket: TcpStream) -> io::Result<TcpStream> {
+    // Connecting to a port of one's own machine where nobody listens can, when the kernel happens to pick that very
+    // port for the calling side, connect a socket to itself.
+    if socket.local_addr()? == socket.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    socket.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+    Ok(socket)
+}
+
+/// Whether an address is one that anybody on the internet could reach.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            !(v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || v4.is_multicast()
+                || a == 0
+                || a >= 240
+                // Shared by a provider's customers (RFC 6598), protocol assignments (RFC 6890), benchmarks (RFC 2544).
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 192 && b == 0 && c == 0)
+                || (a == 198 && (18..20).contains(&b)))
+        }
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped().or_else(|| embedded(v6)) {
+            Some(v4) => is_public(IpAddr::V4(v4)),
+            None => {
+                !(v6.is_loopback()
+                    || v6.is_unspecified()
+                    || v6.is_multicast()
+                    || v6.is_unique_local()
+                    || v6.is_unicast_link_local())
+            }
+        },
+    }
+}
+
+/// The IPv4 address that a NAT64 address (RFC 6052) leads to.
+fn embedded(v6: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
+    let s = v6.segments();
+    let nat64 = s[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    nat64.then(|| std::net::Ipv4Addr::from(u32::from(s[6]) << 16 | u32::from(s[7])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, Dialer, Protocol, Security, is_public};
+    use crate::{CallError, Reach};
+    use http::HeaderValue;
+    use outrigger_sim::SimWorld;
+    use std::time::Duration;
+
+    #[test]
+    fn public_addresses() {
+        for address in ["1.1.1.1", "2606:4700::1111", "100.63.0.1", "::ffff:8.8.8.8"] {
+            assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+        for address in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "169.254.169.254",
+            "192.168.0.1",
+            "0.0.0.0",
+            "100.64.0.1",
+            "198.18.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+        ] {
+            assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_out_of_reach_is_not_connected_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let address = Address::Outside {
+            host: "localhost".to_owned(),
+            port,
+            authority: HeaderValue::from_static("localhost"),
+            reach: Reach::Public,
+        };
+        let timeout = Duration::from_secs(5);
+        let dialer = Dialer::new(address, Protocol::Http1, Security::Plain, timeout);
+        let refused = dialer.dial(&*SimWorld::new(1)).await.unwrap_err();
+        assert!(matches!(refused, CallError::Connect { .. }), "{refused}");
+        assert!(refused.to_string().contains("public internet"), "{refused}");
+    }
+}

@@ -1,0 +1,314 @@
+//! One HTTP/1.1 connection: one exchange at a time, driven by whoever makes it.
+
+use super::{
+    fault::BodyFault,
+    io::{Io, Meter},
+    pool::Pool,
+    silence::{Over, Silence, unless_over},
+};
+use crate::{BoxError, Patience, gate::Turn, outgoing::Upload};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1},
+};
+use hyper_util::rt::TokioIo;
+use outrigger_kernel::Mono;
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+/// An HTTP/1.1 connection.
+#[derive(Debug)]
+pub(super) struct Line {
+    sender: http1::SendRequest<UploadBody>,
+    driver: http1::Connection<TokioIo<Io>, UploadBody>,
+    pub(super) meter: Arc<Meter>,
+    /// When it was last put aside.
+    pub(super) used: Mono,
+}
+
+/// An exchange that got no answer.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    pub(super) error: hyper::Error,
+    /// The request, if it was not even begun.
+    pub(super) request: Option<Request<UploadBody>>,
+}
+
+impl From<TrySendError<Request<UploadBody>>> for NoAnswer {
+    fn from(mut failed: TrySendError<Request<UploadBody>>) -> Self {
+        let request = failed.take_message();
+        Self { error: failed.into_error(), request }
+    }
+}
+
+/// The most a response head may have: as many header fields and as many bytes.
+const HEADERS_MAX: usize = 128;
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+impl Line {
+    pub(super) async fn open(io: Io, now: Mono) -> Result<Box<Self>, hyper::Error> {
+        let meter = Arc::clone(io.meter());
+        let mut builder = http1::Builder::new();
+        builder.max_headers(HEADERS_MAX).max_header_size(HEAD_BYTES_MAX);
+        let (sender, driver) = builder.handshake(TokioIo::new(io)).await?;
+        Ok(Box::new(Self { sender, driver, meter, used: now }))
+    }
+
+    /// Sends a request and drives the connection until the answer's headers are there. A line that fails is gone.
+    pub(super) async fn exchange(
+        mut self: Box<Self>,
+        request: Request<UploadBody>,
+    ) -> Result<(Response<Incoming>, Option<Box<Self>>), NoAnswer> {
+        // The promise is kept by the driver, which is polled right here and nowhere else. So the promise need not wake
+        // anybody: it is looked at after each time the driver was. A waker would send this task round once more for
+        // nothing, on another core if there is one to spare. `unconstrained`, because running out of the task's budget
+        // is reported by waking, too.
+        let mut promise = pin!(tokio::task::unconstrained(self.sender.try_send_request(request)));
+        let mut line = Some(self);
+        let answer = poll_fn(|cx| {
+            let ended = line.as_mut().is_some_and(|l| Pin::new(&mut l.driver).poll(cx).is_ready());
+            if ended {
+                // Dropping the driver breaks the promise, if it was not kept.
+                line = None;
+            }
+            promise.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        let answer = answer.await?;
+        Ok((answer, line))
+    }
+
+    /// Makes the line ready for the next exchange. `None` when it has none left in it.
+    pub(super) fn settle(mut self: Box<Self>) -> Option<Box<Self>> {
+        // Polled with a waker that wakes nobody: a line on the shelf must not stir the task that used it last.
+        let cx = &mut Context::from_waker(Waker::noop());
+        let ended = Pin::new(&mut self.driver).poll(cx).is_ready();
+        (!ended && self.sender.is_ready()).then_some(self)
+    }
+
+    /// Leaves the rest of the exchange to a task of its own: the answer is there while the request is still being sent,
+    /// and neither may wait for the other.
+    fn drive_apart(self: Box<Self>, pool: &Pool, patience: Patience) {
+        let Self { driver, meter, .. } = *self;
+        let world = Arc::clone(pool.world());
+        let drive = async move {
+            let silence = Silence::after_answer(patience);
+            let ended = unless_over(&*world, silence, || meter.beat(), driver).await;
+            tracing::trace!(?ended, "a connection with a request and an answer under way is done");
+        };
+        drop(pool.world().spawn("calls: both ways", Box::pin(drive)));
+    }
+}
+
+/// A request body on an HTTP/1.1 connection.
+#[derive(Debug)]
+pub(super) struct UploadBody {
+    pub(super) upload: Upload,
+    done: Option<Arc<AtomicBool>>,
+}
+
+impl UploadBody {
+    pub(super) fn new(upload: Upload) -> Self {
+        let done = matches!(upload, Upload::Stream { .. }).then(Arc::default);
+        Self { upload, done }
+    }
+
+    /// Becomes true when the body was taken to its end; `None` for bodies that are short.
+    pub(super) fn done(&self) -> Option<Arc<AtomicBool>> {
+        self.done.clone()
+    }
+
+    fn finished(&self) {
+        if let Some(done) = &self.done {
+            done.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl http_body::Body for UploadBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = self.upload.poll_frame(cx);
+        let ended = match &polled {
+            Poll::Ready(None | Some(Err(_))) => true,
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.upload.is_end(),
+            Poll::Pending => false,
+        };
+        if ended {
+            self.finished();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upload.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.upload.length().map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
+
+/// A response body on an HTTP/1.1 connection; the line goes back to its pool when the body is at its end.
+pub(super) struct LineBody {
+    incoming: Incoming,
+    /// What was read while looking whether the whole body is there already.
+    first: Option<Frame<Bytes>>,
+    /// The line, unless a task of its own drives it.
+    line: Option<Box<Line>>,
+    meter: Arc<Meter>,
+    pool: Arc<Pool>,
+    silence: Silence,
+    turn: Option<Turn>,
+    ended: bool,
+}
+
+/// An answer's body as it goes to whoever called.
+pub(super) enum Answered {
+    /// All of it is here and the line is back in its pool.
+    Whole(Option<Bytes>),
+    Streaming(Box<LineBody>),
+}
+
+impl LineBody {
+    /// Takes what is there already, which for most answers is all of it.
+    pub(super) fn begin(
+        mut incoming: Incoming,
+        line: Option<Box<Line>>,
+        upload_done: bool,
+        patience: Patience,
+        pool: &Arc<Pool>,
+        meter: Arc<Meter>,
+        turn: Option<Turn>,
+    ) -> Answered {
+        let mut line = line;
+        let mut first = None;
+        if upload_done {
+            if incoming.is_end_stream() {
+                pool.take_back(line);
+                return Answered::Whole(None);
+            }
+            let cx = &mut Context::from_waker(Waker::noop());
+            if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut incoming).poll_frame(cx) {
+                match frame.into_data() {
+                    Ok(data) if incoming.is_end_stream() => {
+                        pool.take_back(line);
+                        return Answered::Whole(Some(data));
+                    }
+                    Ok(data) => first = Some(Frame::data(data)),
+                    Err(trailers) => first = Some(trailers),
+                }
+            }
+        } else if let Some(line) = line.take() {
+            line.drive_apart(pool, patience);
+        }
+        let silence = Silence::after_answer(patience);
+        let pool = Arc::clone(pool);
+        let body = Self { incoming, first, line, meter, pool, silence, turn, ended: false };
+        Answered::Streaming(Box::new(body))
+    }
+
+    fn poll_incoming(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(line) = &mut self.line else {
+            return Pin::new(&mut self.incoming).poll_frame(cx);
+        };
+        // As in `exchange`: only the driver fills the body, and it is polled here.
+        let quiet = &mut Context::from_waker(Waker::noop());
+        if let ready @ Poll::Ready(_) = Pin::new(&mut self.incoming).poll_frame(quiet) {
+            return ready;
+        }
+        if Pin::new(&mut line.driver).poll(cx).is_ready() {
+            self.line = None;
+        }
+        Pin::new(&mut self.incoming).poll_frame(quiet)
+    }
+
+    fn finish(&mut self) {
+        self.ended = true;
+        self.pool.take_back(self.line.take());
+        self.turn = None;
+    }
+
+    fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.ended = true;
+        self.line = None;
+        self.turn = None;
+        Poll::Ready(Some(Err(fault.into())))
+    }
+}
+
+impl http_body::Body for LineBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        match this.poll_incoming(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if this.incoming.is_end_stream() {
+                    this.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let target = this.pool.name().to_owned();
+                this.fail(BodyFault::Broken { target, source: error.into() })
+            }
+            Poll::Pending => {
+                let over = this.silence.poll(&**this.pool.world(), this.meter.beat(), cx);
+                let target = || this.pool.name().to_owned();
+                let fault = match std::task::ready!(over) {
+                    Over::Silent(silence) => BodyFault::Stalled { target: target(), silence },
+                    Over::Deadline => BodyFault::OutOfTime { target: target() },
+                };
+                this.fail(fault)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && (self.ended || self.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.ended && self.first.is_none() {
+            return SizeHint::with_exact(0);
+        }
+        let first = self.first.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
+        let rest = self.incoming.size_hint();
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(rest.saturating_add(first)),
+            None => SizeHint::new(),
+        }
+    }
+}

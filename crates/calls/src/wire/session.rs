@@ -1,0 +1,402 @@
+//! One HTTP/2 connection, on which many exchanges run at once.
+//!
+//! The connection is driven by a task of its own. An exchange is driven by whoever makes it until the answer's headers
+//! are there; only a request body that is still under way then gets a task, because a stream that goes both ways must
+//! not make either way wait for the other.
+
+use super::{
+    fault::BodyFault,
+    io::{Io, Meter},
+    silence::{Over, Silence, unless_over},
+};
+use crate::{BoxError, Patience, gate::Turn, outgoing::Upload};
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, client::SendRequest};
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use outrigger_kernel::{Mono, World};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+use tokio::sync::oneshot;
+
+/// How much of a stream, and of all streams of a connection, may be under way to us unread.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const FRAME_BYTES_MAX: u32 = 64 * 1024;
+const HEAD_BYTES_MAX: u32 = 64 * 1024;
+
+/// An HTTP/2 connection.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    sender: SendRequest<Bytes>,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    streams: AtomicUsize,
+    gone: AtomicBool,
+    opened: Mono,
+    used: AtomicU64,
+}
+
+/// One stream's place on its connection.
+#[derive(Debug)]
+struct Place(Arc<State>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    pub(super) async fn open(io: Io, world: &dyn World) -> Result<Self, h2::Error> {
+        let mut builder = h2::client::Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX)
+            .enable_push(false);
+        let (sender, connection) = builder.handshake(io).await?;
+        let state = State {
+            streams: AtomicUsize::new(0),
+            gone: AtomicBool::new(false),
+            opened: world.mono(),
+            used: AtomicU64::new(world.mono().0),
+        };
+        let state = Arc::new(state);
+        let watched = Arc::clone(&state);
+        let drive = async move {
+            let ended = connection.await;
+            watched.gone.store(true, Ordering::Release);
+            tracing::debug!(?ended, "an HTTP/2 connection ended");
+        };
+        drop(world.spawn("calls: http2 connection", Box::pin(drive)));
+        Ok(Self { sender, state })
+    }
+
+    /// Whether a new stream can begin at once.
+    pub(super) fn has_room(&self) -> bool {
+        !self.is_gone() && self.streams() < self.sender.current_max_send_streams()
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.state.gone.load(Ordering::Acquire)
+    }
+
+    /// Not to be used for new streams any more.
+    pub(super) fn retire(&self) {
+        self.state.gone.store(true, Ordering::Release);
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        self.state.streams.load(Ordering::Relaxed)
+    }
+
+    /// When the connection was made.
+    pub(super) fn opened(&self) -> Mono {
+        self.state.opened
+    }
+
+    /// When a stream last began.
+    pub(super) fn used(&self) -> Mono {
+        Mono(self.state.used.load(Ordering::Relaxed))
+    }
+
+    /// Begins a stream. The upload is taken only once the stream is there.
+    pub(super) async fn begin(
+        &self,
+        head: Request<()>,
+        upload: &mut Upload,
+        now: Mono,
+    ) -> Result<Exchange, h2::Error> {
+        let mut sender = self.sender.clone().ready().await?;
+        let empty = matches!(upload, Upload::Empty);
+        let (answer, mut stream) = sender.send_request(head, empty)?;
+        self.state.streams.fetch_add(1, Ordering::Relaxed);
+        self.state.used.store(now.0, Ordering::Relaxed);
+        let place = Place(Arc::clone(&self.state));
+        let meter = Arc::new(Meter::default());
+        let pump = match std::mem::replace(upload, Upload::Gone) {
+            Upload::Empty | Upload::Gone => None,
+            Upload::Whole(content) => {
+                stream.send_data(content, true)?;
+                None
+            }
+            upload => Some(Pump { stream, upload, meter: Arc::clone(&meter) }),
+        };
+        Ok(Exchange { answer, pump, meter, place })
+    }
+}
+
+/// A stream whose answer is not there yet.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    answer: h2::client::ResponseFuture,
+    pump: Option<Pump>,
+    pub(super) meter: Arc<Meter>,
+    place: Place,
+}
+
+/// Why a stream got no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// The request's body ended in an error.
+    Upload(BoxError),
+    /// The other side, or the connection, failed.
+    Stream(h2::Error),
+}
+
+impl Exchange {
+    /// Sends the request's body and waits for the answer's headers, whichever comes first.
+    pub(super) async fn answer(&mut self) -> Result<Response<RecvStream>, NoAnswer> {
+        let Self { answer, pump, .. } = self;
+        poll_fn(|cx| {
+            if let Some(pumping) = pump {
+                match pumping.poll(cx) {
+                    Poll::Ready(Ok(())) => *pump = None,
+                    Poll::Ready(Err(Stopped::Upload(error))) => {
+                        return Poll::Ready(Err(NoAnswer::Upload(error)));
+                    }
+                    // The answer says what happened, and may be a good one.
+                    Poll::Ready(Err(Stopped::Stream)) => *pump = None,
+                    Poll::Pending => {}
+                }
+            }
+            Pin::new(&mut *answer).poll(cx).map_err(NoAnswer::Stream)
+        })
+        .await
+    }
+
+    /// Whether nothing of a streamed request body was taken yet, in which case it could be sent elsewhere.
+    pub(super) fn take_back_untouched(&mut self) -> Option<Upload> {
+        let untouched = self.meter.written() == 0;
+        self.pump.take().filter(|_| untouched).map(|pump| pump.upload)
+    }
+
+    /// The body that follows, with the rest of the upload going on beside it.
+    pub(super) fn body(
+        self,
+        recv: RecvStream,
+        length: Option<u64>,
+        patience: Patience,
+        target: &Arc<str>,
+        world: &Arc<dyn World>,
+        turn: Option<Turn>,
+    ) -> StreamBody {
+        let cancel = self.pump.map(|pump| pump.run_apart(patience, world));
+        StreamBody {
+            recv,
+            left: length,
+            data_done: false,
+            ended: false,
+            meter: self.meter,
+            silence: Silence::after_answer(patience),
+            target: Arc::clone(target),
+            world: Arc::clone(world),
+            cancel,
+            _place: self.place,
+            _turn: turn,
+        }
+    }
+}
+
+/// Why a request body stopped before its end.
+#[derive(Debug)]
+enum Stopped {
+    /// It ended in an error.
+    Upload(BoxError),
+    /// The other side does not want more of it, or is gone.
+    Stream,
+}
+
+/// A request body on its way into a stream, one piece at a time.
+#[derive(Debug)]
+struct Pump {
+    stream: SendStream<Bytes>,
+    upload: Upload,
+    meter: Arc<Meter>,
+}
+
+impl Pump {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        loop {
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Stopped::Stream));
+            }
+            // A piece is fetched only when there is room for some of it, so no more than one waits here.
+            self.stream.reserve_capacity(1);
+            while self.stream.capacity() == 0 {
+                match ready!(self.stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Poll::Ready(Err(Stopped::Stream)),
+                }
+            }
+            let piece = match ready!(self.upload.poll_frame(cx)) {
+                Some(Ok(piece)) => piece,
+                Some(Err(error)) => {
+                    self.stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(Err(Stopped::Upload(error)));
+                }
+                None => return Poll::Ready(self.end()),
+            };
+            match piece.into_data() {
+                Ok(data) => {
+                    let end = self.upload.is_end();
+                    self.meter.moved_out(data.len());
+                    if self.stream.send_data(data, end).is_err() {
+                        return Poll::Ready(Err(Stopped::Stream));
+                    }
+                    if end {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Err(other) => {
+                    if let Ok(trailers) = other.into_trailers() {
+                        let sent = self.stream.send_trailers(trailers);
+                        return Poll::Ready(sent.map_err(|_| Stopped::Stream));
+                    }
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Stopped> {
+        self.stream.send_data(Bytes::new(), true).map_err(|_| Stopped::Stream)
+    }
+
+    /// Goes on in a task of its own until the end, until nothing moves any more, or until the sender that is handed
+    /// back is dropped without having been used.
+    fn run_apart(mut self, patience: Patience, world: &Arc<dyn World>) -> oneshot::Sender<()> {
+        let (keep, mut dropped) = oneshot::channel::<()>();
+        let clock = Arc::clone(world);
+        let run = async move {
+            let meter = Arc::clone(&self.meter);
+            let mut answered = false;
+            let pumping = poll_fn(|cx| {
+                if !answered {
+                    match Pin::new(&mut dropped).poll(cx) {
+                        Poll::Ready(Ok(())) => answered = true,
+                        Poll::Ready(Err(_)) => {
+                            self.stream.send_reset(Reason::CANCEL);
+                            return Poll::Ready(Err(Stopped::Stream));
+                        }
+                        Poll::Pending => {}
+                    }
+                }
+                self.poll(cx)
+            });
+            let silence = Silence::after_answer(patience);
+            let ended = unless_over(&*clock, silence, || meter.beat(), pumping).await;
+            tracing::trace!(?ended, "a request body under way beside its answer is done");
+        };
+        drop(world.spawn("calls: both ways", Box::pin(run)));
+        keep
+    }
+}
+
+/// A response body on an HTTP/2 connection. Dropping it before its end cancels the stream.
+pub(super) struct StreamBody {
+    recv: RecvStream,
+    left: Option<u64>,
+    data_done: bool,
+    ended: bool,
+    meter: Arc<Meter>,
+    silence: Silence,
+    target: Arc<str>,
+    world: Arc<dyn World>,
+    /// Cancels the request body when dropped unused.
+    cancel: Option<oneshot::Sender<()>>,
+    _place: Place,
+    _turn: Option<Turn>,
+}
+
+impl StreamBody {
+    fn finish(&mut self) {
+        self.ended = true;
+        if let Some(cancel) = self.cancel.take() {
+            // The answer is complete; what is left of the request may still be wanted.
+            let _gone = cancel.send(());
+        }
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.data_done {
+            match ready!(self.recv.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Room for as much again, now that whoever polls has taken this.
+                    let _gone = self.recv.flow_control().release_capacity(data.len());
+                    self.meter.moved_in(data.len());
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.data_done = true,
+            }
+        }
+        match ready!(self.recv.poll_trailers(cx)) {
+            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Ok(None) => Poll::Ready(None),
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let fault = match this.poll_recv(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if frame.is_trailers() || this.recv.is_end_stream() {
+                    this.finish();
+                }
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(None) => {
+                this.finish();
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Err(error))) => BodyFault::from_h2(&this.target, error),
+            Poll::Pending => {
+                let over = this.silence.poll(&*this.world, this.meter.beat(), cx);
+                let target = this.target.to_string();
+                match ready!(over) {
+                    Over::Silent(silence) => BodyFault::Stalled { target, silence },
+                    Over::Deadline => BodyFault::OutOfTime { target },
+                }
+            }
+        };
+        this.ended = true;
+        this.cancel = None;
+        Poll::Ready(Some(Err(fault.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.recv.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.is_end_stream() {
+            return SizeHint::with_exact(0);
+        }
+        self.left.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
