@@ -141,18 +141,12 @@ impl Base {
         if host.is_empty() {
             return Err(bad("the URL has no host"));
         }
-        let port = match (
-            authority.port_u16(),
-            authority.port().is_some() || authority.as_str().ends_with(':'),
-        ) {
-            (Some(port), _) => port,
-            (None, true) => return Err(bad("the URL's port is not a number")),
-            (None, false) => {
-                if https {
-                    443
-                } else {
-                    80
-                }
+        let port = match &authority.as_str()[authority.host().len()..] {
+            "" if https => 443,
+            "" => 80,
+            port => {
+                let number = port.strip_prefix(':').and_then(|digits| digits.parse().ok());
+                number.ok_or_else(|| bad("the URL's port is not a port number"))?
             }
         };
         let path = crate::CanonicalPath::parse(uri.path())?;
@@ -283,7 +277,7 @@ mod tests {
             "http://",
             "https://user:pw@host",
             "http://h/a?b",
-            "http://h/a%2fb",
+            "http://h/a%252fb",
             "http://h:99999/",
             "http://h:/",
             "ftp://h/",
