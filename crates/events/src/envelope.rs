@@ -50,3 +50,6 @@ mod field {
     pub(super) const DATA: &str = "data";
     pub(super) const DATA_BASE64: &str = "data_base64";
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,3 +65,6 @@ pub use error::{IllegalName, PublishError, StoreError, SubscribeError};
 pub use message::{Consumer, Delivery, NewMessage, Verdict};
 pub use stats::{DispatchStats, GroupStats, TopicStats};
 pub use subscription::{Batch, Left, SubscribeOptions, SubscriptionHandle};
+
+#[cfg(test)]
+mod tests;

@@ -14,5 +14,8 @@ pub const BULK_MESSAGES_MAX: usize = 10_000;
 pub const BULK_BYTES_MAX: usize = TRANSACTION_BYTES_MAX - 64 * 1024;
 /// Longest source of a routing rule, in bytes.
 pub const RULE_BYTES_MAX: usize = 2 * 1024;
+/// Deepest nesting of a routing rule, in operators, calls and selections. Evaluation goes by recursion, and runs on
+/// whatever stack the consumer has.
+pub const RULE_DEPTH_MAX: usize = 24;
 /// Longest reason kept with a dead letter, in bytes; what is beyond is cut off.
 pub const REASON_BYTES_MAX: usize = 1024;

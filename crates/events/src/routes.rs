@@ -7,7 +7,9 @@
 //! `event.type == "order.created" && event.data.amount > 100`. They are compiled once, when somebody subscribes. The
 //! crate behind them is known to this file only; what the rest of the house sees is [`Predicate`].
 
-use crate::limits::RULE_BYTES_MAX;
+mod compile;
+
+use crate::limits::{RULE_BYTES_MAX, RULE_DEPTH_MAX};
 use cel::{Context, Env, Program, objects::Key};
 use std::{
     collections::HashMap,
@@ -54,6 +56,12 @@ pub enum RuleError {
         /// What is wrong, and where.
         message: String,
     },
+    /// Nested too deeply to be evaluated safely.
+    #[error("the rule `{rule}` is nested deeper than {max}", max = RULE_DEPTH_MAX)]
+    TooDeep {
+        /// The rule.
+        rule: String,
+    },
     /// It asks for a variable that is not there.
     #[error("the rule `{rule}` uses `{name}`; the only variable is `event`")]
     UnknownVariable {
@@ -64,7 +72,7 @@ pub enum RuleError {
     },
 }
 
-/// Compiles a condition.
+/// Compiles a condition. Takes milliseconds, so it is done once.
 ///
 /// # Errors
 /// See [`RuleError`].
@@ -76,15 +84,7 @@ pub fn compile(rule: &str) -> Result<Box<dyn Predicate>, RuleError> {
     if rule.len() > RULE_BYTES_MAX {
         return Err(RuleError::TooLong { bytes: rule.len() });
     }
-    let syntax = |message: String| RuleError::Syntax { rule: rule.to_owned(), message };
-    // The compiler is foreign code fed with foreign text: a panic in it is the rule's fault, not the process's end.
-    let program = catch_unwind(|| ENV.compile(rule))
-        .map_err(|_| syntax("the compiler gave up on it".to_owned()))?
-        .map_err(|errors| syntax(errors.to_string()))?;
-    let references = program.references();
-    if let Some(name) = references.variables().into_iter().find(|name| *name != "event") {
-        return Err(RuleError::UnknownVariable { rule: rule.to_owned(), name: name.to_owned() });
-    }
+    let program = compile::apart(rule)?;
     Ok(Box::new(Cel { rule: rule.to_owned(), program }))
 }
 
@@ -218,3 +218,6 @@ fn convert(json: &serde_json::Value) -> cel::Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

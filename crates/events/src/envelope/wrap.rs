@@ -38,11 +38,14 @@ pub struct Origin<'a> {
     pub expires_at: Option<Wall>,
 }
 
-/// A new `id`: a random UUID.
+/// A new `id`: a random UUID (RFC 9562, version 4).
 #[must_use]
 pub fn fresh_id(world: &dyn World) -> String {
-    let random = u128::from(world.random()) << 64 | u128::from(world.random());
-    uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid().to_string()
+    let (high, low) = (world.random(), world.random());
+    let version = high & 0x0fff | 0x4000;
+    let variant = low >> 48 & 0x3fff | 0x8000;
+    let (first, second, last) = (high >> 32, high >> 16 & 0xffff, low & 0xffff_ffff_ffff);
+    format!("{first:08x}-{second:04x}-{version:04x}-{variant:04x}-{last:012x}")
 }
 
 impl Names {
