@@ -88,8 +88,8 @@ mod tests {
                     return;
                 };
                 drop(envelope.payload());
-                let _ = (envelope.id(), envelope.source(), envelope.event_type());
-                let _ = (envelope.content_type(), envelope.trace_parent(), envelope.trace_state());
+                drop((envelope.id(), envelope.source(), envelope.event_type()));
+                drop((envelope.content_type(), envelope.trace_parent(), envelope.trace_state()));
                 let _ = envelope.is_expired(Wall(1_767_225_600_000));
                 let _ = envelope.extensions().count();
                 envelope.set_text("id", "ours");
@@ -183,7 +183,7 @@ mod tests {
                     assert!(!hidden, "a dot segment is left in {}", path.as_str());
                     assert!(path.as_str().is_ascii(), "not percent-encoded: {}", path.as_str());
                 }
-                let _ = CanonicalPath::parse_grpc(&text);
+                drop(CanonicalPath::parse_grpc(&text));
             },
             &[
                 "%2F", "%2e%2e", "..", "/./", "%23", "%3F", "%", "%00", "//", "\\", "/method/",
