@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     /// Why no more commits are accepted.
     pub(crate) failed: OnceLock<String>,
     pub(crate) registry: Registry,
+    /// Groups that were written with a sync.
+    pub(crate) syncs: AtomicU64,
 }
 
 pub(crate) struct Committer {
@@ -201,6 +203,7 @@ impl Committer {
         match group.write(&self.tables, mode) {
             Ok(()) => {
                 if sync {
+                    self.shared.syncs.fetch_add(1, Ordering::Relaxed);
                     self.unsynced_steps = 0;
                 }
                 Ok(())

@@ -12,14 +12,20 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub(crate) struct Headroom {
     path: PathBuf,
-    reserve_bytes: u64,
+    reserve_bytes: Option<u64>,
     /// What may still be written before asking again.
     credit_bytes: u64,
     asked: Option<Mono>,
 }
 
+/// Compaction writes files before it removes others: the more there is, the more room it needs.
+fn usual_reserve(total_bytes: u64) -> u64 {
+    const MIB: u64 = 1024 * 1024;
+    (total_bytes / 20).clamp(64 * MIB, 1024 * MIB)
+}
+
 impl Headroom {
-    pub(crate) fn new(path: PathBuf, reserve_bytes: u64) -> Self {
+    pub(crate) fn new(path: PathBuf, reserve_bytes: Option<u64>) -> Self {
         Self { path, reserve_bytes, credit_bytes: 0, asked: None }
     }
 
@@ -31,24 +37,23 @@ impl Headroom {
             self.credit_bytes -= bytes;
             return None;
         }
-        let free_bytes = self.free_bytes()?;
+        // When the system does not say, the write itself will tell.
+        let system = statvfs(&self.path).ok()?;
+        let in_bytes = |blocks: u64| blocks.saturating_mul(system.fragment_size());
+        let free_bytes = in_bytes(system.blocks_available());
+        let reserve_bytes =
+            self.reserve_bytes.unwrap_or_else(|| usual_reserve(in_bytes(system.blocks())));
         self.asked = Some(now);
-        if free_bytes < self.reserve_bytes.saturating_add(bytes) {
+        if free_bytes < reserve_bytes.saturating_add(bytes) {
             self.credit_bytes = 0;
             return Some(format!(
-                "{} has {free_bytes} bytes left, of which {} are kept for deletes; free some space",
-                self.path.display(),
-                self.reserve_bytes
+                "the file system of {} has {free_bytes} bytes left, of which {reserve_bytes} are kept for \
+                 deletes; free some space",
+                self.path.display()
             ));
         }
         // What is written is written again by compaction: a quarter of the room is spent before asking again.
-        self.credit_bytes = (free_bytes - self.reserve_bytes) / 4;
+        self.credit_bytes = (free_bytes - reserve_bytes) / 4;
         None
-    }
-
-    /// `None` when the system does not say; then the write itself will tell.
-    fn free_bytes(&self) -> Option<u64> {
-        let answer = statvfs(&self.path).ok()?;
-        Some(answer.blocks_available().saturating_mul(answer.fragment_size()))
     }
 }

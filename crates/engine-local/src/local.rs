@@ -64,6 +64,7 @@ impl Local {
             next_due_ms: AtomicU64::new(next_due),
             failed: OnceLock::new(),
             registry: Registry::default(),
+            syncs: AtomicU64::new(0),
         });
         let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
         let headroom = Headroom::new(dir.to_owned(), options.reserve_bytes);
@@ -89,6 +90,12 @@ impl Local {
             // An error means that somebody else's close was there first.
             let _closed: Result<(), _> = closed.await;
         }
+    }
+
+    /// How many times the log was synced since the engine was opened; commits divided by this is the size of a group.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.shared.syncs.load(Ordering::Relaxed)
     }
 
     fn current(&self) -> Result<Arc<View>, ReadError> {

@@ -14,8 +14,9 @@ pub struct Options {
     pub group_bytes_max: usize,
     /// Most bytes of transactions that wait to be committed; whoever comes later waits outside the queue.
     pub queue_bytes_max: usize,
-    /// Free space kept on the file system: below it only deletes are accepted, so that there is a way out.
-    pub reserve_bytes: u64,
+    /// Free space kept on the file system: below it only deletes are accepted, so that there is a way out. By default a
+    /// twentieth of the file system, but at least 64 MiB and at most 1 GiB.
+    pub reserve_bytes: Option<u64>,
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -28,7 +29,7 @@ impl Default for Options {
             log_bytes_max: 128 * MIB,
             group_bytes_max: 1024 * 1024,
             queue_bytes_max: 32 * 1024 * 1024,
-            reserve_bytes: 64 * MIB,
+            reserve_bytes: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The test starts its own executable as a child that writes and reports every acknowledgement on a pipe; the parent
 //! kills it, opens the folder and compares. (A kill does not lose what the kernel has; that the sync comes before the
 //! answer is the committer's order, and losing power is for a machine that can be switched off.)
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use bytes::Bytes;
 use nix::sys::{

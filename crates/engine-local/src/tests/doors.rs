@@ -84,7 +84,7 @@ async fn a_full_disk_takes_deletes_only_and_recovers() {
     engine.close().await;
 
     // A reserve that no disk has stands for a disk without room.
-    let full = Options { reserve_bytes: u64::MAX / 2, ..Options::default() };
+    let full = Options { reserve_bytes: Some(u64::MAX / 2), ..Options::default() };
     let engine = Local::open(folder.path(), clock.clone(), full).unwrap();
     let refusal = write(&engine, vec![put("c", "1")]).await;
     assert!(matches!(&refusal, Err(CommitError::Full(why)) if why.contains("free some space")));

@@ -2,25 +2,29 @@
 
 use bytes::Bytes;
 use outrigger_kernel::Wall;
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    by_time: BTreeSet<(Wall, Bytes)>,
-    by_key: HashMap<Bytes, Wall>,
+    by_time: BTreeSet<(Wall, Arc<[u8]>)>,
+    by_key: HashMap<Arc<[u8]>, Wall>,
 }
 
 impl Agenda {
     /// Sets or clears when `key` expires; answers when it would have until now.
     pub(super) fn set(&mut self, key: &Bytes, expires_at: Option<Wall>) -> Option<Wall> {
         // Most keys never expire: without any that do, this is one look at an empty map.
-        let before = if self.by_key.is_empty() { None } else { self.by_key.remove(key) };
-        if let Some(at) = before {
-            self.by_time.remove(&(at, key.clone()));
-        }
+        let before = if self.by_key.is_empty() { None } else { self.by_key.remove_entry(&key[..]) };
+        let before = before.map(|(key, at)| {
+            self.by_time.remove(&(at, key));
+            at
+        });
         if let Some(at) = expires_at {
             // A copy of its own: `key` may be a slice that keeps a large request alive.
-            let key = Bytes::copy_from_slice(key);
+            let key: Arc<[u8]> = Arc::from(&key[..]);
             self.by_time.insert((at, key.clone()));
             self.by_key.insert(key, at);
         }
@@ -42,7 +46,7 @@ impl Agenda {
             }
             if let Some((at, key)) = self.by_time.pop_first() {
                 self.by_key.remove(&key);
-                taken.push((at, key));
+                taken.push((at, Bytes::copy_from_slice(&key)));
             }
         }
         taken

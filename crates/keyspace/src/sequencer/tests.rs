@@ -117,7 +117,7 @@ fn the_window_is_bounded_in_bytes() {
     for revision in 1..=100_u64 {
         window.record(revision, Mono::default(), [&Bytes::from(revision.to_string())].into_iter());
     }
-    assert!(window.floor() > 90, "floor {}", window.floor());
+    assert!(window.floor() > 80, "floor {}", window.floor());
     assert!(window.key_changed(b"100", 99));
 }
 

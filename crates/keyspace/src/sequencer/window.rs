@@ -9,17 +9,18 @@ use outrigger_kernel::Mono;
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
+    sync::Arc,
 };
 
 /// Most memory the window may take; a burst that needs more shortens how long a transaction may take.
 pub const WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// About what one key costs beside its bytes: two handles, a map entry, an allocation.
-const KEY_OVERHEAD_BYTES: usize = 128;
+const KEY_OVERHEAD_BYTES: usize = 96;
 
 #[derive(Debug)]
 pub(super) struct Window {
-    latest: BTreeMap<Bytes, u64>,
+    latest: BTreeMap<Arc<[u8]>, u64>,
     order: VecDeque<Recent>,
     floor: u64,
     bytes: usize,
@@ -30,7 +31,7 @@ pub(super) struct Window {
 struct Recent {
     revision: u64,
     at: Mono,
-    keys: Vec<Bytes>,
+    keys: Box<[Arc<[u8]>]>,
     bytes: usize,
 }
 
@@ -62,7 +63,7 @@ impl Window {
         changed: impl Iterator<Item = &'a Bytes>,
     ) {
         // Copies of their own: a key may be a slice that keeps a large request alive.
-        let keys: Vec<Bytes> = changed.map(|key| Bytes::copy_from_slice(key)).collect();
+        let keys: Box<[Arc<[u8]>]> = changed.map(|key| Arc::from(&key[..])).collect();
         let bytes = keys.iter().map(|key| key.len() + KEY_OVERHEAD_BYTES).sum();
         for key in &keys {
             self.latest.insert(key.clone(), revision);
