@@ -33,7 +33,9 @@ fn is_root(path: &Path, manifests: &[&Source]) -> bool {
         return true;
     }
     let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
-    if folder == "bin" || folder == "examples" {
+    let package = path.parent().and_then(Path::parent).map(|package| package.join("Cargo.toml"));
+    let of_package = manifests.iter().any(|manifest| Some(&manifest.path) == package.as_ref());
+    if folder == "bin" || (of_package && (folder == "examples" || folder == "tests")) {
         return true;
     }
     manifests.iter().any(|manifest| {
@@ -79,6 +81,8 @@ mod tests {
             source("a/src/folder/inner.rs", ""),
             source("a/src/commented.rs", ""),
             source("a/src/bin/tool.rs", ""),
+            source("a/tests/crash.rs", ""),
+            source("a/Cargo.toml", ""),
         ];
         let findings = forgotten(&tree);
         assert_eq!(findings.len(), 1, "{findings:?}");
