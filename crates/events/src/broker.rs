@@ -71,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) sweep: Sweep,
     groups: Mutex<HashMap<GroupName, Running>>,
     announced: Mutex<HashSet<Box<str>>>,
+    /// Changed under the lock of `groups`.
     closed: AtomicBool,
 }
 
@@ -138,6 +139,7 @@ impl Broker {
     /// # Errors
     /// See [`PublishError`]; only those that say what is wrong with the messages.
     pub fn plan(&self, topic: &str, messages: Vec<NewMessage>) -> Result<Vec<Write>, PublishError> {
+        names::check("broker", &self.shared.name)?;
         let announce = !self.shared.announced_topics().contains(topic);
         let now = self.shared.space.world().wall();
         publish::plan(&self.shared.name, topic, messages, now, announce)
@@ -163,14 +165,12 @@ impl Broker {
                 return Err(SubscribeError::DeadLetterLoop(dead_letters.clone()));
             }
         }
-        if self.shared.closed.load(Ordering::Acquire) {
-            return Err(SubscribeError::Closed);
-        }
         let name = (Arc::from(&*options.topic), Arc::from(&*options.group));
         let timeout = self.shared.settings.delivery_timeout;
         let seat = Arc::new(Seat::new(&self.shared.name, options, consumer, timeout));
         let (reply, joined) = oneshot::channel();
-        let inbox = join(&self.shared, name, Order::Join { seat: Arc::clone(&seat), reply });
+        let order = Order::Join { seat: Arc::clone(&seat), reply };
+        let inbox = join(&self.shared, name, order).ok_or(SubscribeError::Closed)?;
         // Made before the wait, so that a caller who gives up leaves the table again.
         let handle = SubscriptionHandle::new(seat, inbox, Arc::clone(self.shared.space.world()));
         joined.await.map_err(|_| SubscribeError::Closed)??;
@@ -179,9 +179,11 @@ impl Broker {
 
     /// Ends all subscriptions, each as [`SubscriptionHandle::stop`] does, and takes no new ones. Publishing goes on.
     pub async fn close(&self, grace: Duration) {
-        self.shared.closed.store(true, Ordering::Release);
-        let inboxes: Vec<Arc<Inbox>> =
-            self.shared.groups().values().map(|running| Arc::clone(&running.inbox)).collect();
+        let inboxes: Vec<Arc<Inbox>> = {
+            let groups = self.shared.groups();
+            self.shared.closed.store(true, Ordering::Relaxed);
+            groups.values().map(|running| Arc::clone(&running.inbox)).collect()
+        };
         let (done, mut gone): (Vec<_>, Vec<_>) = inboxes.iter().map(|_| oneshot::channel()).unzip();
         for (inbox, done) in inboxes.iter().zip(done) {
             inbox.order(Order::Close { done });
@@ -222,13 +224,16 @@ impl Broker {
     }
 }
 
-/// Leaves `order` with the dispatcher of `name`, starting it if there is none.
-fn join(shared: &Arc<Shared>, name: GroupName, order: Order) -> Arc<Inbox> {
+/// Leaves `order` with the dispatcher of `name`, starting it if there is none; not in a closed broker.
+fn join(shared: &Arc<Shared>, name: GroupName, order: Order) -> Option<Arc<Inbox>> {
     let mut groups = shared.groups();
+    if shared.closed.load(Ordering::Relaxed) {
+        return None;
+    }
     // A dispatcher takes itself off this map when it closes its inbox, under this lock.
     if let Some(running) = groups.get(&name) {
         running.inbox.order(order);
-        return Arc::clone(&running.inbox);
+        return Some(Arc::clone(&running.inbox));
     }
     let (inbox, counters) = (Arc::<Inbox>::default(), Arc::<Counters>::default());
     inbox.order(order);
@@ -242,7 +247,7 @@ fn join(shared: &Arc<Shared>, name: GroupName, order: Order) -> Arc<Inbox> {
     };
     let task = shared.space.world().spawn("events dispatcher", Box::pin(dispatch::run(start)));
     groups.insert(name, Running { inbox: Arc::clone(&inbox), counters, task });
-    inbox
+    Some(inbox)
 }
 
 impl Shared {

@@ -6,6 +6,7 @@ mod batches;
 mod dead_letters;
 mod delivery;
 mod failures;
+mod faults;
 mod groups;
 mod random;
 mod restart;

@@ -1,0 +1,245 @@
+//! Topics on the local engine: what a killed process leaves behind, and how fast it goes.
+//!
+//! The test starts itself again as a child, lets it publish and consume, kills it in the middle and looks at what is on
+//! disk. `cargo test --release -p outrigger-events --test local -- --ignored --nocapture` prints the figures.
+
+use bytes::Bytes;
+use outrigger_engine_local::{Local, Options};
+use outrigger_events::{
+    Batch, Broker, BrokerSettings, Consumer, Delivery, NewMessage, SubscribeOptions, Verdict,
+};
+use outrigger_kernel::{BoxFuture, Deadline, World};
+use outrigger_keyspace::Space;
+use outrigger_sim::SimWorld;
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::watch;
+
+const CHILD: &str = "OUTRIGGER_EVENTS_TEST_FOLDER";
+const MINUTE: Duration = Duration::from_secs(60);
+
+struct Node {
+    world: Arc<SimWorld>,
+    engine: Arc<Local>,
+    broker: Arc<Broker>,
+}
+
+impl Node {
+    fn open(folder: &Path) -> Self {
+        let world = SimWorld::new(1);
+        let clock: Arc<dyn World> = Arc::clone(&world) as _;
+        let engine = Local::open(folder, Arc::clone(&clock), Options::default()).unwrap();
+        let space = Space::new(Arc::clone(&engine) as _, clock);
+        Self { world, engine, broker: Broker::open(space, "b", BrokerSettings::default()) }
+    }
+
+    async fn publish(&self, messages: Vec<NewMessage>) {
+        let deadline = Deadline::after(&*self.world, MINUTE);
+        self.broker.publish("t", messages, deadline).await.unwrap();
+    }
+
+    async fn close(self) {
+        self.broker.close(MINUTE).await;
+        drop(self.broker);
+        self.engine.close().await;
+    }
+}
+
+/// A folder that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("outrigger-events-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Acknowledges what it gets, after telling `tell` about it.
+struct Teller<F>(F);
+
+impl<F: Fn(&[Delivery]) + Send + Sync + 'static> Consumer for Teller<F> {
+    fn deliver(&self, batch: Vec<Delivery>) -> BoxFuture<'_, Vec<Verdict>> {
+        (self.0)(&batch);
+        let verdicts = vec![Verdict::Ack; batch.len()];
+        Box::pin(async { verdicts })
+    }
+}
+
+fn message(text: String) -> NewMessage {
+    NewMessage { data: text.into(), ..NewMessage::default() }
+}
+
+fn text(delivery: &Delivery) -> String {
+    String::from_utf8(delivery.data.to_vec()).unwrap()
+}
+
+fn say(line: &str) {
+    // The parent may have stopped listening; then nothing matters any more.
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+/// What the child does; nothing when it is not one.
+#[test]
+fn child() {
+    let Some(folder) = std::env::var_os(CHILD) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let node = Node::open(Path::new(&folder));
+        let consumer = Teller(|batch: &[Delivery]| {
+            batch.iter().for_each(|delivery| say(&format!("delivered {}", text(delivery))));
+        });
+        let options = SubscribeOptions { max_in_flight: 20, ..SubscribeOptions::new("t", "g") };
+        let _handle = node.broker.subscribe(options, Arc::new(consumer)).await.unwrap();
+        for bulk in 0_u64.. {
+            let name = format!("{}-{bulk}", std::process::id());
+            node.publish((0..3).map(|n| message(format!("{name}-{n}"))).collect()).await;
+            say(&format!("published {name}"));
+        }
+    });
+}
+
+fn spawn_child(folder: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .env(CHILD, folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_killed_process_loses_nothing_it_acknowledged() {
+    let folder = Folder::new("kill");
+    let (mut published, mut delivered) = (BTreeSet::new(), BTreeSet::new());
+    for round in 0..4 {
+        let mut child = spawn_child(&folder.0);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut note = |line: String| {
+            if let Some(name) = line.strip_prefix("published ") {
+                published.extend((0..3).map(|n| format!("{name}-{n}")));
+            } else if let Some(name) = line.strip_prefix("delivered ") {
+                delivered.insert(name.to_owned());
+            }
+        };
+        lines.by_ref().take(100 + round * 37).map_while(Result::ok).for_each(&mut note);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        lines.map_while(Result::ok).for_each(note);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let rest = runtime.block_on(async {
+        let node = Node::open(&folder.0);
+        let lag = node.broker.stats().await.unwrap()[0].groups[0].lag;
+        let (count, mut counted) = watch::channel((0, BTreeSet::new()));
+        let consumer = Teller(move |batch: &[Delivery]| {
+            count.send_modify(|(count, seen)| {
+                *count += batch.len();
+                seen.extend(batch.iter().map(text));
+            });
+        });
+        let options = SubscribeOptions::new("t", "g");
+        let _handle = node.broker.subscribe(options, Arc::new(consumer)).await.unwrap();
+        let lag = usize::try_from(lag).unwrap();
+        let rest = counted.wait_for(|(count, _)| *count >= lag).await.unwrap().1.clone();
+        node.close().await;
+        rest
+    });
+    assert!(published.len() > 100);
+    delivered.extend(rest);
+    let lost: Vec<&String> = published.difference(&delivered).collect();
+    assert_eq!(lost, Vec::<&String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures"]
+async fn figures() {
+    let folder = Folder::new("figures");
+    let node = Node::open(&folder.0);
+    let payload = Bytes::from(vec![b'x'; 1024]);
+    let one = || NewMessage { data: payload.clone(), ..NewMessage::default() };
+    drop(
+        node.broker
+            .subscribe(SubscribeOptions::new("t", "g"), Arc::new(Teller(|_: &[Delivery]| {})))
+            .await,
+    );
+    let start = node.world.mono();
+    for _ in 0..500 {
+        node.publish((0..100).map(|_| one()).collect()).await;
+    }
+    let took = node.world.mono().since(start);
+    say(&format!("publish 50,000 x 1 KiB in bulks of 100: {took:?}"));
+    for batch in [Some(Batch { max_messages: 100, max_wait: Duration::from_millis(10) }), None] {
+        let group = if batch.is_some() { "g" } else { "h" };
+        if batch.is_none() {
+            drop(
+                node.broker
+                    .subscribe(
+                        SubscribeOptions::new("t", "h"),
+                        Arc::new(Teller(|_: &[Delivery]| {})),
+                    )
+                    .await,
+            );
+            for _ in 0..500 {
+                node.publish((0..100).map(|_| one()).collect()).await;
+            }
+        }
+        let (count, mut counted) = watch::channel(0);
+        let consumer =
+            Teller(move |batch: &[Delivery]| count.send_modify(|count| *count += batch.len()));
+        let options =
+            SubscribeOptions { max_in_flight: 400, batch, ..SubscribeOptions::new("t", group) };
+        let start = node.world.mono();
+        let handle = node.broker.subscribe(options, Arc::new(consumer)).await.unwrap();
+        counted.wait_for(|count| *count >= 49_000).await.unwrap();
+        let took = node.world.mono().since(start);
+        handle.stop(MINUTE).await;
+        let all = node.world.mono().since(start);
+        say(&format!("drain about 50,000, batch {batch:?}: {took:?}, acknowledged {all:?}"));
+    }
+    let (arrived, mut arrivals) = watch::channel(node.world.mono());
+    let world = Arc::clone(&node.world);
+    let consumer = Teller(move |_: &[Delivery]| {
+        arrived.send_replace(world.mono());
+    });
+    drop(
+        node.broker
+            .subscribe(SubscribeOptions::new("t", "l"), Arc::new(Teller(|_: &[Delivery]| {})))
+            .await,
+    );
+    let _handle =
+        node.broker.subscribe(SubscribeOptions::new("u", "l"), Arc::new(consumer)).await.unwrap();
+    let (mut commits, mut latencies) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        node.world.sleep(Duration::from_millis(20)).await;
+        arrivals.mark_unchanged();
+        let start = node.world.mono();
+        let deadline = Deadline::after(&*node.world, MINUTE);
+        node.broker.publish("u", vec![one()], deadline).await.unwrap();
+        commits.push(node.world.mono().since(start));
+        arrivals.changed().await.unwrap();
+        latencies.push(arrivals.borrow().since(start));
+    }
+    commits.sort();
+    latencies.sort();
+    say(&format!(
+        "publish p50 {:?} p99 {:?}; publish to delivery p50 {:?} p99 {:?}",
+        commits[100], commits[198], latencies[100], latencies[198]
+    ));
+    node.close().await;
+}
