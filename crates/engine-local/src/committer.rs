@@ -38,8 +38,6 @@ pub(crate) struct Queued {
 pub(crate) struct Shared {
     /// The last state on disk; `None` once closed.
     pub(crate) view: watch::Sender<Option<Arc<View>>>,
-    /// When the next key expires, in ms; `u64::MAX` for never.
-    pub(crate) next_due_ms: AtomicU64,
     /// Why no more commits are accepted.
     pub(crate) failed: OnceLock<String>,
     pub(crate) registry: Registry,
@@ -200,7 +198,7 @@ impl Committer {
     fn write(&mut self, group: &Group, committed: bool) -> Result<(), String> {
         let sync = committed || self.unsynced_steps >= UNSYNCED_STEPS_MAX;
         let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
-        match group.write(&self.tables, mode) {
+        match self.tables.catch_up().and_then(|()| group.write(&self.tables, mode)) {
             Ok(()) => {
                 if sync {
                     self.shared.syncs.fetch_add(1, Ordering::Relaxed);
@@ -220,10 +218,8 @@ impl Committer {
     }
 
     fn publish(&self, group: &Group) {
-        let next_due = self.sequencer.next_due().map_or(u64::MAX, |due| due.0);
-        self.shared.next_due_ms.store(next_due, Ordering::SeqCst);
         if let Some(last) = group.last() {
-            let view = Arc::new(View::new(self.tables.clone(), last));
+            let view = Arc::new(View::new(self.tables.clone(), &self.sequencer, last));
             self.shared.view.send_replace(Some(view));
         }
     }

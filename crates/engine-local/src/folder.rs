@@ -47,7 +47,7 @@ pub(crate) fn store_of(dir: &Path) -> PathBuf {
     dir.join("store")
 }
 
-/// Writes a store into the empty or absent folder `dir` by means of `fill`, whole or not at all.
+/// Writes a store into the folder `dir`, which has none, by means of `fill`: whole or not at all.
 pub(crate) fn create_with(
     dir: &Path,
     fill: impl FnOnce(&Path) -> Result<(), OpenError>,
@@ -58,8 +58,12 @@ pub(crate) fn create_with(
         fs::remove_dir_all(&unfinished).map_err(failed)?;
     }
     make_private(&unfinished).map_err(failed)?;
-    fill(&unfinished)?;
-    sync_folder(&unfinished).map_err(failed)?;
+    if let Err(error) = fill(&unfinished) {
+        // What cannot be removed either is removed by the next attempt.
+        let _kept: io::Result<()> = fs::remove_dir_all(&unfinished);
+        return Err(error);
+    }
+    sync_tree(&unfinished).map_err(failed)?;
     write_format(dir).map_err(failed)?;
     fs::rename(&unfinished, store_of(dir)).map_err(failed)?;
     sync_folder(dir).map_err(failed)
@@ -141,6 +145,19 @@ fn write_format(dir: &Path) -> io::Result<()> {
     writeln!(file, "{FORMAT_NAME} {FORMAT}")?;
     file.sync_all()?;
     fs::rename(&unfinished, dir.join(FORMAT_FILE))
+}
+
+/// Everything below `dir`, files and names: the rename that follows must not outlive what it names.
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_folder(dir)
 }
 
 fn sync_folder(dir: &Path) -> io::Result<()> {

@@ -58,10 +58,8 @@ impl Local {
         let tables = Arc::new(folder::open(dir, &options)?);
         let sequencer = resume(dir, &tables)?;
         let last = Committed { revision: sequencer.revision(), time: sequencer.time() };
-        let next_due = sequencer.next_due().map_or(u64::MAX, |due| due.0);
         let shared = Arc::new(Shared {
-            view: watch::channel(Some(Arc::new(View::new(tables.clone(), last)))).0,
-            next_due_ms: AtomicU64::new(next_due),
+            view: watch::channel(Some(Arc::new(View::new(tables.clone(), &sequencer, last)))).0,
             failed: OnceLock::new(),
             registry: Registry::default(),
             syncs: AtomicU64::new(0),
@@ -104,9 +102,11 @@ impl Local {
 
     async fn linearizable(&self) -> Result<Arc<View>, ReadError> {
         let now = self.world.wall();
-        if now.0 < self.shared.next_due_ms.load(Ordering::SeqCst) {
-            return self.current();
+        let view = self.current()?;
+        if !view.is_due(now) {
+            return Ok(view);
         }
+        drop(view);
         if self.shared.failed.get().is_none() {
             let (done, stepped) = oneshot::channel();
             if self.requests.send(Request::Step(done)).await.is_ok() {

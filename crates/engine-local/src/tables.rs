@@ -10,10 +10,13 @@
 
 use crate::{Options, error::from_read, folder::Lock};
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, UserKey, UserValue};
+use fjall::{
+    AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, UserKey,
+    UserValue,
+};
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{Committed, KeyRange, ReadError, Value, limits::KEY_BYTES_MAX};
-use std::{ops::Bound, path::Path};
+use std::{ops::Bound, path::Path, thread, time::Duration};
 
 /// The open store. Fields are dropped in their order: the lock is let go when everything else is closed.
 pub(crate) struct Tables {
@@ -30,6 +33,10 @@ pub(crate) const LAST: &[u8] = b"last";
 const HEADER_BYTES: usize = 17;
 const VALUE_FORMAT: u8 = 1;
 const NEVER: u64 = u64::MAX;
+/// Memory waiting to become files, in memtables; fjall stops all writes at 4.
+const SEALED_MAX: usize = 3;
+/// Files waiting to be sorted into others; fjall stops all writes at 30.
+const UNSORTED_RUNS_MAX: usize = 28;
 /// Smallest log fjall accepts as its bound.
 const LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Few open files: the engine shares its process with everything else.
@@ -55,6 +62,21 @@ impl Tables {
             database,
             _lock: lock,
         })
+    }
+
+    /// Waits until fjall has turned enough memory into files to take another batch, in steps small enough not to be
+    /// noticed. fjall would wait by itself, but for ever if the thread that writes the files has died.
+    pub(crate) fn catch_up(&self) -> Result<(), fjall::Error> {
+        let behind = |keyspace: &Keyspace| {
+            keyspace.sealed_memtable_count() >= SEALED_MAX
+                || keyspace.tree.l0_run_count() >= UNSORTED_RUNS_MAX
+        };
+        while [&self.data, &self.expiry, &self.meta].into_iter().any(behind) {
+            // Fails when that thread has failed; does nothing else, since every batch is flushed as it is written.
+            self.database.persist(PersistMode::Buffer)?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// The last commit in the store; the zeroth one in a new store.

@@ -11,12 +11,15 @@ use outrigger_kernel::{BoxFuture, Wall};
 use outrigger_keyspace::{
     Committed, Direction, Entry, KeyRange, Page, ReadError, Snapshot, Value,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
+    sequencer::Sequencer,
 };
 use std::sync::Arc;
 
 #[derive(Clone)]
 pub(crate) struct View {
     pub(crate) last: Committed,
+    /// When the next key in it expires.
+    pub(crate) next_due: Option<Wall>,
     pub(crate) snapshot: fjall::Snapshot,
     pub(crate) tables: Arc<Tables>,
     /// Keys due by then are hidden. Only in an engine that has failed: it can no longer commit that they are absent.
@@ -24,9 +27,16 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The newest state of the store, in which `last` is the last commit.
-    pub(crate) fn new(tables: Arc<Tables>, last: Committed) -> Self {
-        Self { last, snapshot: tables.database.snapshot(), tables, hidden_until: None }
+    /// The newest state of the store, to which `sequencer` led.
+    pub(crate) fn new(tables: Arc<Tables>, sequencer: &Sequencer, last: Committed) -> Self {
+        let next_due = sequencer.next_due();
+        let snapshot = tables.database.snapshot();
+        Self { last, next_due, snapshot, tables, hidden_until: None }
+    }
+
+    /// Whether it shows a key that should be absent at `now`.
+    pub(crate) fn is_due(&self, now: Wall) -> bool {
+        self.next_due.is_some_and(|due| due <= now)
     }
 
     pub(crate) fn hiding_due(&self, now: Wall) -> Self {
