@@ -44,6 +44,9 @@ mod patience;
 mod target;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use access::{AccessList, Caller, Over, Refusal};
 pub use body::{Body, BoxError};
 pub use channel::{AppChannel, AppProtocol, AppTarget, ChannelSettings, UnknownProtocol};

@@ -20,7 +20,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -113,23 +113,43 @@ impl Line {
 #[derive(Debug)]
 pub(super) struct UploadBody {
     pub(super) upload: Upload,
-    done: Option<Arc<AtomicBool>>,
+    progress: Option<Arc<Progress>>,
+}
+
+/// How far a streamed request body got.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    ended: AtomicBool,
+    fault: Mutex<Option<BoxError>>,
+}
+
+impl Progress {
+    /// Whether it was taken to its end, good or bad.
+    pub(super) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// The error it ended in, which would otherwise be buried in the connection's own.
+    pub(super) fn take_fault(&self) -> Option<BoxError> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl UploadBody {
     pub(super) fn new(upload: Upload) -> Self {
-        let done = matches!(upload, Upload::Stream { .. }).then(Arc::default);
-        Self { upload, done }
+        let progress = matches!(upload, Upload::Stream { .. }).then(Arc::default);
+        Self { upload, progress }
     }
 
-    /// Becomes true when the body was taken to its end; `None` for bodies that are short.
-    pub(super) fn done(&self) -> Option<Arc<AtomicBool>> {
-        self.done.clone()
+    /// How far it got; `None` for bodies that are here as a whole.
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+        self.progress.clone()
     }
 
-    fn finished(&self) {
-        if let Some(done) = &self.done {
-            done.store(true, Ordering::Release);
+    fn end(&self, fault: Option<BoxError>) {
+        if let Some(progress) = &self.progress {
+            *progress.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+            progress.ended.store(true, Ordering::Release);
         }
     }
 }
@@ -143,15 +163,22 @@ impl http_body::Body for UploadBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = self.upload.poll_frame(cx);
-        let ended = match &polled {
-            Poll::Ready(None | Some(Err(_))) => true,
-            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.upload.is_end(),
-            Poll::Pending => false,
-        };
-        if ended {
-            self.finished();
+        match polled {
+            Poll::Ready(Some(Err(error))) => {
+                self.end(Some(error));
+                Poll::Ready(Some(Err("the request body ended early".into())))
+            }
+            Poll::Ready(frame) => {
+                let last = frame.as_ref().is_none_or(|f| {
+                    f.as_ref().is_ok_and(|frame| frame.is_trailers() || self.upload.is_end())
+                });
+                if last {
+                    self.end(None);
+                }
+                Poll::Ready(frame)
+            }
+            Poll::Pending => Poll::Pending,
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {

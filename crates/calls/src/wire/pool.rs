@@ -291,7 +291,7 @@ impl Pool {
         let meter = Arc::clone(&line.meter);
         let (read, written) = (meter.read(), meter.written());
         let request = self.request_for_line(outgoing);
-        let upload_done = request.body().done();
+        let upload = request.body().progress();
         let method = request.method().clone();
         let waiting = Silence::before_answer(patience);
         let exchanged =
@@ -299,7 +299,7 @@ impl Pool {
         let failed = match exchanged {
             Err(_over) => return Err(Next::Fail(self.out_of_time(Phase::Answer))),
             Ok(Ok((answer, line))) => {
-                let done = upload_done.is_none_or(|done| done.load(Ordering::Acquire));
+                let done = upload.is_none_or(|upload| upload.ended());
                 let (head, incoming) = answer.into_parts();
                 let patience = patience_for(&head.headers, patience);
                 let Some(me) = self.me.upgrade() else {
@@ -315,6 +315,9 @@ impl Pool {
             }
             Ok(Err(failed)) => failed,
         };
+        if let Some(fault) = upload.and_then(|upload| upload.take_fault()) {
+            return Err(Next::Fail(CallError::RequestBody(fault)));
+        }
         let NoAnswer { error, request } = failed;
         let nothing_sent = request.is_some() || meter.written() == written;
         let repeatable = nothing_sent || (is_idempotent(&method) && meter.read() == read);
@@ -351,10 +354,6 @@ impl Pool {
     }
 
     fn no_answer(&self, error: hyper::Error, nothing_sent: bool) -> CallError {
-        use std::error::Error as _;
-        if error.is_user() && error.source().is_some() {
-            return CallError::RequestBody(error.into());
-        }
         let target = self.name.to_string();
         CallError::Broken { target, nothing_sent, source: error.into() }
     }

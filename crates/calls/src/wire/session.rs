@@ -330,8 +330,10 @@ impl StreamBody {
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if !self.data_done {
+        while !self.data_done {
             match ready!(self.recv.poll_data(cx)) {
+                // The end of a stream is often said with an empty piece, which is nothing to hand on.
+                Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => {
                     // Room for as much again, now that whoever polls has taken this.
                     let _gone = self.recv.flow_control().release_capacity(data.len());

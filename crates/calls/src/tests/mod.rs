@@ -1,0 +1,11 @@
+//! Calls against real servers on the loopback interface. Time is real here, so bounds are small and generous.
+
+mod servers;
+
+mod body_flow;
+mod bounds;
+mod grpc_proxy;
+mod http1;
+mod http2;
+mod invocation;
+mod outside;
