@@ -1,0 +1,233 @@
+//! What every way out needs: whose it is, through which channel, and where numbers and spans go.
+
+use super::reading::{Event, Reading};
+use crate::{
+    metrics::{AppMetrics, Outcome},
+    trace::{AttributeValue, FinishedSpan, SpanKind, SpanStatus, Started, TelemetrySink, Trace},
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use outrigger_calls::AppChannel;
+use outrigger_events::{Delivery, Verdict};
+use outrigger_kernel::{TraceContext, World};
+use outrigger_resilience::Matching;
+use std::{collections::BTreeMap, fmt, sync::Arc};
+use tokio_util::sync::CancellationToken;
+
+/// Most bytes of message metadata that go along as headers: servers refuse requests whose headers are too long.
+const METADATA_BYTES_MAX: usize = 4 * 1024;
+
+/// An app, as deliveries see it.
+#[derive(Clone)]
+pub struct Outlet {
+    /// The app's id.
+    pub app_id: Arc<str>,
+    /// The world.
+    pub world: Arc<dyn World>,
+    /// The way to the app; `None` for one that has no port, which can only open streams.
+    pub app: Option<Arc<AppChannel>>,
+    /// Where numbers go.
+    pub metrics: AppMetrics,
+    /// Where spans go.
+    pub telemetry: Arc<dyn TelemetrySink>,
+    /// The share of new traces that is recorded, for events that come without one.
+    pub sampling_rate: f64,
+    /// Whether the app is asked for its subscriptions.
+    pub ask_for_subscriptions: bool,
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outlet({})", self.app_id)
+    }
+}
+
+/// What the consumers of one subscription share.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) outlet: Outlet,
+    pub(crate) pubsub: Arc<str>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) reading: Reading,
+    /// Statuses that the policy retries; `None` for all.
+    pub(crate) matching: Option<Matching>,
+    /// Set once the subscription is leaving: from then on nobody waits for an app that is away.
+    pub(crate) leaving: CancellationToken,
+}
+
+/// Work on one delivery: its place in a trace and when it began.
+pub(crate) struct Span {
+    trace: Trace,
+    started: Started,
+    links: Vec<TraceContext>,
+}
+
+impl Lane {
+    pub(crate) fn world(&self) -> &dyn World {
+        &*self.outlet.world
+    }
+
+    /// Opens a message, or judges that it cannot be.
+    pub(crate) fn open(&self, delivery: Delivery) -> Result<Event, Verdict> {
+        self.reading.open(delivery, self.world().wall())
+    }
+
+    /// Continues the trace that the event carries.
+    pub(crate) fn begin(&self, event: &Event) -> Span {
+        let (parent, state) = (event.envelope.trace_parent(), event.envelope.trace_state());
+        let rate = self.outlet.sampling_rate;
+        let trace = Trace::from_event(self.world(), parent.as_deref(), state.as_deref(), rate);
+        Span { trace, started: Started::now(self.world()), links: Vec::new() }
+    }
+
+    /// Begins a trace of its own for several events, linked to theirs.
+    pub(crate) fn begin_bulk(&self, events: &[Event]) -> Span {
+        let trace = Trace::root(self.world(), self.outlet.sampling_rate);
+        let parents = events.iter().filter_map(|event| event.envelope.trace_parent());
+        let links = parents.filter_map(|parent| TraceContext::parse(&parent)).collect();
+        Span { trace, started: Started::now(self.world()), links }
+    }
+
+    /// Counts and traces one event that was judged.
+    pub(crate) fn end(&self, span: Span, verdict: &Verdict) {
+        let took = span.started.elapsed(self.world());
+        self.outlet.metrics.delivered(&self.pubsub, &self.topic, outcome(verdict), took);
+        self.record(span, 1, std::slice::from_ref(verdict));
+    }
+
+    /// Counts an event that the app never saw, because it is none or nobody wants it.
+    pub(crate) fn refuse(&self) {
+        let no_time = std::time::Duration::ZERO;
+        self.outlet.metrics.delivered(&self.pubsub, &self.topic, Outcome::Drop, no_time);
+    }
+
+    /// Counts and traces a bulk that was judged.
+    pub(crate) fn end_bulk(&self, span: Span, verdicts: &[Verdict]) {
+        let took = span.started.elapsed(self.world());
+        let outcomes: Vec<Outcome> = verdicts.iter().map(outcome).collect();
+        self.outlet.metrics.bulk_delivered(&self.pubsub, &self.topic, &outcomes, took);
+        self.record(span, verdicts.len(), verdicts);
+    }
+
+    fn record(&self, span: Span, events: usize, verdicts: &[Verdict]) {
+        if !span.trace.context.sampled {
+            return;
+        }
+        let failure = verdicts.iter().find_map(|verdict| match verdict {
+            Verdict::Ack => None,
+            Verdict::Retry { reason } | Verdict::Drop { reason } => Some(reason.clone()),
+        });
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        self.outlet.telemetry.span(FinishedSpan {
+            name: format!("pubsub/{}", self.topic).into(),
+            kind: SpanKind::Consumer,
+            app_id: Arc::clone(&self.outlet.app_id),
+            context: span.trace.context,
+            parent: span.trace.parent,
+            start: span.started.wall(),
+            duration: span.started.elapsed(self.world()),
+            attributes: vec![
+                ("messaging.system", "pubsub".into()),
+                ("messaging.operation.type", "process".into()),
+                ("messaging.destination.name", (&*self.topic).into()),
+                ("messaging.batch.message_count", AttributeValue::Number(events)),
+                ("messaging.broker.name", (&*self.pubsub).into()),
+            ],
+            status: failure.map_or(SpanStatus::Unset, SpanStatus::Error),
+            links: span.links,
+        });
+    }
+}
+
+impl Span {
+    /// The headers that go to the app: its place in the trace, and what is attached to the message.
+    pub(crate) fn headers(&self, lane: &Lane, metadata: &BTreeMap<String, String>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        attach(&mut headers, metadata);
+        if let Ok(name) = HeaderValue::try_from(&*lane.pubsub) {
+            headers.insert("pubsubname", name);
+        }
+        self.trace.write(&mut headers);
+        headers
+    }
+}
+
+/// What is attached to a message (a dead letter's story, what its publisher added) as headers. What would say something
+/// about the request itself, cannot be a header, or would make too many of them stays behind.
+fn attach(headers: &mut HeaderMap, metadata: &BTreeMap<String, String>) {
+    let mut room = METADATA_BYTES_MAX;
+    for (name, value) in metadata {
+        let bytes = name.len() + value.len();
+        if bytes > room {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+            && !is_ours(name.as_str())
+        {
+            room -= bytes;
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Headers that no publisher may set: they say what the request is, or who sends it.
+fn is_ours(name: &str) -> bool {
+    const OURS: [&str; 17] = [
+        "host",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "authorization",
+        "cookie",
+        "forwarded",
+        "user-agent",
+        "pubsubname",
+    ];
+    // In gRPC the ending "-bin" announces another encoding.
+    let parts = ["grpc-", "dapr-", "proxy-", "x-forwarded-"];
+    OURS.contains(&name) || parts.iter().any(|part| name.starts_with(part)) || name.ends_with("-bin")
+}
+
+fn outcome(verdict: &Verdict) -> Outcome {
+    match verdict {
+        Verdict::Ack => Outcome::Success,
+        Verdict::Retry { .. } => Outcome::Retry,
+        Verdict::Drop { .. } => Outcome::Drop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::attach;
+    use http::HeaderMap;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn only_what_can_be_a_header_goes_along() {
+        let mut headers = HeaderMap::new();
+        let metadata = [
+            ("dead-letter.reason", "the app answered 500"),
+            ("with space", "x"),
+            ("line", "a\r\nhost: evil"),
+            ("trace-bin", "x"),
+            ("Host", "h"),
+            ("Authorization", "Bearer x"),
+            ("dapr-api-token", "x"),
+            ("__key", "42"),
+        ];
+        let mut metadata: BTreeMap<String, String> =
+            metadata.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        metadata.insert("long".to_owned(), "x".repeat(5_000));
+        attach(&mut headers, &metadata);
+        let mut names: Vec<_> = headers.keys().map(http::HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["__key", "dead-letter.reason"]);
+    }
+}

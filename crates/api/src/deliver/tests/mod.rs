@@ -1,0 +1,1 @@
+//! Deliveries on the memory engine, to real servers on loopback.
