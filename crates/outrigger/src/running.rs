@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 /// A running runtime.
@@ -68,28 +69,44 @@ pub fn folder(environment: &Environment) -> PathBuf {
 
 /// The file of this process; removed when dropped.
 #[derive(Debug)]
-pub struct Announcement(PathBuf);
+pub struct Announcement {
+    folder: PathBuf,
+    running: Mutex<Running>,
+}
 
 impl Announcement {
-    /// Writes, or rewrites, the file of this process.
+    /// Writes the file of this process.
     ///
     /// # Errors
     /// When the folder cannot be written. Nothing but `list` and its like suffers.
-    pub fn write(folder: &Path, running: &Running) -> io::Result<Self> {
+    pub fn write(folder: &Path, running: Running) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let path = folder.join(format!("{}.json", running.pid));
-        let unfinished = folder.join(format!("{}.tmp", running.pid));
-        fs::write(&unfinished, serde_json::to_vec(running)?)?;
-        fs::rename(&unfinished, &path)?;
-        Ok(Self(path))
+        write(folder, &running)?;
+        Ok(Self { folder: folder.to_owned(), running: Mutex::new(running) })
+    }
+
+    /// Changes what the file says.
+    pub fn update(&self, change: impl FnOnce(&mut Running)) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut running);
+        // The file stays as it was when the disk refuses: a stale port in `list` stops nobody's work.
+        drop(write(&self.folder, &running));
     }
 }
 
 impl Drop for Announcement {
     fn drop(&mut self) {
+        let pid = self.running.lock().unwrap_or_else(PoisonError::into_inner).pid;
         // A file that stays behind is removed by the next reader.
-        drop(fs::remove_file(&self.0));
+        drop(fs::remove_file(self.folder.join(format!("{pid}.json"))));
     }
+}
+
+/// Written aside and renamed, so that a reader never sees half of it.
+fn write(folder: &Path, running: &Running) -> io::Result<()> {
+    let unfinished = folder.join(format!("{}.tmp", running.pid));
+    fs::write(&unfinished, serde_json::to_vec(running)?)?;
+    fs::rename(&unfinished, folder.join(format!("{}.json", running.pid)))
 }
 
 /// All runtimes that run, oldest first.
@@ -138,9 +155,9 @@ mod tests {
         let folder = crate::testing::folder();
         let own = i32::try_from(std::process::id()).unwrap();
         let started = procfs::started(own).unwrap();
-        let announcement = Announcement::write(folder.path(), &running(own, started)).unwrap();
+        let announcement = Announcement::write(folder.path(), running(own, started)).unwrap();
         // The same id with another start time is another process.
-        std::mem::forget(Announcement::write(folder.path(), &running(1, 0)).unwrap());
+        std::mem::forget(Announcement::write(folder.path(), running(1, 0)).unwrap());
         assert_eq!(all(folder.path()), [running(own, started)]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         drop(announcement);

@@ -2,10 +2,7 @@
 
 use super::{LogSettings, Shape};
 use outrigger_kernel::{Wall, World};
-use std::{
-    fmt,
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},

@@ -101,6 +101,19 @@ impl Layers {
         self.set(setting, Entry { values: vec![value.into()], origin })
     }
 
+    /// Sets a list by key.
+    ///
+    /// # Errors
+    /// As [`Layers::set`].
+    pub fn put_list(
+        &mut self,
+        key: &str,
+        values: Vec<String>,
+        origin: Origin,
+    ) -> Result<(), Failure> {
+        self.set(row(key), Entry { values, origin })
+    }
+
     /// The entry of `key`, if anybody set it.
     #[must_use]
     pub fn entry(&self, key: &str) -> Option<&Entry> {

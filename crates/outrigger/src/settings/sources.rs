@@ -28,6 +28,11 @@ impl Environment {
         Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
+    /// All of them.
+    pub fn pairs(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.0.iter().cloned()
+    }
+
     /// The value of `name`; empty counts as unset.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

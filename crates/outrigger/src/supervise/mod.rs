@@ -1,10 +1,10 @@
 //! Apps as child processes: started, listened to, waited for, stopped.
 //!
 //! ```text
-//!   start ──▸ running ──▸ ended ──▸ (restart after a pause, or report)
-//!               │
-//!               ├─ lines of stdout and stderr, each with the app's name before it
-//!               └─ SIGTERM ▸ grace ▸ SIGKILL, to the whole process group
+//!   start -> running -> ended -> (restart after a pause, or report)
+//!               |
+//!               +- lines of stdout and stderr, each with the app's name before it
+//!               +- SIGTERM, grace, SIGKILL, to the whole process group
 //! ```
 //!
 //! The invariants: every child leads its own process group, so that what it starts ends with it; a child never outlives

@@ -3,6 +3,8 @@
 //! Every failure that a user can cause has a code `OUTR-nnnn` with a page in the binary (`outrigger explain`). Codes are
 //! never reused for another meaning.
 
+pub mod pages;
+
 use std::{fmt, process::ExitCode};
 
 /// Exit codes by the caller's next move; scripts rely on them.

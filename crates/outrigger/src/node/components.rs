@@ -1,0 +1,368 @@
+//! From resource documents to the components an app may use: who serves each, with which settings, secrets and policies.
+//!
+//! Secret stores come first, because the settings of the others may refer to them. A component that cannot be served ends
+//! the start, unless it says `ignoreErrors`; on a reload it keeps what was there before.
+
+use super::{
+    engines::Engines,
+    policies::Policies,
+    serving,
+    serving::Serving,
+    sources::{self, Loaded},
+};
+use crate::{
+    failure::{Exit, Failure},
+    settings::{Environment, app::AppSettings, node::ComponentsMode},
+};
+use futures_util::FutureExt;
+use outrigger_api::{
+    Components, PUBSUB_CAPABILITIES, Policed, PubsubComponent, Registered, STATE_CAPABILITIES,
+    SecretComponent, StateComponent,
+    secrets::{EnvSecrets, FileSecrets, SecretStore},
+};
+use outrigger_calls::{Base, HttpEndpoint};
+use outrigger_kernel::World;
+use outrigger_resources::{
+    Body, Component, ComponentBlock, Configuration, Direction, Issue, KeyPrefixSetting,
+    PubsubSettings, Settings, StateSettings, Subscription, Templates,
+    type_catalog::{Block, HostPort},
+};
+use outrigger_state::{KeyPrefix, Store};
+use std::{
+    collections::BTreeMap,
+    net::{TcpStream, ToSocketAddrs},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+/// How long a silent address is waited for. Loopback answers at once or not at all.
+const KNOCK_MAX: Duration = Duration::from_millis(200);
+/// Messages of one subscription that an app works on at once, unless its broker component says otherwise.
+const IN_FLIGHT_DEFAULT: u32 = 64;
+
+/// What all apps of a node build their components from.
+pub(crate) struct Workshop<'a> {
+    pub(crate) engines: &'a Engines,
+    pub(crate) environment: &'a Environment,
+    pub(crate) mode: ComponentsMode,
+    pub(crate) world: &'a Arc<dyn World>,
+}
+
+/// What an app gets.
+pub(crate) struct Built {
+    pub(crate) components: Components,
+    /// Services outside that have a name.
+    pub(crate) endpoints: Vec<HttpEndpoint>,
+    /// Declared subscriptions that apply to the app.
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// What the user should be told, one line each.
+    pub(crate) notices: Vec<String>,
+}
+
+/// Builds everything in `loaded` that applies to `app`.
+pub(crate) fn build(
+    workshop: &Workshop<'_>,
+    app: &AppSettings,
+    configuration: &Configuration,
+    loaded: &Loaded,
+) -> Result<Built, Failure> {
+    loaded.check()?;
+    let bodies: Vec<&Body> = loaded.applying(&app.id, &app.namespace).collect();
+    let policies = Policies::new(
+        bodies
+            .iter()
+            .filter_map(|body| if let Body::Resiliency(r) = body { Some(&**r) } else { None })
+            .collect(),
+    );
+    let mut bench = Bench {
+        workshop,
+        app,
+        configuration,
+        policies: &policies,
+        built: Components {
+            resiliencies: policies.names(),
+            calls: policies.calls()?,
+            ..Components::default()
+        },
+        endpoints: Vec::new(),
+        notices: Vec::new(),
+    };
+    let mut components = loaded.components(&app.id, &app.namespace);
+    components
+        .sort_by_key(|component| Block::of(&component.type_name) != Some(Block::SecretStores));
+    for component in components {
+        bench.add_or_skip(component)?;
+    }
+    let mut subscriptions = Vec::new();
+    for body in bodies {
+        match body {
+            Body::HttpEndpoint(endpoint) => bench.add_endpoint(endpoint)?,
+            Body::Subscription(subscription) => subscriptions.push((**subscription).clone()),
+            Body::Other(other) => {
+                bench.notices.push(format!(
+                    "{} {} is left out: this build does not serve that kind",
+                    other.kind, other.head.name
+                ));
+            }
+            Body::Component(_) | Body::Configuration(_) | Body::Resiliency(_) => {}
+        }
+    }
+    let Bench { built: components, endpoints, notices, .. } = bench;
+    Ok(Built { components, endpoints, subscriptions, notices })
+}
+
+struct Bench<'a> {
+    workshop: &'a Workshop<'a>,
+    app: &'a AppSettings,
+    configuration: &'a Configuration,
+    policies: &'a Policies<'a>,
+    built: Components,
+    endpoints: Vec<HttpEndpoint>,
+    notices: Vec<String>,
+}
+
+impl Bench<'_> {
+    fn add_or_skip(&mut self, component: &Component) -> Result<(), Failure> {
+        let (name, kind) = (&component.head.name, &component.type_name);
+        if !self.configuration.component_allowed(kind, &component.version) {
+            self.notices
+                .push(format!("{name} ({kind}) is left out: the configuration denies that type"));
+            return Ok(());
+        }
+        match self.add(component) {
+            Err(failure) if component.ignore_errors => {
+                self.notices.push(format!(
+                    "{name} ({kind}) is left out, as ignoreErrors says: {}",
+                    failure.what()
+                ));
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn add(&mut self, component: &Component) -> Result<(), Failure> {
+        let decision = serving::decide(component, self.workshop.mode, &listens)?;
+        self.notices.extend(decision.notice);
+        if decision.serving == Serving::Nobody {
+            return Ok(());
+        }
+        let values = self.resolve(component)?;
+        let settings = Settings::new(component, &values);
+        match Block::of(&component.type_name) {
+            Some(Block::State) => self.add_state(component, settings, &decision.serving)?,
+            Some(Block::Pubsub) => self.add_pubsub(component, settings, &decision.serving)?,
+            Some(Block::SecretStores) => self.add_secrets(component, settings)?,
+            _ => return Ok(()),
+        }
+        Ok(())
+    }
+
+    fn resolve(&self, component: &Component) -> Result<BTreeMap<String, String>, Failure> {
+        let env = |name: &str| self.workshop.environment.get(name).map(ToOwned::to_owned);
+        let secrets = |store: &str, name: &str, key: &str| self.secret(store, name, key);
+        let unresolved = |issues: Vec<Issue>| first(&issues, "OUTR-0014");
+        let mut values =
+            outrigger_resources::resolve(component, &secrets, &env).map_err(unresolved)?;
+        let world = self.workshop.world;
+        let uuid =
+            || uuid::Builder::from_random_bytes(random_bytes(&**world)).into_uuid().to_string();
+        let pod = env("POD_NAME");
+        let templates = Templates {
+            app_id: &self.app.id,
+            namespace: &self.app.namespace,
+            pod_name: pod.as_deref(),
+            uuid: &uuid,
+        };
+        templates.fill(component, &mut values).map_err(unresolved)?;
+        Ok(values)
+    }
+
+    /// A field of a secret. The stores of this build have their secrets at hand, so nothing is waited for.
+    fn secret(&self, store: &str, name: &str, key: &str) -> Result<String, String> {
+        let found = self
+            .built
+            .secrets
+            .get(store)
+            .ok_or_else(|| format!("there is no secret store {store:?}"))?;
+        let answer = found.store.get(name).now_or_never();
+        let mut secret = answer
+            .ok_or_else(|| format!("the secret store {store:?} did not answer"))?
+            .map_err(|e| e.to_string())?;
+        secret.remove(key).ok_or_else(|| format!("the secret {name:?} has no key {key:?}"))
+    }
+
+    fn add_state(
+        &mut self,
+        component: &Component,
+        settings: Settings<'_>,
+        serving: &Serving,
+    ) -> Result<(), Failure> {
+        let read = StateSettings::read(settings).map_err(|issues| first(&issues, "OUTR-0015"))?;
+        let asked = [
+            ("primaryEncryptionKey", read.primary_encryption_key.is_some()),
+            ("outboxPublishPubsub", read.outbox.is_some()),
+        ];
+        if let Some((setting, _)) = asked.into_iter().find(|(_, asked)| *asked) {
+            // Going on without would be worse than not starting: plain text on disk, events never sent.
+            let what = format!(
+                "component {} asks for {setting}, which this build does not have",
+                component.head.name
+            );
+            return Err(Failure::new("OUTR-0015", Exit::Usage, what)
+                .at(&component.origin)
+                .help("remove the entry"));
+        }
+        let name = &component.head.name;
+        let space = self.workshop.engines.space(serving)?;
+        let outbound =
+            self.policies.component(name, ComponentBlock::Statestore, Direction::Outbound)?;
+        let state = StateComponent {
+            name: name.as_str().into(),
+            store: Store::new(space, name.clone()),
+            prefix: prefix(read.key_prefix),
+            ttl_default_seconds: read.ttl_seconds_default,
+            outbound: Policed::new(outbound),
+        };
+        self.built.state.insert(name.clone(), Arc::new(state));
+        self.register(component, STATE_CAPABILITIES);
+        Ok(())
+    }
+
+    fn add_pubsub(
+        &mut self,
+        component: &Component,
+        settings: Settings<'_>,
+        serving: &Serving,
+    ) -> Result<(), Failure> {
+        let read = PubsubSettings::read(settings).map_err(|issues| first(&issues, "OUTR-0015"))?;
+        let name = &component.head.name;
+        let in_flight = settings
+            .integer("maxInFlight", 1..=10_000)
+            .map_err(|issue| sources::failure(&issue))?;
+        let block = ComponentBlock::Pubsub;
+        let outbound = self.policies.component(name, block, Direction::Outbound)?;
+        let inbound = self.policies.component(name, block, Direction::Inbound)?;
+        let pubsub = PubsubComponent {
+            name: name.as_str().into(),
+            broker: self.workshop.engines.broker(serving, name)?,
+            scopes: read.scopes,
+            consumer_group: read.consumer_id.unwrap_or_else(|| self.app.id.clone()),
+            outbound: Policed::new(outbound),
+            inbound: inbound.retry,
+            inbound_timeout: inbound.timeout,
+            max_in_flight: in_flight
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(IN_FLIGHT_DEFAULT),
+        };
+        self.built.pubsub.insert(name.clone(), Arc::new(pubsub));
+        self.register(component, PUBSUB_CAPABILITIES);
+        Ok(())
+    }
+
+    fn add_secrets(
+        &mut self,
+        component: &Component,
+        settings: Settings<'_>,
+    ) -> Result<(), Failure> {
+        let name = &component.head.name;
+        let wrong = |issue: Issue| sources::failure(&issue);
+        let store: Arc<dyn SecretStore> = match component.type_name.as_str() {
+            "secretstores.local.env" => {
+                let variables = self.workshop.environment.pairs();
+                Arc::new(EnvSecrets::new(variables, settings.text("prefix").unwrap_or_default()))
+            }
+            "secretstores.local.file" => {
+                let path = PathBuf::from(settings.required("secretsFile").map_err(wrong)?);
+                let multi_valued =
+                    settings.switch("multiValued").map_err(wrong)?.unwrap_or_default();
+                let separator = settings.text("nestedSeparator").unwrap_or(":");
+                let opened = FileSecrets::open(&path, separator, multi_valued).map_err(|reason| {
+                    let what = format!("component {name} cannot be used");
+                    Failure::new("OUTR-0015", Exit::Usage, what).at(&component.origin).why(reason)
+                });
+                Arc::new(opened?)
+            }
+            other => {
+                return Err(Failure::internal(format!(
+                    "a secret store of type {other} has no maker"
+                )));
+            }
+        };
+        let secrets = SecretComponent { name: name.as_str().into(), store };
+        self.built.secrets.insert(name.clone(), Arc::new(secrets));
+        self.register(component, &[]);
+        Ok(())
+    }
+
+    fn add_endpoint(
+        &mut self,
+        endpoint: &outrigger_resources::HttpEndpoint,
+    ) -> Result<(), Failure> {
+        let env = |name: &str| self.workshop.environment.get(name).map(ToOwned::to_owned);
+        let secrets = |store: &str, name: &str, key: &str| self.secret(store, name, key);
+        let name = &endpoint.head.name;
+        let wrong = |reason: &dyn std::fmt::Display| {
+            Failure::new("OUTR-0015", Exit::Usage, format!("HTTP endpoint {name} cannot be used"))
+                .at(&endpoint.origin)
+                .why(reason)
+        };
+        let values = outrigger_resources::resolve_headers(endpoint, &secrets, &env)
+            .map_err(|issues| first(&issues, "OUTR-0014"))?;
+        let mut headers = Vec::with_capacity(values.len());
+        for (header, value) in values {
+            let header = http::HeaderName::try_from(&header).map_err(|error| wrong(&error))?;
+            headers.push((
+                header,
+                http::HeaderValue::try_from(&value).map_err(|error| wrong(&error))?,
+            ));
+        }
+        let base = Base::parse(&endpoint.base_url).map_err(|error| wrong(&error))?;
+        if endpoint.client_tls.is_some() {
+            // Going on without would send the call with less trust than was asked for.
+            return Err(wrong(&"this build has no client certificates for endpoints yet"));
+        }
+        self.endpoints.push(HttpEndpoint { name: name.clone(), base, headers, tls: None });
+        self.built.endpoints.push(name.clone());
+        Ok(())
+    }
+
+    fn register(&mut self, component: &Component, capabilities: &[&str]) {
+        self.built.registered.push(Registered {
+            name: component.head.name.clone(),
+            type_name: component.type_name.clone(),
+            version: component.version.clone(),
+            capabilities: capabilities.iter().map(|word| (*word).to_owned()).collect(),
+        });
+    }
+}
+
+fn prefix(setting: KeyPrefixSetting) -> KeyPrefix {
+    match setting {
+        KeyPrefixSetting::AppId => KeyPrefix::AppId,
+        KeyPrefixSetting::Name => KeyPrefix::Name,
+        KeyPrefixSetting::None => KeyPrefix::None,
+        KeyPrefixSetting::Namespace => KeyPrefix::Namespace,
+        KeyPrefixSetting::Literal(text) => KeyPrefix::Literal(text),
+    }
+}
+
+fn first(issues: &[Issue], code: &'static str) -> Failure {
+    match issues.first() {
+        Some(issue) => sources::failure(issue),
+        None => Failure::new(code, Exit::Usage, "a component cannot be used"),
+    }
+}
+
+fn listens(address: &HostPort) -> bool {
+    let candidates = (address.host.as_str(), address.port).to_socket_addrs().into_iter().flatten();
+    candidates.into_iter().any(|at| TcpStream::connect_timeout(&at, KNOCK_MAX).is_ok())
+}
+
+fn random_bytes(world: &dyn World) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&world.random().to_ne_bytes());
+    bytes[8..].copy_from_slice(&world.random().to_ne_bytes());
+    bytes
+}

@@ -1,0 +1,295 @@
+//! A node: everything that the apps of one process share, wired in one place.
+//!
+//! ```text
+//!   Node -- engines (opened when needed), directory of apps, metrics, trace export, reload
+//!     |
+//!     +- Side of app A -- ports, host (API), components, channel to the app, subscriptions, health
+//!     +- Side of app B -- ...
+//! ```
+//!
+//! The invariant: this module and its children are the only code that knows both a concrete engine and the API. What is
+//! built here is handed down as a key space, a world, a directory; nothing below looks back up.
+
+mod access;
+pub(crate) mod components;
+mod engines;
+mod policies;
+mod reload;
+mod serving;
+mod side;
+pub(crate) mod sources;
+mod trip;
+
+pub use engines::Engines;
+pub use side::{Ports, Side};
+pub use sources::resource_paths;
+
+use crate::{
+    failure::Failure,
+    logging::NOTICE,
+    ports::WhenTaken,
+    settings::{
+        Environment,
+        app::AppSettings,
+        node::{DataPlace, NodeSettings},
+    },
+    telemetry::{self, Exporter},
+};
+use outrigger_api::{
+    Shutdown,
+    metrics::Metrics,
+    trace::{NoTelemetry, TelemetrySink},
+};
+use outrigger_calls::{Directory, Invoker, OutboundClient, OutboundSettings};
+use outrigger_events::Broker;
+use outrigger_kernel::{Deadline, World};
+use outrigger_resources::{Configuration, Tracing};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+/// How a host says that its app asked for the end.
+pub type OnShutdown = Arc<dyn Fn(Shutdown) + Send + Sync>;
+
+/// Everything that the apps of one process share.
+pub struct Node {
+    settings: NodeSettings,
+    environment: Environment,
+    world: Arc<dyn World>,
+    engines: Engines,
+    directory: Arc<Directory>,
+    invoker: Arc<Invoker>,
+    metrics: OnceLock<Arc<Metrics>>,
+    exporter: OnceLock<Option<Arc<Exporter>>>,
+    on_shutdown: OnShutdown,
+    sides: Mutex<Vec<Arc<Side>>>,
+    notices: Mutex<Vec<String>>,
+    reload: reload::Trigger,
+}
+
+/// What `run` shows of the components.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ComponentSummary {
+    /// Names with who serves them.
+    pub list: String,
+    /// Whether they are the defaults.
+    pub defaults: bool,
+}
+
+impl Node {
+    /// A node without apps. Opens nothing yet.
+    #[must_use]
+    pub fn open(
+        settings: NodeSettings,
+        environment: Environment,
+        world: Arc<dyn World>,
+        on_shutdown: OnShutdown,
+    ) -> Arc<Self> {
+        let outbound = OutboundClient::new(OutboundSettings::default(), Arc::clone(&world));
+        Arc::new(Self {
+            engines: Engines::new(settings.data.clone(), Arc::clone(&world)),
+            directory: Directory::new(),
+            invoker: Invoker::new(outbound, Arc::clone(&world)),
+            metrics: OnceLock::new(),
+            exporter: OnceLock::new(),
+            on_shutdown,
+            sides: Mutex::default(),
+            notices: Mutex::default(),
+            reload: reload::Trigger::default(),
+            settings,
+            environment,
+            world,
+        })
+    }
+
+    /// What it was opened with.
+    #[must_use]
+    pub fn settings(&self) -> &NodeSettings {
+        &self.settings
+    }
+
+    /// Adds an app: reads its resources, binds its ports and serves its API. The app itself is reached once
+    /// [`Side::attach`] says where.
+    ///
+    /// # Errors
+    /// When its resources cannot be used, its ports are taken, or the data folder cannot be opened. Nothing is served then.
+    pub fn add_app(
+        self: &Arc<Self>,
+        settings: AppSettings,
+        when_taken: WhenTaken,
+    ) -> Result<Arc<Side>, Failure> {
+        let side = Side::serve(self, settings, when_taken)?;
+        self.sides().push(Arc::clone(&side));
+        self.merge_endpoints();
+        Ok(side)
+    }
+
+    /// What the user should be told and has not been told yet.
+    #[must_use]
+    pub fn take_notices(&self) -> Vec<String> {
+        let all = std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner));
+        // Ten apps that share a folder say the same ten times.
+        let mut told = BTreeSet::new();
+        all.into_iter().filter(|notice| told.insert(notice.clone())).collect()
+    }
+
+    /// What `run` shows of the components.
+    #[must_use]
+    pub fn component_summary(&self) -> ComponentSummary {
+        let sides = self.sides();
+        let place = match self.settings.data {
+            DataPlace::Memory => "memory",
+            DataPlace::Folder(_) => "embedded",
+        };
+        let mut names = BTreeSet::new();
+        for side in sides.iter() {
+            let components = side.host().components.load();
+            for one in &components.registered {
+                let by = match one.type_name.as_str() {
+                    kind if kind.ends_with(".in-memory") => "memory",
+                    kind if kind.starts_with("secretstores.") => "local",
+                    _ => place,
+                };
+                names.insert(format!("{} ({by})", one.name));
+            }
+        }
+        let list: Vec<String> = names.into_iter().collect();
+        let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+        ComponentSummary { list, defaults: sides.iter().all(|side| side.has_default_resources()) }
+    }
+
+    /// Follows changes of resource files from now on, if the settings say so.
+    pub fn watch_resources(self: &Arc<Self>) {
+        if self.settings.reload {
+            reload::start(self);
+        }
+    }
+
+    /// Reads every resource file again, now.
+    pub fn reload_now(&self) {
+        self.reload.now();
+    }
+
+    /// First step of a drain: not ready any more, and not to be found by callers.
+    pub fn leave(&self) {
+        for side in self.sides().iter() {
+            side.leave();
+        }
+    }
+
+    /// Serves on for `time`, or until an app is unhealthy.
+    pub async fn block(&self, time: Duration) {
+        let sides: Vec<Arc<Side>> = self.sides().clone();
+        let deadline = Deadline::after(&*self.world, time);
+        while !deadline.expired(self.world.mono()) && sides.iter().all(|side| side.is_app_healthy())
+        {
+            self.world
+                .sleep(Duration::from_millis(50).min(deadline.remaining(self.world.mono())))
+                .await;
+        }
+    }
+
+    /// Takes no new events for the apps and lets them finish those they have, until `deadline`.
+    pub async fn stop_intake(&self, deadline: Deadline) {
+        let sides: Vec<Arc<Side>> = self.sides().clone();
+        let stopping =
+            sides.iter().map(|side| side.stop_intake(deadline.remaining(self.world.mono())));
+        futures_util::future::join_all(stopping).await;
+    }
+
+    /// Stops serving, waits for requests under way until `deadline`, exports what is to be exported and closes the store.
+    pub async fn close(&self, deadline: Deadline) {
+        let sides: Vec<Arc<Side>> = self.sides().clone();
+        futures_util::future::join_all(sides.iter().map(|side| side.close())).await;
+        if let Some(Some(exporter)) = self.exporter.get() {
+            let patience = deadline.remaining(self.world.mono()).max(Duration::from_secs(1));
+            exporter.flush(patience, &*self.world).await;
+        }
+        self.engines.close(deadline.remaining(self.world.mono()).max(Duration::from_secs(1))).await;
+    }
+
+    /// The broker `name` as the app `app_id` (or the first app) has it.
+    #[must_use]
+    pub fn broker(&self, app_id: Option<&str>, name: &str) -> Option<Arc<Broker>> {
+        let sides = self.sides();
+        let side = sides.iter().find(|side| app_id.is_none_or(|id| side.app_id() == id))?;
+        Some(Arc::clone(&side.host().components.load().pubsub.get(name)?.broker))
+    }
+
+    /// Waits until the store has stopped for good; answers why. Nothing can be acknowledged any more then.
+    pub async fn until_store_fails(&self) -> String {
+        loop {
+            if let Some(reason) = self.engines.failed() {
+                return reason;
+            }
+            self.world.sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    fn sides(&self) -> MutexGuard<'_, Vec<Arc<Side>>> {
+        self.sides.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notice(&self, lines: Vec<String>) {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+    }
+
+    fn metrics(&self, configuration: &Configuration) -> Arc<Metrics> {
+        // One registry for the process: the first app's configuration says how its latencies are sorted.
+        let made = || {
+            Metrics::new(
+                configuration.metrics.latency_buckets_ms.as_deref(),
+                env!("CARGO_PKG_VERSION"),
+            )
+        };
+        Arc::clone(self.metrics.get_or_init(made))
+    }
+
+    /// Where spans go; the first app's configuration that names a collector counts for the process.
+    fn telemetry(&self, tracing: &Tracing) -> Result<Arc<dyn TelemetrySink>, Failure> {
+        if let Some(exporter) = self.exporter.get() {
+            return Ok(sink(exporter.as_ref()));
+        }
+        let (target, told) = telemetry::target(&self.environment, tracing);
+        self.notice(told.into_iter().collect());
+        let started = target.map(|target| Exporter::start(&target, &self.world)).transpose()?;
+        Ok(match started {
+            None => sink(None),
+            Some(_) => sink(self.exporter.get_or_init(|| started).as_ref()),
+        })
+    }
+
+    /// Makes the outside services of all apps callable. Names are the process's: of two with one name, the later app's
+    /// holds.
+    fn merge_endpoints(&self) {
+        let sides: Vec<Arc<Side>> = self.sides().clone();
+        let mut all = Vec::new();
+        for side in sides {
+            all.extend(side.endpoints());
+        }
+        self.directory.set_endpoints(all);
+    }
+
+    fn tell(&self, line: &str) {
+        tracing::info!(target: NOTICE, "{line}");
+    }
+}
+
+fn sink(exporter: Option<&Arc<Exporter>>) -> Arc<dyn TelemetrySink> {
+    match exporter {
+        Some(exporter) => Arc::clone(exporter) as _,
+        None => Arc::new(NoTelemetry),
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("engines", &self.engines)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}

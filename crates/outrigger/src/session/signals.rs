@@ -1,0 +1,61 @@
+//! Signals: end, end at once, reload.
+
+use crate::failure::{Exit, Failure};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// SIGINT: end.
+    Interrupt,
+    /// SIGTERM: end.
+    Terminate,
+    /// SIGHUP: read everything again.
+    Reload,
+}
+
+impl Asked {
+    /// The exit code of a process that this signal ended before it had anything to drain.
+    pub(super) fn exit(self) -> Exit {
+        if self == Self::Terminate { Exit::Terminated } else { Exit::Interrupted }
+    }
+}
+
+/// The signals of this process.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn install() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::internal("signals cannot be received").why(error))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next signal. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::Interrupt,
+            _ = self.terminate.recv() => Asked::Terminate,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// The next request to end; requests to reload are passed over. Cancel-safe.
+    pub(super) async fn end(&mut self) -> Asked {
+        loop {
+            let asked = self.next().await;
+            if asked != Asked::Reload {
+                return asked;
+            }
+        }
+    }
+}

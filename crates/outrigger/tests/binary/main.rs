@@ -1,0 +1,13 @@
+//! The built binary from outside: its flags, words, exit codes, and what survives its end.
+//!
+//! Every test starts the binary that cargo built, on free ports, in folders of its own. Whatever it starts it stops.
+
+mod commands;
+mod drain;
+mod durability;
+mod harness;
+mod refusals;
+mod reload;
+mod run;
+mod settings;
+mod sidecar;
