@@ -1,10 +1,9 @@
 //! The one thread that decides and writes.
 //!
-//! It takes whatever has queued up, sequences it, writes it as one batch with one sync, publishes the new state, answers
-//! everybody at once and wakes the watchers, in that order. No timer: while it syncs, the next group gathers.
+//! It takes whatever has queued up, sequences it, writes it as one batch with one sync, publishes the new state, wakes the
+//! watchers and answers everybody at once, in that order. No timer: while it syncs, the next group gathers.
 
 use crate::{Options, group::Group, headroom::Headroom, tables::Tables, view::View};
-use fjall::PersistMode;
 use outrigger_kernel::{Mono, Wall, World};
 use outrigger_keyspace::{
     CommitError, Committed, Transaction, Write, sequencer::Sequencer, watch::Registry,
@@ -17,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// Steps of time that may be visible before they are on disk. They can be derived again after a crash, but the revisions
 /// they took must not be given out a second time: an opened store skips as many.
-pub(crate) const UNSYNCED_STEPS_MAX: u64 = 1_024;
+pub(crate) const UNWRITTEN_STEPS_MAX: u64 = 1_024;
 
 pub(crate) enum Request {
     Commit(Queued),
@@ -46,14 +45,16 @@ pub(crate) struct Shared {
 }
 
 pub(crate) struct Committer {
-    pub(crate) tables: Arc<Tables>,
-    pub(crate) sequencer: Sequencer,
-    pub(crate) world: Arc<dyn World>,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) queue: mpsc::Receiver<Request>,
-    pub(crate) headroom: Headroom,
-    pub(crate) group_bytes_max: usize,
-    pub(crate) unsynced_steps: u64,
+    tables: Arc<Tables>,
+    sequencer: Sequencer,
+    world: Arc<dyn World>,
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Request>,
+    headroom: Headroom,
+    group_bytes_max: usize,
+    /// What is decided and not written yet.
+    group: Group,
+    unwritten_steps: u64,
 }
 
 type Answer = (oneshot::Sender<Result<Committed, CommitError>>, OwnedSemaphorePermit);
@@ -77,7 +78,8 @@ impl Committer {
             queue,
             headroom,
             group_bytes_max,
-            unsynced_steps: 0,
+            group: Group::default(),
+            unwritten_steps: 0,
         }
     }
 
@@ -117,25 +119,24 @@ impl Committer {
     /// One group: from the queue to the disk to the answers.
     fn turn(&mut self, gathered: Vec<Queued>) {
         let (now, mono) = (self.world.wall(), self.world.mono());
-        if self.shared.failed.get().is_some() {
+        if self.shared.failed.get().is_some() || self.advance(now, mono).is_err() {
             self.refuse(gathered);
             return;
         }
-        let mut group = Group::default();
-        if !self.advance(&mut group, now, mono) {
-            self.refuse(gathered);
-            return;
-        }
-        let stepped = group.last().map(|last| last.revision);
+        let stepped = self.sequencer.revision();
         let mut answers: Vec<(Answer, Result<Committed, CommitError>)> = Vec::new();
         for queued in gathered {
-            let decided = self.decide(&mut group, mono, queued.transaction, queued.bytes);
+            let decided = self.decide(mono, queued.transaction, queued.bytes);
             answers.push(((queued.answer, queued.permit), decided));
         }
-        let committed = group.last().map(|last| last.revision) != stepped;
-        let written = self.write(&group, committed);
+        let committed = self.sequencer.revision() > stepped;
+        let written = if committed { self.write() } else { Ok(()) };
         match &written {
-            Ok(()) => self.publish(&group),
+            // Watchers first: whoever begins to watch after an answer is not woken by what was answered.
+            Ok(()) => {
+                self.publish();
+                self.shared.registry.notify(self.group.changed());
+            }
             Err(reason) => {
                 for (_, decided) in answers.iter_mut().filter(|(_, decided)| decided.is_ok()) {
                     *decided = Err(CommitError::Unknown(reason.clone()));
@@ -147,32 +148,30 @@ impl Committer {
             let _gone: Result<(), _> = answer.send(decided);
             drop(permit);
         }
-        if written.is_ok() {
-            self.shared.registry.notify(group.changed());
+        if committed {
+            self.group = Group::default();
         }
     }
 
-    /// Lets time reach `now`; what is due becomes absent. Answers whether the engine still works.
-    fn advance(&mut self, group: &mut Group, now: Wall, mono: Mono) -> bool {
+    /// Lets time reach `now`: what is due becomes absent. That can be derived again after a crash, so it is visible at
+    /// once and waits in the group for the next write; but neither for long nor in great numbers.
+    fn advance(&mut self, now: Wall, mono: Mono) -> Result<(), String> {
         while let Some(plan) = self.sequencer.advance(now, mono) {
-            self.unsynced_steps += 1;
-            group.apply(plan);
-            // A great many keys due at once must not make a great batch.
-            if group.bytes() >= self.group_bytes_max {
-                if self.write(group, false).is_err() {
-                    return false;
-                }
-                self.publish(group);
-                self.shared.registry.notify(group.changed());
-                *group = Group::default();
+            self.unwritten_steps += 1;
+            self.group.apply(plan);
+            let many = self.unwritten_steps >= UNWRITTEN_STEPS_MAX;
+            if many || self.group.bytes() >= self.group_bytes_max {
+                self.write()?;
+                self.publish();
+                self.shared.registry.notify(self.group.changed());
+                self.group = Group::default();
             }
         }
-        true
+        Ok(())
     }
 
     fn decide(
         &mut self,
-        group: &mut Group,
         mono: Mono,
         transaction: Transaction,
         bytes: usize,
@@ -185,25 +184,22 @@ impl Committer {
             return Err(CommitError::Full(reason));
         }
         let before = self.sequencer.revision();
-        let plan = self.sequencer.sequence(mono, transaction, &group.over(&self.tables))?;
+        let newest = self.group.over(&self.tables);
+        let plan = self.sequencer.sequence(mono, transaction, &newest)?;
         let committed = plan.committed;
         // Without writes there is nothing to write down, but the answer still waits for what it rests on.
         if committed.revision > before {
-            group.apply(plan);
+            self.group.apply(plan);
         }
         Ok(committed)
     }
 
-    /// Writes the group, with a sync when somebody waits for an answer. A failure ends the engine.
-    fn write(&mut self, group: &Group, committed: bool) -> Result<(), String> {
-        let sync = committed || self.unsynced_steps >= UNSYNCED_STEPS_MAX;
-        let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
-        match self.tables.catch_up().and_then(|()| group.write(&self.tables, mode)) {
+    /// Writes the group; it is on disk when this returns. A failure ends the engine.
+    fn write(&mut self) -> Result<(), String> {
+        match self.tables.catch_up().and_then(|()| self.group.write(&self.tables)) {
             Ok(()) => {
-                if sync {
-                    self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-                    self.unsynced_steps = 0;
-                }
+                self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+                self.unwritten_steps = 0;
                 Ok(())
             }
             Err(error) => {
@@ -217,11 +213,14 @@ impl Committer {
         }
     }
 
-    fn publish(&self, group: &Group) {
-        if let Some(last) = group.last() {
-            let view = Arc::new(View::new(self.tables.clone(), &self.sequencer, last));
-            self.shared.view.send_replace(Some(view));
+    /// Shows readers the newest state: what is written, without what has fallen due since.
+    fn publish(&self) {
+        let shown = self.shared.view.borrow().as_ref().map(|view| view.last.revision);
+        if shown == Some(self.sequencer.revision()) {
+            return;
         }
+        let view = View::new(self.tables.clone(), &self.sequencer);
+        self.shared.view.send_replace(Some(Arc::new(view)));
     }
 
     fn refuse(&self, gathered: Vec<Queued>) {

@@ -44,11 +44,6 @@ impl Group {
         }
     }
 
-    /// The last commit in it, if there is any.
-    pub(crate) fn last(&self) -> Option<Committed> {
-        self.last
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -58,12 +53,12 @@ impl Group {
         self.changes.iter().map(|(key, (revision, _))| (*revision, key))
     }
 
-    /// Writes everything as one batch, on disk when this returns if `mode` says so.
-    pub(crate) fn write(&self, tables: &Tables, mode: PersistMode) -> Result<(), fjall::Error> {
+    /// Writes everything as one batch; it is on disk when this returns.
+    pub(crate) fn write(&self, tables: &Tables) -> Result<(), fjall::Error> {
         let Some(last) = self.last else { return Ok(()) };
         let count = self.changes.len() + self.expiries.len() + 1;
         let batch = OwnedWriteBatch::with_capacity(tables.database.clone(), count);
-        let mut batch = batch.durability(Some(mode));
+        let mut batch = batch.durability(Some(PersistMode::SyncData));
         for (key, (_, value)) in &self.changes {
             // A copy of its own: a key may be a slice that keeps a large request alive.
             match value {

@@ -3,14 +3,16 @@
 //! One thread, the *committer*, decides and writes; everybody else reads.
 //!
 //! ```text
-//!   commit ──▶ bounded queue ──▶ committer: sequence ▸ one write batch ▸ one fdatasync ▸ publish ▸ answer ▸ wake
-//!                                     │ while it syncs, the queue fills: the next group forms by itself
-//!   snapshot ◀── the last published view (an LSM tree at one instant; no lock, no thread hop)
+//!   commit --> bounded queue --> committer: sequence > one write batch > one fdatasync > publish > wake > answer
+//!                                     | while it syncs, the queue fills: the next group forms by itself
+//!   snapshot <-- the last published view (an LSM tree at one instant; no lock, no thread hop)
 //! ```
 //!
 //! Invariants:
 //!
-//! - what is answered is on disk, and what is not on disk is not visible to any reader;
+//! - what is answered is on disk, and what is not on disk is not visible to any reader (but for time itself: a key that
+//!   falls due is absent at once and removed with the next group; a crash in between changes nothing, since it is due
+//!   afterwards too);
 //! - a group is one batch of the log: after a crash all of it is there or none of it, and never a later group without an
 //!   earlier one;
 //! - a write or sync that fails ends the engine: everything in that group is answered *unknown*, everything after it is

@@ -2,15 +2,14 @@
 
 use crate::{
     OpenError, Options, checkpoint,
-    committer::{Committer, Queued, Request, Shared, UNSYNCED_STEPS_MAX},
-    error::from_io,
+    committer::{Committer, Queued, Request, Shared, UNWRITTEN_STEPS_MAX},
+    error::{from_io, from_store},
     folder,
     group::Group,
     headroom::Headroom,
     tables::Tables,
     view::View,
 };
-use fjall::PersistMode;
 use outrigger_kernel::{BoxFuture, World};
 use outrigger_keyspace::{
     CommitError, Committed, KeyRange, KeySpace, Level, ReadError, Snapshot, Status, Transaction,
@@ -57,9 +56,8 @@ impl Local {
     ) -> Result<Arc<Self>, OpenError> {
         let tables = Arc::new(folder::open(dir, &options)?);
         let sequencer = resume(dir, &tables)?;
-        let last = Committed { revision: sequencer.revision(), time: sequencer.time() };
         let shared = Arc::new(Shared {
-            view: watch::channel(Some(Arc::new(View::new(tables.clone(), &sequencer, last)))).0,
+            view: watch::channel(Some(Arc::new(View::new(tables.clone(), &sequencer)))).0,
             failed: OnceLock::new(),
             registry: Registry::default(),
             syncs: AtomicU64::new(0),
@@ -114,9 +112,9 @@ impl Local {
             }
         }
         let view = self.current()?;
-        // The step may have failed just now; then what is due is hidden instead.
+        // The step may have failed just now.
         let failed = self.shared.failed.get().is_some();
-        Ok(if failed { Arc::new(view.hiding_due(now)) } else { view })
+        Ok(if failed { Arc::new(view.without_due(now)) } else { view })
     }
 
     async fn at_least(&self, revision: u64) -> Result<Arc<View>, ReadError> {
@@ -150,12 +148,10 @@ fn resume(dir: &Path, tables: &Tables) -> Result<Sequencer, OpenError> {
     let mut last = tables.last().map_err(damaged)?;
     if last.revision > 0 {
         // Steps of time that were visible but not on disk may be lost: their revisions must not come again.
-        last.revision += UNSYNCED_STEPS_MAX;
+        last.revision += UNWRITTEN_STEPS_MAX;
         let mut first = Group::default();
         first.apply(Plan { committed: last, changes: Vec::new() });
-        first
-            .write(tables, PersistMode::SyncData)
-            .map_err(|error| crate::error::from_store(dir, error))?;
+        first.write(tables).map_err(|error| from_store(dir, error))?;
     }
     let mut sequencer = Sequencer::new(last.revision, last.time);
     tables.expiries(|at, key| sequencer.restore_expiry(key, at)).map_err(damaged)?;

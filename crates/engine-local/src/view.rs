@@ -17,21 +17,21 @@ use std::sync::Arc;
 
 #[derive(Clone)]
 pub(crate) struct View {
+    /// The last commit or step of time in it. Keys due by then are not shown: the step that made them absent may not be
+    /// written yet.
     pub(crate) last: Committed,
     /// When the next key in it expires.
-    pub(crate) next_due: Option<Wall>,
+    next_due: Option<Wall>,
     pub(crate) snapshot: fjall::Snapshot,
     pub(crate) tables: Arc<Tables>,
-    /// Keys due by then are hidden. Only in an engine that has failed: it can no longer commit that they are absent.
-    hidden_until: Option<Wall>,
 }
 
 impl View {
-    /// The newest state of the store, to which `sequencer` led.
-    pub(crate) fn new(tables: Arc<Tables>, sequencer: &Sequencer, last: Committed) -> Self {
+    /// The newest state of the store, up to where `sequencer` is.
+    pub(crate) fn new(tables: Arc<Tables>, sequencer: &Sequencer) -> Self {
+        let last = Committed { revision: sequencer.revision(), time: sequencer.time() };
         let next_due = sequencer.next_due();
-        let snapshot = tables.database.snapshot();
-        Self { last, next_due, snapshot, tables, hidden_until: None }
+        Self { last, next_due, snapshot: tables.database.snapshot(), tables }
     }
 
     /// Whether it shows a key that should be absent at `now`.
@@ -39,13 +39,15 @@ impl View {
         self.next_due.is_some_and(|due| due <= now)
     }
 
-    pub(crate) fn hiding_due(&self, now: Wall) -> Self {
-        Self { hidden_until: Some(now), ..self.clone() }
+    /// The same without what is due by `now`. Only for an engine that has failed and can give out no more revisions.
+    pub(crate) fn without_due(&self, now: Wall) -> Self {
+        let mut later = self.clone();
+        later.last.time = now.max(self.last.time);
+        later
     }
 
     fn visible(&self, value: Value) -> Option<Value> {
-        let due = value.expires_at.is_some_and(|at| self.hidden_until.is_some_and(|now| at <= now));
-        (!due).then_some(value)
+        value.expires_at.is_none_or(|at| at > self.last.time).then_some(value)
     }
 
     fn get_now(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {

@@ -6,7 +6,7 @@
 //! | string, bytes | the bytes with `00` written as `00 ff`, then the terminator `00 01` |
 //! | stamp | 10 bytes, big-endian |
 //!
-//! The terminator sorts below every continuation, so `("a", …) < ("ab", …)`, and no encoded string is a prefix of
+//! The terminator sorts below every continuation, so `("a", ...) < ("ab", ...)`, and no encoded string is a prefix of
 //! another one: a prefix of parts is a prefix of bytes and of nothing else.
 
 use crate::Stamp;

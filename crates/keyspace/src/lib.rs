@@ -4,11 +4,11 @@
 //! to change together changes in ONE commit, which is why an outbox is not a feature here but a consequence.
 //!
 //! ```text
-//!   blocks ── Space::transact ──┐  retries conflicts within the caller's deadline
-//!                               ▼
-//!   KeySpace (8 methods) ── snapshot ▸ get · get_many · scan      commit      watch · status · checkpoint
-//!                               ▼
-//!   engines: memory (here) · local (crate engine-local) · later: remote, raft, postgres
+//!   blocks -- Space::transact --+  retries conflicts within the caller's deadline
+//!                               v
+//!   KeySpace (8 methods) -- snapshot > get, get_many, scan      commit      watch, status, checkpoint
+//!                               v
+//!   engines: memory (here), local (crate engine-local), later: remote, raft, postgres
 //! ```
 //!
 //! Invariants every engine keeps, and the published exam (feature `exam`) checks:

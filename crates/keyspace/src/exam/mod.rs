@@ -4,7 +4,7 @@
 //! its own and panics with a sentence when a promise of the contract is broken.
 //!
 //! ```text
-//!   exercises   one promise each: reading · writing · conflicts · expiry · watching · bounds
+//!   exercises   one promise each: reading, writing, conflicts, expiry, watching, bounds
 //!   property    random sequences against a naive model, shrunk when they fail
 //!   history     concurrent transactions, judged afterwards by two checkers that know nothing of the engine
 //! ```

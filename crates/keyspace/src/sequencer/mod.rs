@@ -2,8 +2,8 @@
 //! revision and time it gets, and what it changes.
 //!
 //! ```text
-//!   advance(now) ── time moves ──▶ Plan: what is due becomes absent      \  an engine writes plans down
-//!   sequence(transaction) ── bounds ▸ conflicts ▸ expansion ──▶ Plan     /  in the order they were made
+//!   advance(now) -- time moves --> Plan: what is due becomes absent      \  an engine writes plans down
+//!   sequence(transaction) -- bounds > conflicts > expansion --> Plan     /  in the order they were made
 //! ```
 //!
 //! It knows no disk, no thread and no clock: the engine hands in the time and a view of the newest state ([`Latest`],
