@@ -109,6 +109,8 @@ struct Recorder {
     world: Arc<SimWorld>,
     seen: watch::Sender<Vec<Seen>>,
     batches: Mutex<Vec<usize>>,
+    /// What it acknowledged, once the whole batch was judged.
+    acked: Arc<Mutex<Vec<String>>>,
     judge: Box<Judge>,
 }
 
@@ -130,6 +132,7 @@ impl Recorder {
             world: Arc::clone(&house.world),
             seen: watch::channel(Vec::new()).0,
             batches: Mutex::default(),
+            acked: Arc::default(),
             judge: Box::new(move |seen| Box::pin(judge(seen))),
         })
     }
@@ -180,8 +183,16 @@ impl Consumer for Recorder {
         });
         let seen: Vec<Seen> = seen.collect();
         let verdicts: Vec<_> = seen.iter().map(|seen| (self.judge)(seen)).collect();
+        let texts: Vec<String> = seen.iter().map(|seen| seen.text.clone()).collect();
         self.seen.send_modify(|all| all.extend(seen));
-        Box::pin(futures_util::future::join_all(verdicts))
+        let acked = Arc::clone(&self.acked);
+        Box::pin(async move {
+            let verdicts = futures_util::future::join_all(verdicts).await;
+            let judged = texts.into_iter().zip(&verdicts);
+            let now_acked = judged.filter(|(_, verdict)| **verdict == Verdict::Ack);
+            acked.lock().unwrap().extend(now_acked.map(|(text, _)| text));
+            verdicts
+        })
     }
 }
 

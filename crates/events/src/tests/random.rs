@@ -105,7 +105,7 @@ fn asked(group: usize, max_in_flight: u32, batch: bool) -> SubscribeOptions {
 
 async fn play(steps: Vec<Step>, seed: u64) {
     let mut house = House::seeded(seed);
-    house.settings.window_messages = 16;
+    house.settings.window_messages = 4;
     let book = Arc::new(Mutex::new(Book::default()));
     let mut published = 0;
     let mut broker = house.broker();
@@ -127,11 +127,15 @@ async fn play(steps: Vec<Step>, seed: u64) {
             Step::Join { group, max_in_flight, batch } => {
                 let consumer = fickle(&house, &book, group, seed + index as u64);
                 let options = asked(group, max_in_flight, batch);
-                handles.push_back(subscribe(&broker, options, &consumer).await);
+                let handle = subscribe(&broker, options, &consumer).await;
+                handles.push_back((handle, group, consumer));
             }
             Step::Leave(grace) => {
-                if let Some(handle) = handles.pop_front() {
+                if let Some((handle, group, consumer)) = handles.pop_front() {
                     assert!(handle.stop(Duration::from_secs(grace)).await.settled);
+                    // Durable, so from here on nobody of the group may see these again.
+                    let acked = consumer.acked.lock().unwrap().clone();
+                    book.lock().unwrap().final_.extend(acked.into_iter().map(|text| (group, text)));
                 }
             }
             Step::Pass(ms) => house.pass(Duration::from_millis(ms)).await,
@@ -149,14 +153,13 @@ async fn play(steps: Vec<Step>, seed: u64) {
     }
     // In the end everybody is patient and willing.
     handles.clear();
-    let mut consumers = Vec::new();
     for group in 0..2 {
         let consumer = fickle(&house, &book, group, seed);
-        handles.push_back(subscribe(&broker, asked(group, 50, false), &consumer).await);
-        consumers.push(consumer);
+        let handle = subscribe(&broker, asked(group, 50, false), &consumer).await;
+        handles.push_back((handle, group, consumer));
     }
     house.pass(Duration::from_secs(600)).await;
-    for handle in handles {
+    for (handle, _, _) in handles {
         assert!(handle.stop(LONG).await.settled);
     }
     settled(&house, &broker, &book, published).await;

@@ -37,6 +37,46 @@ async fn a_group_goes_on_where_it_was() {
     assert_eq!(house.lag(&broker, "t", "g").await.0, 0);
 }
 
+/// The second life reads only a little of what the first one left unfinished: the rest of its runs must not be lost
+/// with the second crash.
+#[tokio::test(start_paused = true)]
+async fn what_is_done_above_the_floor_survives_several_crashes() {
+    let mut house = House::new();
+    house.settings.window_messages = 4;
+    let broker = house.broker();
+    let texts = numbers(300);
+    house.publish(&broker, "t", &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let is_held = |text: &str| text.parse::<u32>().unwrap() % 30 == 0;
+    let recorder = Recorder::slow(&house, move |seen| {
+        let held = is_held(&seen.text);
+        async move { if held { std::future::pending().await } else { Verdict::Ack } }
+    });
+    let asked = SubscribeOptions { max_in_flight: 1_000, ..options("t", "g") };
+    let handle = subscribe(&broker, asked, &recorder).await;
+    recorder.count(300).await;
+    house.pass(Duration::from_secs(1)).await;
+    drop((handle, broker));
+
+    let broker = house.broker();
+    let recorder = Recorder::slow(&house, |seen| {
+        let last = seen.text == "60";
+        async move { if last { std::future::pending().await } else { Verdict::Ack } }
+    });
+    let handle = subscribe(&broker, options("t", "g"), &recorder).await;
+    recorder.count(3).await;
+    house.pass(Duration::from_secs(1)).await;
+    assert_eq!(recorder.texts(), ["0", "30", "60"]);
+    drop((handle, broker));
+
+    let broker = house.broker();
+    assert_eq!(house.lag(&broker, "t", "g").await.0, 8);
+    let recorder = Recorder::acks(&house);
+    let handle = subscribe(&broker, options("t", "g"), &recorder).await;
+    house.pass(LONG).await;
+    assert_eq!(recorder.texts(), ["60", "90", "120", "150", "180", "210", "240", "270"]);
+    assert!(handle.stop(LONG).await.settled);
+}
+
 #[tokio::test(start_paused = true)]
 async fn attempts_and_pauses_survive() {
     let house = House::new();
