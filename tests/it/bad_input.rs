@@ -63,7 +63,7 @@ fn every_wrong_request_has_its_code() -> Result<()> {
         ("POST", bulk, "{}", 400, "ERR_PUBSUB_EVENTS_SER"),
         ("POST", bulk, "[{\"event\":{}}]", 400, "ERR_PUBSUB_EVENTS_SER"),
         ("GET", "/v1.0/invoke/nobody/method/x", "", 500, "ERR_DIRECT_INVOKE"),
-        ("GET", "/v1.0/secrets/nowhere/k", "", 401, ""),
+        ("GET", "/v1.0/secrets/nowhere/k", "", 500, "ERR_SECRET_STORES_NOT_CONFIGURED"),
         ("GET", "/v1.0/no-such-api", "", 404, ""),
         ("GET", "/", "", 404, ""),
         ("TRACE", "/v1.0/metadata", "", 4, ""),
