@@ -183,3 +183,28 @@ impl fmt::Debug for AppHealth {
         write!(f, "AppHealth({:?})", self.now())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Health, HealthMachine};
+
+    #[test]
+    fn one_good_answer_heals_and_so_many_bad_ones_in_a_row_do_not() {
+        let mut machine = HealthMachine::new(3);
+        assert_eq!(machine.health(), Health::Unhealthy);
+        let answers = [false, true, true, false, false, true, false, false, false, false, true];
+        let verdicts = answers.map(|good| machine.observe(good));
+        let mut expected = [None; 11];
+        expected[1] = Some(Health::Healthy);
+        expected[8] = Some(Health::Unhealthy);
+        expected[10] = Some(Health::Healthy);
+        assert_eq!(verdicts, expected);
+    }
+
+    #[test]
+    fn a_threshold_of_nothing_counts_as_one() {
+        let mut machine = HealthMachine::new(0);
+        assert_eq!(machine.observe(true), Some(Health::Healthy));
+        assert_eq!(machine.observe(false), Some(Health::Unhealthy));
+    }
+}

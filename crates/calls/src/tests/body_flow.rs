@@ -206,3 +206,44 @@ async fn echoed_over_http1() {
 async fn echoed_over_http2() {
     echo(H2c).await;
 }
+
+/// The app answers at once with more than fits anywhere, and reads the request beside that. The caller reads nothing
+/// until its request is through.
+async fn upload_beside_unread_answer(protocol: AppProtocol) {
+    let world = SimWorld::new(1);
+    let (up, down) = (Arc::<Flow>::default(), Arc::<Flow>::default());
+    let (up_seen, down_sent, spawner) = (up.clone(), down.clone(), world.clone());
+    let handler = move |request: Request<Incoming>| {
+        let flow = up_seen.clone();
+        let read = async move { drain(request.into_body(), &flow).await };
+        drop(spawner.spawn("reader", Box::pin(read)));
+        let answer = Response::new(Source::body(&down_sent));
+        async move { answer }
+    };
+    let server = match protocol {
+        H2c => Server::http2(&world, handler).await,
+        _ => Server::http1(&world, handler).await,
+    };
+    let channel = server.channel(&world, protocol);
+    let deadline = Deadline::after(&*world, LONG);
+    let answer = channel.send(streaming("/", Source::body(&up)), deadline).await.unwrap();
+    soon(&world, async {
+        while up.received.load(Ordering::SeqCst) < WHOLE {
+            world.sleep(SHORT / 10).await;
+        }
+    })
+    .await;
+    let stopped_at = stalled(&world, &down).await;
+    assert!(stopped_at <= UNDER_WAY_MAX, "{stopped_at} bytes and nobody reads");
+    drop(answer);
+}
+
+#[tokio::test]
+async fn an_upload_does_not_wait_for_an_answer_nobody_reads_over_http1() {
+    upload_beside_unread_answer(Http).await;
+}
+
+#[tokio::test]
+async fn an_upload_does_not_wait_for_an_answer_nobody_reads_over_http2() {
+    upload_beside_unread_answer(H2c).await;
+}

@@ -300,7 +300,8 @@ impl Pool {
             Err(_over) => return Err(Next::Fail(self.out_of_time(Phase::Answer))),
             Ok(Ok((answer, line))) => {
                 let done = upload.is_none_or(|upload| upload.ended());
-                let (head, incoming) = answer.into_parts();
+                let (mut head, incoming) = answer.into_parts();
+                head.version = Version::HTTP_11;
                 let patience = patience_for(&head.headers, patience);
                 let Some(me) = self.me.upgrade() else {
                     return Err(Next::Fail(self.out_of_time(Phase::Connection)));
@@ -404,7 +405,9 @@ impl Pool {
             }
             Ok(Ok(answer)) => answer,
         };
-        let (head, recv) = answer.into_parts();
+        let (mut head, recv) = answer.into_parts();
+        // The version is the connection's, not the answer's, and would confuse whoever passes it on.
+        head.version = Version::HTTP_11;
         let patience = patience_for(&head.headers, patience);
         let length = head.headers.get(CONTENT_LENGTH).filter(|_| !bodiless);
         let length = length.and_then(|value| value.to_str().ok()?.parse().ok());

@@ -194,18 +194,16 @@ impl Exchange {
         turn: Option<Turn>,
     ) -> StreamBody {
         let cancel = self.pump.map(|pump| pump.run_apart(patience, world));
+        let open = Open { recv, _place: self.place, _turn: turn };
         StreamBody {
-            recv,
+            open: Some(open),
             left: length,
             data_done: false,
-            ended: false,
             meter: self.meter,
             silence: Silence::after_answer(patience),
             target: Arc::clone(target),
             world: Arc::clone(world),
             cancel,
-            _place: self.place,
-            _turn: turn,
         }
     }
 }
@@ -306,37 +304,49 @@ impl Pump {
 
 /// A response body on an HTTP/2 connection. Dropping it before its end cancels the stream.
 pub(super) struct StreamBody {
-    recv: RecvStream,
+    /// `None` once it is at its end.
+    open: Option<Open>,
     left: Option<u64>,
     data_done: bool,
-    ended: bool,
     meter: Arc<Meter>,
     silence: Silence,
     target: Arc<str>,
     world: Arc<dyn World>,
     /// Cancels the request body when dropped unused.
     cancel: Option<oneshot::Sender<()>>,
+}
+
+/// What a stream holds for as long as it lasts.
+struct Open {
+    recv: RecvStream,
     _place: Place,
     _turn: Option<Turn>,
 }
 
 impl StreamBody {
     fn finish(&mut self) {
-        self.ended = true;
+        self.open = None;
         if let Some(cancel) = self.cancel.take() {
             // The answer is complete; what is left of the request may still be wanted.
             let _gone = cancel.send(());
         }
     }
 
+    fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.open = None;
+        self.cancel = None;
+        Poll::Ready(Some(Err(fault.into())))
+    }
+
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let Some(Open { recv, .. }) = &mut self.open else { return Poll::Ready(None) };
         while !self.data_done {
-            match ready!(self.recv.poll_data(cx)) {
+            match ready!(recv.poll_data(cx)) {
                 // The end of a stream is often said with an empty piece, which is nothing to hand on.
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => {
                     // Room for as much again, now that whoever polls has taken this.
-                    let _gone = self.recv.flow_control().release_capacity(data.len());
+                    let _gone = recv.flow_control().release_capacity(data.len());
                     self.meter.moved_in(data.len());
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -345,7 +355,7 @@ impl StreamBody {
                 None => self.data_done = true,
             }
         }
-        match ready!(self.recv.poll_trailers(cx)) {
+        match ready!(recv.poll_trailers(cx)) {
             Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
             Ok(None) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(error))),
@@ -362,37 +372,34 @@ impl http_body::Body for StreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if this.ended {
-            return Poll::Ready(None);
-        }
-        let fault = match this.poll_recv(cx) {
+        match this.poll_recv(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if frame.is_trailers() || this.recv.is_end_stream() {
+                if frame.is_trailers() || this.is_end_stream() {
                     this.finish();
                 }
-                return Poll::Ready(Some(Ok(frame)));
+                Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
                 this.finish();
-                return Poll::Ready(None);
+                Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => BodyFault::from_h2(&this.target, error),
+            Poll::Ready(Some(Err(error))) => {
+                let fault = BodyFault::from_h2(&this.target, error);
+                this.fail(fault)
+            }
             Poll::Pending => {
-                let over = this.silence.poll(&*this.world, this.meter.beat(), cx);
+                let over = ready!(this.silence.poll(&*this.world, this.meter.beat(), cx));
                 let target = this.target.to_string();
-                match ready!(over) {
+                this.fail(match over {
                     Over::Silent(silence) => BodyFault::Stalled { target, silence },
                     Over::Deadline => BodyFault::OutOfTime { target },
-                }
+                })
             }
-        };
-        this.ended = true;
-        this.cancel = None;
-        Poll::Ready(Some(Err(fault.into())))
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.recv.is_end_stream()
+        self.open.as_ref().is_none_or(|open| open.recv.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
