@@ -64,7 +64,9 @@ fn of_word(word: &str) -> Verdict {
         "" | SUCCESS => Verdict::Ack,
         RETRY => Verdict::retry("the app answered RETRY"),
         DROP => Verdict::drop("the app answered DROP"),
-        other => Verdict::retry(format!("the app answered with the unknown status {:?}", clip(other))),
+        other => {
+            Verdict::retry(format!("the app answered with the unknown status {:?}", clip(other)))
+        }
     }
 }
 

@@ -95,7 +95,9 @@ impl GrpcApp {
     ) -> Result<pb::TopicEventResponse, Status> {
         let make = || {
             let (request, service) = self.prepare(message, headers, deadline);
-            async move { Ok(AppCallbackClient::new(service).on_topic_event(request).await?.into_inner()) }
+            async move {
+                Ok(AppCallbackClient::new(service).on_topic_event(request).await?.into_inner())
+            }
         };
         self.call("OnTopicEvent", deadline, make).await
     }

@@ -157,7 +157,8 @@ impl Keeper {
         self.app.asked_for = wished;
         let (channel, world) = (Arc::clone(channel), Arc::clone(&self.shared.outlet.world));
         if self.shared.outlet.ask_for_subscriptions {
-            self.app.asking = Some(Box::pin(async move { discovery::ask(&channel, &*world).await }));
+            self.app.asking =
+                Some(Box::pin(async move { discovery::ask(&channel, &*world).await }));
         } else {
             self.app.said(None);
         }
@@ -168,7 +169,8 @@ impl Keeper {
         let gone = |key: &Key, _: &mut Served| {
             !wanted.contains_key(key) || !wish.components.pubsub.contains_key(&*key.0)
         };
-        let gone: Vec<Served> = self.serving.extract_if(.., gone).map(|(_, served)| served).collect();
+        let gone: Vec<Served> =
+            self.serving.extract_if(.., gone).map(|(_, served)| served).collect();
         self.complaints.retain(|key, _| wanted.contains_key(key));
         for served in gone {
             tracing::info!(pubsub = %served.subscription.pubsub, topic = %served.subscription.topic, "unsubscribed");
@@ -213,7 +215,9 @@ impl Keeper {
                 Err(complaint) => {
                     failed |= complaint.passing;
                     // What is served by other terms than it should be is not served.
-                    if !complaint.passing && let Some(old) = self.serving.remove(&key) {
+                    if !complaint.passing
+                        && let Some(old) = self.serving.remove(&key)
+                    {
                         self.leave(old, CHANGE_GRACE);
                     }
                     self.complain(&key, &complaint.problem);
@@ -258,7 +262,8 @@ impl Keeper {
             };
             let options = terms::options(&subscription, &component);
             let deadline = Deadline::after(&*world, OPEN_WAIT);
-            let opened = within(&*world, deadline, component.broker.subscribe(options, consumer)).await;
+            let opened =
+                within(&*world, deadline, component.broker.subscribe(options, consumer)).await;
             let opened = match opened {
                 Ok(Ok(handle)) => Ok(Served { subscription, component, handle, leaving }),
                 Ok(Err(error)) => Err(refused(&error)),
@@ -283,8 +288,9 @@ impl Keeper {
 
     fn complain_of_all(&mut self, wish: &Wish) {
         for key in merge(&wish.declared, &[]).into_keys() {
-            let problem = Problem::new("NO_APP", Kind::NotConfigured, "the app has no port to deliver to")
-                .advise("start it with --app-port, or open a stream");
+            let problem =
+                Problem::new("NO_APP", Kind::NotConfigured, "the app has no port to deliver to")
+                    .advise("start it with --app-port, or open a stream");
             self.complain(&key, &problem);
         }
     }
@@ -346,9 +352,11 @@ fn check(
         return Err(problem.advise("add a component of that name, or scope it to this app"));
     };
     if !component.scopes.can_subscribe(app_id, topic) {
-        let message = format!("the app {app_id} may not subscribe to the topic {topic} of {pubsub}");
+        let message =
+            format!("the app {app_id} may not subscribe to the topic {topic} of {pubsub}");
         let problem = Problem::new("PUBSUB_FORBIDDEN", Kind::Forbidden, message);
-        return Err(problem.advise("see subscriptionScopes, allowedTopics and protectedTopics of the component"));
+        return Err(problem
+            .advise("see subscriptionScopes, allowedTopics and protectedTopics of the component"));
     }
     let http = !channel.target().protocol.is_grpc();
     match Reading::new(subscription, http) {

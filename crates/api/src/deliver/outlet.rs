@@ -192,7 +192,9 @@ fn is_ours(name: &str) -> bool {
     ];
     // In gRPC the ending "-bin" announces another encoding.
     let parts = ["grpc-", "dapr-", "proxy-", "x-forwarded-"];
-    OURS.contains(&name) || parts.iter().any(|part| name.starts_with(part)) || name.ends_with("-bin")
+    OURS.contains(&name)
+        || parts.iter().any(|part| name.starts_with(part))
+        || name.ends_with("-bin")
 }
 
 fn outcome(verdict: &Verdict) -> Outcome {

@@ -97,7 +97,8 @@ impl Reading {
         };
         let path = path.ok_or_else(|| self.unwanted())?;
         let entry_id = delivery.id.clone();
-        let id = Some(envelope.id()).filter(|id| !id.is_empty()).unwrap_or_else(|| entry_id.clone());
+        let id =
+            Some(envelope.id()).filter(|id| !id.is_empty()).unwrap_or_else(|| entry_id.clone());
         Ok(Event { entry_id, id, path, json, envelope, delivery, raw: self.raw })
     }
 
@@ -184,19 +185,27 @@ mod tests {
         assert_eq!(path(r#"{"id":"1","type":"big"}"#), "/big");
         assert_eq!(path(r#"{"id":"1","type":7}"#), "/rest");
         let mut picky = Subscription { default: None, ..subscription() };
-        let open = |one: &Subscription| Reading::new(one, true).unwrap().open(delivery("{}"), Wall(0));
+        let open =
+            |one: &Subscription| Reading::new(one, true).unwrap().open(delivery("{}"), Wall(0));
         assert_eq!(open(&picky).unwrap_err(), Verdict::Ack);
         picky.dead_letter_topic = Some("dead".to_owned());
-        assert!(matches!(open(&picky), Err(Verdict::Drop { reason }) if reason.contains("no route")));
+        assert!(
+            matches!(open(&picky), Err(Verdict::Drop { reason }) if reason.contains("no route"))
+        );
     }
 
     #[test]
     fn what_is_no_event_is_given_up_and_never_a_panic() {
         let reading = Reading::new(&subscription(), true).unwrap();
         for weird in ["", "7", "[]", "\"text\"", "{", "{\"a\":}", "\u{0}\u{ffff}", "nul"] {
-            assert!(matches!(reading.open(delivery(weird), Wall(0)), Err(Verdict::Drop { .. })), "{weird}");
+            assert!(
+                matches!(reading.open(delivery(weird), Wall(0)), Err(Verdict::Drop { .. })),
+                "{weird}"
+            );
         }
-        for odd in ["{}", r#"{"id":7,"type":[],"data":null,"traceparent":{}}"#, r#"{"id":"","id":null}"#] {
+        for odd in
+            ["{}", r#"{"id":7,"type":[],"data":null,"traceparent":{}}"#, r#"{"id":"","id":null}"#]
+        {
             assert_eq!(reading.open(delivery(odd), Wall(0)).unwrap().id, "id-1", "{odd}");
         }
         let deep = format!("{{\"data\":{}{}}}", "[".repeat(5_000), "]".repeat(5_000));

@@ -102,8 +102,11 @@ impl Subscription {
 
     /// Whether its messages are taken as bytes without an envelope.
     pub(crate) fn is_raw(&self) -> bool {
-        let wish = self.metadata.iter().find(|(name, _)| name.eq_ignore_ascii_case(names::RAW_PAYLOAD));
-        wish.is_some_and(|(_, value)| matches!(value.trim(), "1" | "t" | "T" | "true" | "True" | "TRUE"))
+        let wish =
+            self.metadata.iter().find(|(name, _)| name.eq_ignore_ascii_case(names::RAW_PAYLOAD));
+        wish.is_some_and(|(_, value)| {
+            matches!(value.trim(), "1" | "t" | "T" | "true" | "True" | "TRUE")
+        })
     }
 
     /// As `metadata` shows it. The default is a rule whose condition is empty.
@@ -133,7 +136,11 @@ impl Subscription {
 /// A batch within the bounds; zero stands for the default, as it does on the wire.
 pub(crate) fn batch(max_messages: u32, max_wait: Duration) -> Batch {
     Batch {
-        max_messages: if max_messages == 0 { BULK_MESSAGES } else { max_messages.min(BULK_MESSAGES_MAX) },
+        max_messages: if max_messages == 0 {
+            BULK_MESSAGES
+        } else {
+            max_messages.min(BULK_MESSAGES_MAX)
+        },
         max_wait: if max_wait.is_zero() { BULK_WAIT } else { max_wait.min(BULK_WAIT_MAX) },
     }
 }
@@ -170,7 +177,8 @@ mod tests {
             wanted(Kind::Declarative, "a", "/second"),
             wanted(Kind::Declarative, "b", "/file"),
         ];
-        let asked = [wanted(Kind::Programmatic, "b", "/app"), wanted(Kind::Programmatic, "b", "/late")];
+        let asked =
+            [wanted(Kind::Programmatic, "b", "/app"), wanted(Kind::Programmatic, "b", "/late")];
         let merged = merge(&declared, &asked);
         let paths: Vec<_> =
             merged.iter().map(|((_, topic), one)| (&**topic, one.default.as_deref())).collect();

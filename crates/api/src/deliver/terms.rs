@@ -25,7 +25,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 pub(crate) const IN_FLIGHT: u32 = 64;
 
 /// The terms of `subscription` on `component`.
-pub(crate) fn options(subscription: &Subscription, component: &PubsubComponent) -> SubscribeOptions {
+pub(crate) fn options(
+    subscription: &Subscription,
+    component: &PubsubComponent,
+) -> SubscribeOptions {
     let mut options =
         SubscribeOptions::new(subscription.topic.to_string(), component.consumer_group.clone());
     options.max_in_flight = in_flight(component);

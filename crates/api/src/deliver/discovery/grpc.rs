@@ -11,11 +11,7 @@ use outrigger_proto::runtime::v1::{self as pb, app_callback_client::AppCallbackC
 use std::{sync::Arc, time::Duration};
 use tonic::Code;
 
-pub(super) async fn ask(
-    channel: &Arc<AppChannel>,
-    deadline: Deadline,
-    world: &dyn World,
-) -> Asked {
+pub(super) async fn ask(channel: &Arc<AppChannel>, deadline: Deadline, world: &dyn World) -> Asked {
     let mut client = AppCallbackClient::new(AppService { channel: Arc::clone(channel), deadline });
     let status = match within(world, deadline, client.list_topic_subscriptions(())).await {
         Ok(Ok(answer)) => return read(answer.into_inner().subscriptions),
@@ -25,7 +21,8 @@ pub(super) async fn ask(
     if let Some(error) = call_error(&status) {
         return Asked::Away(error.to_string());
     }
-    let reason = format!("ListTopicSubscriptions answered {:?}: {}", status.code(), status.message());
+    let reason =
+        format!("ListTopicSubscriptions answered {:?}: {}", status.code(), status.message());
     match status.code() {
         // A server that knows nothing of callbacks wants no events.
         Code::Unimplemented => Asked::Wants(Vec::new()),

@@ -17,12 +17,14 @@ pub(super) async fn ask(channel: &AppChannel, deadline: Deadline, world: &dyn Wo
     };
     // Past the concurrency limit: an app that is busy with calls is asked nevertheless.
     let exchange = async {
-        let response = channel.probe(request, deadline).await.map_err(|e| Asked::Away(e.to_string()))?;
+        let response =
+            channel.probe(request, deadline).await.map_err(|e| Asked::Away(e.to_string()))?;
         let (parts, content) = response.into_parts();
-        let content = body::collect(content, ANSWER_BYTES_MAX).await.map_err(|error| match error {
-            body::CollectError::TooLong { .. } => Asked::Refused(error.to_string()),
-            body::CollectError::Broken(_) => Asked::Away(error.to_string()),
-        })?;
+        let content =
+            body::collect(content, ANSWER_BYTES_MAX).await.map_err(|error| match error {
+                body::CollectError::TooLong { .. } => Asked::Refused(error.to_string()),
+                body::CollectError::Broken(_) => Asked::Away(error.to_string()),
+            })?;
         Ok((parts.status, content))
     };
     let (status, content) = match within(world, deadline, exchange).await {
@@ -33,7 +35,9 @@ pub(super) async fn ask(channel: &AppChannel, deadline: Deadline, world: &dyn Wo
     if status.is_success() {
         return match listing::read(&content) {
             Ok(list) => Asked::Wants(list),
-            Err(reason) => Asked::Refused(format!("GET {} answered {reason}", names::SUBSCRIBE_PATH)),
+            Err(reason) => {
+                Asked::Refused(format!("GET {} answered {reason}", names::SUBSCRIBE_PATH))
+            }
         };
     }
     let said = String::from_utf8_lossy(&content);

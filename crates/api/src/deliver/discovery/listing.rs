@@ -41,7 +41,9 @@ pub(super) fn read(content: &[u8]) -> Result<Vec<Subscription>, String> {
 fn subscription(entry: &Value) -> Result<Subscription, String> {
     let entry = entry.as_object().ok_or("it is no object")?;
     let required = |name: &str| {
-        text(entry, name)?.filter(|text| !text.is_empty()).ok_or_else(|| format!("{name} is missing"))
+        text(entry, name)?
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| format!("{name} is missing"))
     };
     let (pubsub, topic) = (required("pubsubname")?, required("topic")?);
     let mut one = Subscription::new(Kind::Programmatic, &pubsub, &topic, "");
@@ -134,7 +136,10 @@ mod tests {
         assert!(list[0].is_raw() && list[0].metadata.len() == 2);
         assert_eq!((list[1].rules.len(), list[1].default.as_deref()), (1, Some("/b")));
         assert_eq!(list[1].dead_letter_topic.as_deref(), Some("dead"));
-        assert_eq!((list[2].default.as_deref(), list[2].dead_letter_topic.as_deref()), (Some("/c"), None));
+        assert_eq!(
+            (list[2].default.as_deref(), list[2].dead_letter_topic.as_deref()),
+            (Some("/c"), None)
+        );
         let bulk = list[2].bulk.unwrap();
         assert_eq!((bulk.max_messages, bulk.max_wait), (5, Duration::from_millis(40)));
         assert_eq!((list[3].bulk, list[4].bulk.unwrap().max_messages), (None, 100));

@@ -1,6 +1,8 @@
 //! The streams that are open: entering, ending, and looking after one until it has ended.
 
-use super::{Events, Judge, StreamConsumer, StreamOpening, StreamRefused, TopicStream, window::Window};
+use super::{
+    Events, Judge, StreamConsumer, StreamOpening, StreamRefused, TopicStream, window::Window,
+};
 use crate::{
     components::PubsubComponent,
     deliver::{
@@ -103,12 +105,8 @@ impl Streams {
             matching: None,
             leaving: let_go.clone(),
         };
-        let consumer = StreamConsumer {
-            lane,
-            queue,
-            window: Arc::clone(&window),
-            let_go: let_go.clone(),
-        };
+        let consumer =
+            StreamConsumer { lane, queue, window: Arc::clone(&window), let_go: let_go.clone() };
         let options = terms::options(&subscription, &component);
         let handle = component.broker.subscribe(options, Arc::new(consumer)).await?;
         let (hung_up, ended) = (CancellationToken::new(), CancellationToken::new());

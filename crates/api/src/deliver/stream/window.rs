@@ -47,7 +47,10 @@ impl Window {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket { id: id.into(), number };
         let (tell, verdict) = oneshot::channel();
-        self.waiting().entry(Arc::clone(&ticket.id)).or_default().push_back(Waiter { number, tell });
+        self.waiting()
+            .entry(Arc::clone(&ticket.id))
+            .or_default()
+            .push_back(Waiter { number, tell });
         Wait { window: Arc::clone(self), ticket, verdict }
     }
 

@@ -1,0 +1,176 @@
+//! The components that one app may use, ready for use.
+//!
+//! The binary builds a [`Components`] from resource files and swaps it in whole, so that a request sees either the old
+//! set or the new one. Names are unique per kind; the name is what requests address.
+
+use crate::secrets::SecretStore;
+use outrigger_calls::CallPolicy;
+use outrigger_events::Broker;
+use outrigger_resilience::{Policy, PolicyState, Retry};
+use outrigger_resources::TopicScopes;
+use outrigger_state::{KeyPrefix, Store};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Everything an app can address by name.
+#[derive(Clone, Debug, Default)]
+pub struct Components {
+    /// State stores.
+    pub state: BTreeMap<String, Arc<StateComponent>>,
+    /// Brokers.
+    pub pubsub: BTreeMap<String, Arc<PubsubComponent>>,
+    /// Secret stores.
+    pub secrets: BTreeMap<String, Arc<SecretComponent>>,
+    /// Names of the HTTP endpoints outside, for `metadata`; the endpoints themselves are in the directory.
+    pub endpoints: Vec<String>,
+    /// How calls to other apps and endpoints are retried.
+    pub calls: CallPolicies,
+    /// What `metadata` lists, in its order.
+    pub registered: Vec<Registered>,
+    /// Names of the resiliency resources in force, for `metadata`.
+    pub resiliencies: Vec<String>,
+}
+
+/// A component as `metadata` lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// Its name.
+    pub name: String,
+    /// Its type as written, such as `state.redis`.
+    pub type_name: String,
+    /// Its version, such as `v1`.
+    pub version: String,
+    /// What it can do, such as `ETAG`.
+    pub capabilities: Vec<String>,
+}
+
+/// What every state store here can do.
+pub const STATE_CAPABILITIES: &[&str] = &["ETAG", "TRANSACTIONAL", "TTL", "DELETE_WITH_PREFIX"];
+/// What every broker here can do.
+pub const PUBSUB_CAPABILITIES: &[&str] = &["MESSAGE_TTL", "BULK_PUBSUB"];
+
+/// A policy with what it remembers.
+#[derive(Clone, Debug, Default)]
+pub struct Policed {
+    policy: Policy,
+    state: PolicyState,
+}
+
+impl Policed {
+    /// `policy` for a target nothing is known about yet.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        let state = PolicyState::new(&policy);
+        Self { policy, state }
+    }
+
+    /// The policy, if it does anything.
+    pub(crate) fn active(&self) -> Option<(&Policy, &PolicyState)> {
+        let policy = &self.policy;
+        let idle = policy.timeout.is_none() && policy.retry.is_none() && policy.breaker.is_none();
+        (!idle).then_some((policy, &self.state))
+    }
+}
+
+/// Most targets whose policy is made from the default; beyond it, new targets go without one.
+const DEFAULTED_MAX: usize = 1_000;
+/// Most operations of one target that have a breaker of their own.
+const OPERATIONS_MAX: usize = 100;
+
+/// How calls are retried, by the id of what is called.
+#[derive(Clone, Debug, Default)]
+pub struct CallPolicies {
+    named: BTreeMap<String, Arc<CallPolicy>>,
+    default: Option<Policy>,
+    defaulted: Arc<Mutex<BTreeMap<String, Arc<CallPolicy>>>>,
+}
+
+impl CallPolicies {
+    /// Policies for the targets named, and one for all others.
+    #[must_use]
+    pub fn new(named: BTreeMap<String, Arc<CallPolicy>>, default: Option<Policy>) -> Self {
+        Self { named, default, defaulted: Arc::default() }
+    }
+
+    /// The policy for `target`. Each target has breakers of its own, also under the default.
+    pub(crate) fn for_target(&self, target: &str) -> Option<Arc<CallPolicy>> {
+        if let Some(policy) = self.named.get(target) {
+            return Some(Arc::clone(policy));
+        }
+        let default = self.default.as_ref()?;
+        let mut defaulted = self.defaulted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(policy) = defaulted.get(target) {
+            return Some(Arc::clone(policy));
+        }
+        if defaulted.len() >= DEFAULTED_MAX {
+            return None;
+        }
+        let policy = Arc::new(CallPolicy::new(default.clone(), OPERATIONS_MAX));
+        defaulted.insert(target.to_owned(), Arc::clone(&policy));
+        Some(policy)
+    }
+}
+
+/// A state store.
+pub struct StateComponent {
+    /// The component's name.
+    pub name: Arc<str>,
+    /// Where the keys are.
+    pub store: Store,
+    /// Whose keys they are.
+    pub prefix: KeyPrefix,
+    /// Lifetime of values whose writer names none.
+    pub ttl_default_seconds: Option<i64>,
+    /// `components.<name>.outbound` of the resiliency resources.
+    pub outbound: Policed,
+}
+
+/// A broker.
+pub struct PubsubComponent {
+    /// The component's name.
+    pub name: Arc<str>,
+    /// Where the topics are.
+    pub broker: Arc<Broker>,
+    /// Which app may publish and subscribe to what.
+    pub scopes: TopicScopes,
+    /// The consumer group: `consumerID`, or the app's id.
+    pub consumer_group: String,
+    /// `components.<name>.outbound`.
+    pub outbound: Policed,
+    /// `components.<name>.inbound`: `None` when no policy is set, which sends the first failure to the dead-letter
+    /// topic where there is one, and retries for ever where there is none.
+    pub inbound: Option<Retry>,
+    /// The timeout of `components.<name>.inbound`.
+    pub inbound_timeout: Option<std::time::Duration>,
+    /// Most messages of one subscription that the app works on at once.
+    pub max_in_flight: u32,
+}
+
+/// A secret store.
+pub struct SecretComponent {
+    /// The component's name.
+    pub name: Arc<str>,
+    /// Where the secrets are.
+    pub store: Arc<dyn SecretStore>,
+}
+
+impl fmt::Debug for StateComponent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StateComponent({})", self.name)
+    }
+}
+
+impl fmt::Debug for PubsubComponent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PubsubComponent({})", self.name)
+    }
+}
+
+impl fmt::Debug for SecretComponent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretComponent({})", self.name)
+    }
+}

@@ -1,0 +1,173 @@
+//! Bodies on the HTTP side: what a request brings, what an answer carries.
+
+use crate::errors::{Fault, catalogue};
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use outrigger_calls::BoxError;
+use outrigger_kernel::{Deadline, World, within};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// How long a client may pause while sending a body.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// The body of a request.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// From a connection.
+    Incoming(Incoming),
+    /// From memory: tests and fuzzing.
+    Memory(Option<Bytes>),
+}
+
+impl RequestBody {
+    /// A body from memory.
+    #[must_use]
+    pub fn memory(bytes: impl Into<Bytes>) -> Self {
+        Self::Memory(Some(bytes.into()))
+    }
+
+    /// Its length, when the client has said it.
+    pub(crate) fn known_length(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Memory(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Memory(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Incoming(body) => body.size_hint(),
+            Self::Memory(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
+        }
+    }
+}
+
+/// Reads a whole body of at most `limit` bytes. A client that stops sending is not waited for.
+pub(crate) async fn read(
+    world: &dyn World,
+    mut body: RequestBody,
+    limit: usize,
+) -> Result<Bytes, Fault> {
+    if body.known_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    loop {
+        let deadline = Deadline::after(world, PAUSE_MAX);
+        let frame = within(world, deadline, body.frame()).await;
+        let frame = match frame {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => {
+                return Err(Fault::new(
+                    &catalogue::BODY_READ,
+                    format!("the request body ended early: {error}"),
+                ));
+            }
+            Ok(None) => break,
+            Err(_) => {
+                let message = format!("no more of the request body came within {PAUSE_MAX:?}");
+                return Err(Fault::new(&catalogue::BODY_READ, message)
+                    .status(http::StatusCode::REQUEST_TIMEOUT, tonic::Code::DeadlineExceeded));
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > limit.saturating_sub(first.len() + rest.len()) {
+            return Err(too_large(limit));
+        }
+        // Nearly every body is one frame, which is kept as it is.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&std::mem::take(&mut first));
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+fn too_large(limit: usize) -> Fault {
+    let message = format!("the request body is larger than the {limit} bytes allowed");
+    Fault::new(&catalogue::BODY_TOO_LARGE, message)
+}
+
+/// The body of an answer.
+pub enum ReplyBody {
+    /// Known whole.
+    Whole(Option<Bytes>),
+    /// Passed on as it comes.
+    Stream(outrigger_calls::Body),
+}
+
+impl ReplyBody {
+    pub(crate) fn known_length(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl std::fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "Whole({})", bytes.as_ref().map_or(0, Bytes::len)),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}

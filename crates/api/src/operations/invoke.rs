@@ -1,0 +1,103 @@
+//! Calling other apps: what goes along with a call, and what a call without an answer becomes.
+
+use crate::{
+    errors::{Fault, catalogue},
+    host::Host,
+    names,
+    trace::Trace,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use outrigger_calls::{AppProtocol, CallError, CallPolicy, Caller, HeaderEdits, Patience, Target};
+use outrigger_kernel::{Deadline, Kind};
+use std::sync::Arc;
+use tonic::Code;
+
+/// Headers of the caller that are meant for us and go no further.
+static OURS: [HeaderName; 3] = [
+    HeaderName::from_static(names::API_TOKEN),
+    HeaderName::from_static(names::APP_ID),
+    HeaderName::from_static(names::FORCE_SHUTDOWN),
+];
+
+static CALLER_APP_ID: HeaderName = HeaderName::from_static(names::CALLER_APP_ID);
+static CALLER_NAMESPACE: HeaderName = HeaderName::from_static(names::CALLER_NAMESPACE);
+static CALLEE_APP_ID: HeaderName = HeaderName::from_static(names::CALLEE_APP_ID);
+
+/// A call's target and the policy it is made under.
+pub(crate) struct Route {
+    pub(crate) target: Target,
+    pub(crate) policy: Option<Arc<CallPolicy>>,
+}
+
+/// What `address` stands for.
+pub(crate) fn resolve(host: &Host, address: &str) -> Result<Route, CallError> {
+    let target = host.directory.resolve(address, &host.namespace)?;
+    let policy = host.components.load().calls.for_target(target.id());
+    Ok(Route { target, policy })
+}
+
+impl Route {
+    /// Whether it leads to an app that speaks gRPC.
+    pub(crate) fn is_grpc_app(&self) -> bool {
+        self.app_protocol().is_some_and(AppProtocol::is_grpc)
+    }
+
+    /// What metrics call it. URLs are as many as callers like, and share one label.
+    pub(crate) fn label(&self) -> &str {
+        match &self.target {
+            Target::App(_) | Target::Endpoint(_) => self.target.id(),
+            Target::Url(_) => "url",
+        }
+    }
+
+    fn app_protocol(&self) -> Option<AppProtocol> {
+        match &self.target {
+            Target::App(instances) => {
+                instances.channels().first().map(|channel| channel.target().protocol)
+            }
+            Target::Endpoint(_) | Target::Url(_) => None,
+        }
+    }
+}
+
+/// Who calls, as the callee's access list sees it. Apps of one process know each other for certain.
+pub(crate) fn caller(host: &Host) -> &Caller {
+    &host.caller
+}
+
+/// How the caller's headers change on the way. Nothing of ours goes to services outside.
+pub(crate) fn edits<'a>(host: &'a Host, route: &Route, trace: &Trace) -> HeaderEdits<'a> {
+    let mut set = HeaderMap::new();
+    trace.write(&mut set);
+    if let Target::App(instances) = &route.target {
+        let [app_id, namespace] = &host.caller_headers;
+        set.insert(CALLER_APP_ID.clone(), app_id.clone());
+        set.insert(CALLER_NAMESPACE.clone(), namespace.clone());
+        if let Ok(callee) = HeaderValue::from_str(instances.app_id()) {
+            set.insert(CALLEE_APP_ID.clone(), callee);
+        }
+    }
+    let set = set.into_iter().filter_map(|(name, value)| Some((name?, value))).collect();
+    HeaderEdits { remove: &OURS, set, forwarding: host.forwarding.as_ref() }
+}
+
+/// How long a call may take: as long as its caller says, else as long as something moves.
+pub(crate) fn patience(host: &Host, named: Option<Deadline>) -> Patience {
+    let patience = Patience::moving(host.settings.call_silence);
+    named.map_or(patience, |deadline| patience.no_later_than(deadline))
+}
+
+/// A call that got no answer.
+pub(crate) fn fault(address: &str, error: &CallError) -> Fault {
+    let fault =
+        Fault::new(&catalogue::DIRECT_INVOKE, format!("failed to invoke {address}: {error}"));
+    match error.kind() {
+        Kind::Forbidden => fault.status(StatusCode::FORBIDDEN, Code::PermissionDenied),
+        Kind::Invalid => fault.status(StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        Kind::Timeout => fault.status(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
+        Kind::Exhausted => fault
+            .status(StatusCode::SERVICE_UNAVAILABLE, Code::ResourceExhausted)
+            .retry_after(std::time::Duration::from_secs(1)),
+        _ => fault,
+    }
+}

@@ -1,0 +1,273 @@
+//! Listeners, connections and their end.
+//!
+//! hyper does the protocols: HTTP/1.1 and HTTP/2 (without TLS) on one port, told apart by the first bytes. What is ours is
+//! around it: how many connections, how long they may do nothing ([`patience`]), and how they end.
+//!
+//! Ending is in order: no new connections; every open one finishes the requests it has and says so to its client; after
+//! [`crate::Settings::drain`] what is left is cut. [`serve_http`] and [`serve_grpc`] return when that is done, so
+//! that their caller knows when it may stop what requests need.
+
+mod patience;
+
+use crate::{
+    grpc::Front,
+    host::Host,
+    http::{RequestBody, Surface, handle},
+};
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::{
+        conn::auto,
+        graceful::{GracefulConnection, GracefulShutdown},
+    },
+};
+use outrigger_kernel::{Deadline, World, within};
+use patience::{Busy, Patient, Pulse, Socket};
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long to wait before accepting again when the machine is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a silent HTTP/2 client is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much of an HTTP/2 stream's body may be under way before its reader has read any of it.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// The same over all streams of a connection.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// What is listened on. Bound by the binary, which knows how to report that it could not be.
+#[derive(Debug)]
+pub enum Listener {
+    /// A TCP port.
+    Tcp(TcpListener),
+    /// A Unix domain socket.
+    Unix(UnixListener),
+}
+
+/// Serves the HTTP API of `host` until `stop`, then drains.
+pub async fn serve_http(
+    host: Arc<Host>,
+    surface: Surface,
+    listener: Listener,
+    stop: CancellationToken,
+) {
+    let builder = builder(&host);
+    let serving = Serving::new(&host);
+    let connect = |socket: Socket, connection: &Connection| {
+        let (host, pulse) = (Arc::clone(&host), Arc::clone(&connection.pulse));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (host, busy) = (Arc::clone(&host), pulse.begin());
+            async move {
+                let answer = handle(host, surface, request.map(RequestBody::Incoming)).await;
+                Ok::<_, Infallible>(answer.map(|body| Tracked { body, _busy: busy }))
+            }
+        });
+        builder.serve_connection(connection.io(socket), service).into_owned()
+    };
+    serving.run(listener, stop, "http connection", connect).await;
+}
+
+/// Serves the gRPC API of `host`, and the proxy to other apps, until `stop`, then drains.
+pub async fn serve_grpc(host: Arc<Host>, listener: Listener, stop: CancellationToken) {
+    let builder = builder(&host).http2_only();
+    let serving = Serving::new(&host);
+    let front = Front::new(Arc::clone(&host), stop.clone());
+    let connect = |socket: Socket, connection: &Connection| {
+        let (front, pulse) = (front.clone(), Arc::clone(&connection.pulse));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (front, busy) = (front.clone(), pulse.begin());
+            async move {
+                let answer = front.answer(request).await;
+                Ok::<_, Infallible>(answer.map(|body| Tracked { body, _busy: busy }))
+            }
+        });
+        builder.serve_connection(connection.io(socket), service).into_owned()
+    };
+    serving.run(listener, stop, "grpc connection", connect).await;
+}
+
+fn builder(host: &Host) -> auto::Builder<WorldExecutor> {
+    let settings = &host.settings;
+    let mut builder = auto::Builder::new(WorldExecutor(Arc::clone(&host.world)));
+    builder
+        .http1()
+        // Ours, in `patience`: hyper's own would also close connections that merely wait for their next request.
+        .header_read_timeout(None)
+        // A client that has sent all it wants to may say so and still read the answer.
+        .half_close(true)
+        .max_buf_size(settings.max_header_bytes.max(8 * 1024));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_streams)
+        .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// The connections of one listener.
+struct Serving {
+    world: Arc<dyn World>,
+    drain: Duration,
+    places: Arc<Semaphore>,
+    graceful: GracefulShutdown,
+    /// Cuts what did not end in time.
+    cut: CancellationToken,
+}
+
+/// What a connection is made with.
+struct Connection {
+    world: Arc<dyn World>,
+    pulse: Arc<Pulse>,
+}
+
+impl Connection {
+    fn io(&self, socket: Socket) -> TokioIo<Patient<Socket>> {
+        TokioIo::new(Patient::new(socket, Arc::clone(&self.pulse), Arc::clone(&self.world)))
+    }
+}
+
+impl Serving {
+    fn new(host: &Host) -> Self {
+        let places = host.settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            world: Arc::clone(&host.world),
+            drain: host.settings.drain,
+            places: Arc::new(Semaphore::new(places)),
+            graceful: GracefulShutdown::new(),
+            cut: CancellationToken::new(),
+        }
+    }
+
+    async fn run<C, F>(
+        self,
+        listener: Listener,
+        stop: CancellationToken,
+        name: &'static str,
+        connect: F,
+    ) where
+        F: Fn(Socket, &Connection) -> C,
+        C: GracefulConnection + Send + 'static,
+        C::Error: fmt::Display,
+    {
+        let mut stopped = pin!(stop.cancelled());
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = &mut stopped => break,
+                next = self.next(&listener) => next,
+            };
+            let (socket, place) = match next {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a connection");
+                    self.world.sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let pulse = Pulse::new();
+            let made = connect(socket, &Connection { world: Arc::clone(&self.world), pulse });
+            let watched = self.graceful.watch(made);
+            let cut = self.cut.clone();
+            let task = async move {
+                let _place = place;
+                tokio::select! {
+                    biased;
+                    ended = watched => if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended early");
+                    },
+                    () = cut.cancelled() => {}
+                }
+            };
+            let _task = self.world.spawn(name, Box::pin(task));
+        }
+        drop(listener);
+        let deadline = Deadline::after(&*self.world, self.drain);
+        if within(&*self.world, deadline, self.graceful.shutdown()).await.is_err() {
+            tracing::warn!("connections did not end within {:?} and are cut", self.drain);
+        }
+        self.cut.cancel();
+    }
+
+    /// A connection and its place. Waits for the place first: past the bound, clients wait in the listener's queue.
+    async fn next(
+        &self,
+        listener: &Listener,
+    ) -> std::io::Result<(Socket, Option<OwnedSemaphorePermit>)> {
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let socket = match listener {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Small answers must not wait for company.
+                stream.set_nodelay(true)?;
+                Socket::Tcp(stream)
+            }
+            Listener::Unix(listener) => Socket::Unix(listener.accept().await?.0),
+        };
+        Ok((socket, place))
+    }
+}
+
+/// An answer's body that keeps its connection busy until it is sent.
+struct Tracked<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B> Body for Tracked<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs hyper's tasks in the world, where they have an owner.
+#[derive(Clone)]
+struct WorldExecutor(Arc<dyn World>);
+
+impl<F> hyper::rt::Executor<F> for WorldExecutor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let _task = self.0.spawn("http2 stream", Box::pin(task));
+    }
+}
