@@ -1,12 +1,12 @@
 //! What a dispatcher knows about the messages of its group, and what it has to commit. Pure: no clock, no store.
 //!
 //! ```text
-//!   log ──read──▸ waiting ──take──▸ in flight ──┬─ acknowledged ─▸ settled          (cursor)
-//!                    ▲                          ├─ given up ─────▸ settled          (cursor + dead letter)
-//!                    └──────── put back ────────┤
-//!                                               └─ failed ───────▸ parked, and settled in the log
-//!                                                                    │             (cursor + attempts + message)
-//!                       due ◂──load──  ... pause over ...  ◂─────────┘
+//!   log --read--> waiting --take--> in flight --+- acknowledged -> settled           (cursor)
+//!                    ^                          +- given up -----> settled           (cursor + dead letter)
+//!                    +-------- put back --------+
+//!                                               +- failed -------> parked, and settled in the log
+//!                                                                    |               (cursor + attempts + message)
+//!            take <-- due <--load--  ... pause over ...  <-----------+
 //! ```
 //!
 //! A message that failed is copied out of the log into the tables of failed messages, and the log is done with it: the

@@ -4,9 +4,9 @@
 //! own pace, and within a group every message goes to one of the consumers.
 //!
 //! ```text
-//!   publish ──▸ one commit: messages ++ stamp ──▸ watch ──▸ dispatcher of group A ──▸ consumer, consumer
-//!                                                      └──▸ dispatcher of group B ──▸ consumer
-//!   verdicts ──▸ one commit for all that came meanwhile: cursor, failed messages, dead letters
+//!   publish --> one commit: messages ++ stamp --> watch --> dispatcher of group A --> consumer, consumer
+//!                                                   +-----> dispatcher of group B --> consumer
+//!   verdicts --> one commit for all that came meanwhile: cursor, failed messages, dead letters
 //! ```
 //!
 //! ## Guarantees

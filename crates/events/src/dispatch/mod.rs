@@ -3,12 +3,12 @@
 //! One task per (broker, topic, group), which owns all it decides on, so nothing is locked:
 //!
 //! ```text
-//!            watch ─┐                       ┌─▸ delivery task ─▸ consumer
-//!   log ── page ────┼─▸ ledger ─▸ table ────┼─▸ delivery task ─▸ consumer
-//!   failed ─ load ──┘     │                 └─▸ ...      │
-//!                         ◂───────── inbox ◂─────────────┘ verdicts, joins, leaves
-//!                         │
-//!                         └─▸ save: one commit at a time; what is judged meanwhile goes into the next one
+//!            watch -+                       +-> delivery task --> consumer
+//!   log -- page ----+-> ledger --> table ---+-> delivery task --> consumer
+//!   failed - load --+     |                 +-> ...      |
+//!                         +<--------- inbox <------------+ verdicts, joins, leaves
+//!                         |
+//!                         +-> save: one commit at a time; what is judged meanwhile goes into the next one
 //! ```
 //!
 //! Between two events it starts whatever can be started (a commit, a page, a load, deliveries) and then waits. Without

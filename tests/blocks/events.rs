@@ -1,7 +1,7 @@
 //! Topics on the local engine: what a killed process leaves behind, and how fast it goes.
 //!
 //! The test starts itself again as a child, lets it publish and consume, kills it in the middle and looks at what is on
-//! disk. `cargo test --release -p outrigger-events --test local -- --ignored --nocapture` prints the figures.
+//! disk. `cargo test --release -p outrigger-tests --test events -- --ignored --nocapture` prints the figures.
 
 use bytes::Bytes;
 use outrigger_engine_local::{Local, Options};
