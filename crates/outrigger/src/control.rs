@@ -4,7 +4,7 @@
 //! the answers are lines until one side hangs up.
 
 use crate::node::Node;
-use outrigger_events::{Broker, Consumer, Delivery, SubscribeOptions, Verdict};
+use outrigger_events::{Batch, Broker, Consumer, Delivery, SubscribeOptions, Verdict};
 use outrigger_kernel::{BoxFuture, World};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -140,7 +140,10 @@ async fn tail(
 ) -> io::Result<()> {
     let group = format!("{TAIL_GROUP}{:016x}", world.random());
     let (give, mut take) = mpsc::channel(1);
-    let options = SubscribeOptions { max_in_flight: AHEAD, ..SubscribeOptions::new(topic, &group) };
+    // One batch at a time is the order of the topic.
+    let batch = Some(Batch { max_messages: AHEAD, max_wait: Duration::from_millis(10) });
+    let options =
+        SubscribeOptions { max_in_flight: AHEAD, batch, ..SubscribeOptions::new(topic, &group) };
     let handle = match broker.subscribe(options, Arc::new(Tail(give))).await {
         Ok(handle) => handle,
         Err(error) => return send(write, &json!({ "error": error.to_string() })).await,

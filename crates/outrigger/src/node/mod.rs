@@ -161,11 +161,9 @@ impl Node {
         ComponentSummary { list, defaults: sides.iter().all(|side| side.has_default_resources()) }
     }
 
-    /// Follows changes of resource files from now on, if the settings say so.
+    /// Follows changes of resource files from now on; without `reload` in the settings, only when asked to.
     pub fn watch_resources(self: &Arc<Self>) {
-        if self.settings.reload {
-            reload::start(self);
-        }
+        reload::start(self);
     }
 
     /// Reads every resource file again, now.

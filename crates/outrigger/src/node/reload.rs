@@ -42,7 +42,8 @@ struct Known {
 pub(super) fn start(node: &Arc<Node>) {
     let mut known: Vec<Known> = node.sides().iter().map(|side| look(node, side)).collect();
     let trigger = Arc::clone(&node.reload.0);
-    let watcher = watch(&known, &trigger);
+    let follow = node.settings.reload;
+    let watcher = follow.then(|| watch(&known, &trigger)).flatten();
     let world = Arc::clone(&node.world);
     let interval = node.settings.reload_interval;
     let watched = Arc::downgrade(node);
@@ -51,7 +52,7 @@ pub(super) fn start(node: &Arc<Node>) {
         loop {
             tokio::select! {
                 () = trigger.notified() => world.sleep(SETTLE).await,
-                () = world.sleep(interval) => {}
+                () = world.sleep(interval), if follow => {}
             }
             let Some(node) = watched.upgrade() else { return };
             refresh_all(&node, &mut known).await;

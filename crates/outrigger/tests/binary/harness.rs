@@ -83,6 +83,7 @@ pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
+    open: Vec<String>,
 }
 
 impl Running {
@@ -101,22 +102,24 @@ impl Running {
                 }
             });
         }
-        Self { child, lines, seen: Vec::new() }
+        Self { child, lines, seen: Vec::new(), open: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    /// Reads until a line holds `text`; answers that line.
+    /// Reads until a line holds `text`; answers that line. A line is the answer only once, but lines may be asked for
+    /// in another order than they came: two pipes have no common order.
     pub(crate) fn until(&mut self, text: &str) -> String {
         loop {
+            if let Some(at) = self.open.iter().position(|line| line.contains(text)) {
+                return self.open.remove(at);
+            }
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    if line.contains(text) {
-                        return line;
-                    }
+                    self.open.push(line);
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     panic!("no {text:?} in time, but:\n{}", self.said())
