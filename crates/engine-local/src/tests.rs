@@ -2,6 +2,7 @@
 
 mod doors;
 mod exam;
+mod index;
 mod restarts;
 
 use crate::{Local, OpenError, Options};
