@@ -6,7 +6,7 @@ use crate::{
     outgoing::Outgoing,
     wire::{Address, Pool, PoolSettings, Protocol, Security},
 };
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue, Request, Response};
 use outrigger_kernel::{Deadline, World};
 use std::{
@@ -133,31 +133,44 @@ impl Default for ChannelSettings {
 
 /// The way to one app instance.
 pub struct AppChannel {
-    target: AppTarget,
+    way: ArcSwap<Way>,
     headers: Vec<(HeaderName, HeaderValue)>,
     gate: Gate,
-    pool: Arc<Pool>,
+    connections: PoolSettings,
     healthy: AtomicBool,
     access: ArcSwapOption<AccessList>,
     world: Arc<dyn World>,
+}
+
+/// Where the app is, and the connections to it.
+struct Way {
+    target: AppTarget,
+    pool: Arc<Pool>,
+}
+
+impl Way {
+    fn new(target: AppTarget, settings: &PoolSettings, world: &Arc<dyn World>) -> Arc<Self> {
+        let (protocol, security) = target.protocol.wire();
+        let address = match &target.socket {
+            Some(path) => Address::Socket(path.clone()),
+            None => Address::Host(target.host.clone(), target.port),
+        };
+        let pool = Pool::new(address, protocol, security, settings.clone(), Arc::clone(world));
+        Arc::new(Self { target, pool })
+    }
 }
 
 impl AppChannel {
     /// A channel to the app at `target`. No connection is made before the first call.
     #[must_use]
     pub fn new(target: AppTarget, settings: ChannelSettings, world: Arc<dyn World>) -> Arc<Self> {
-        let (protocol, security) = target.protocol.wire();
-        let address = match &target.socket {
-            Some(path) => Address::Socket(path.clone()),
-            None => Address::Host(target.host.clone(), target.port),
-        };
-        let pool_settings =
+        let connections =
             PoolSettings { connect_timeout: settings.connect_timeout, idle_for: settings.idle_for };
         let limit = settings.max_concurrency.unwrap_or(ChannelSettings::CALLS_MAX);
         Arc::new(Self {
+            way: ArcSwap::new(Way::new(target, &connections, &world)),
             gate: Gate::new(limit, settings.queue),
-            pool: Pool::new(address, protocol, security, pool_settings, Arc::clone(&world)),
-            target,
+            connections,
             headers: settings.headers,
             healthy: AtomicBool::new(true),
             access: ArcSwapOption::empty(),
@@ -167,8 +180,27 @@ impl AppChannel {
 
     /// Where it leads.
     #[must_use]
-    pub fn target(&self) -> &AppTarget {
-        &self.target
+    pub fn target(&self) -> AppTarget {
+        self.way.load().target.clone()
+    }
+
+    /// What the app speaks.
+    #[must_use]
+    pub fn protocol(&self) -> AppProtocol {
+        self.way.load().target.protocol
+    }
+
+    /// Leads it to another port from now on: an app's port may become known only once it runs, and may be another one
+    /// when it runs again. Calls under way stay on their connections; unused connections to the old port are closed.
+    pub fn set_port(&self, port: u16) {
+        let target = self.target();
+        if target.port != port {
+            self.way.store(Way::new(AppTarget { port, ..target }, &self.connections, &self.world));
+        }
+    }
+
+    fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.way.load().pool)
     }
 
     /// Sends a request whose answer must begin by `deadline`; both bodies stream. Of the request's URI only path and
@@ -207,7 +239,7 @@ impl AppChannel {
     ) -> Result<Response<Body>, CallError> {
         let mut outgoing = Outgoing::new(request).await;
         self.dress(&mut outgoing);
-        self.pool.exchange(&mut outgoing, Patience::until(deadline), None).await
+        self.pool().exchange(&mut outgoing, Patience::until(deadline), None).await
     }
 
     pub(crate) async fn exchange(
@@ -216,8 +248,9 @@ impl AppChannel {
         patience: Patience,
     ) -> Result<Response<Body>, CallError> {
         self.dress(outgoing);
-        let turn = self.gate.enter(&*self.world, patience, self.pool.name()).await?;
-        self.pool.exchange(outgoing, patience, Some(turn)).await
+        let pool = self.pool();
+        let turn = self.gate.enter(&*self.world, patience, pool.name()).await?;
+        pool.exchange(outgoing, patience, Some(turn)).await
     }
 
     fn dress(&self, outgoing: &mut Outgoing) {
@@ -228,7 +261,7 @@ impl AppChannel {
 
     /// Waits until something listens at the app's address, trying every `every`. Never returns if nothing ever does.
     pub async fn wait_until_open(&self, every: Duration) {
-        while self.pool.knock().await.is_err() {
+        while self.pool().knock().await.is_err() {
             self.world.sleep(every).await;
         }
     }
@@ -264,6 +297,7 @@ impl AppChannel {
 
 impl fmt::Debug for AppChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AppChannel({} {})", self.target.protocol, self.pool.name())
+        let way = self.way.load();
+        write!(f, "AppChannel({} {})", way.target.protocol, way.pool.name())
     }
 }

@@ -6,8 +6,10 @@ use crate::{
     settings::app::Port,
 };
 use std::{
+    collections::BTreeSet,
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// How many ports after a taken one are tried.
@@ -20,6 +22,16 @@ pub enum WhenTaken {
     Fail,
     /// Take the next free one, unless somebody asked for exactly this one.
     Forward,
+}
+
+/// The ports this process has bound already: passed over without a word, as one app's is the next one's neighbour.
+#[derive(Debug, Default)]
+pub struct Ours(Mutex<BTreeSet<u16>>);
+
+impl Ours {
+    fn ports(&self) -> MutexGuard<'_, BTreeSet<u16>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Bound sockets of one port.
@@ -37,8 +49,24 @@ pub struct Bound {
 ///
 /// # Errors
 /// When the port is taken (and may not be moved), or an address cannot be used.
-pub fn bind(addresses: &[IpAddr], port: &Port, when_taken: WhenTaken) -> Result<Bound, Failure> {
+pub fn bind(
+    addresses: &[IpAddr],
+    port: &Port,
+    when_taken: WhenTaken,
+    ours: &Ours,
+) -> Result<Bound, Failure> {
     let may_move = when_taken == WhenTaken::Forward && !port.asked_for && port.number != 0;
+    let mut ours = ours.ports();
+    let mut first = port.number;
+    while may_move && ours.contains(&first) && first < u16::MAX {
+        first += 1;
+    }
+    let bound = bind_from(addresses, &Port { number: first, ..port.clone() }, may_move)?;
+    ours.insert(bound.port);
+    Ok(bound)
+}
+
+fn bind_from(addresses: &[IpAddr], port: &Port, may_move: bool) -> Result<Bound, Failure> {
     match bind_all(addresses, port.number) {
         Ok(bound) => Ok(bound),
         Err((ErrorKind::AddrInUse, _)) if may_move => {
@@ -105,7 +133,7 @@ fn refused(port: &Port, kind: ErrorKind, reason: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{WhenTaken, bind};
+    use super::{Ours, WhenTaken, bind};
     use crate::settings::app::Port;
     use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
@@ -121,7 +149,7 @@ mod tests {
     fn a_taken_port_names_its_holder_and_flag() {
         let (_socket, number) = taken();
         let port = Port { number, asked_for: false, flag: "dapr-http-port" };
-        let failure = bind(&LOCAL, &port, WhenTaken::Fail).unwrap_err();
+        let failure = bind(&LOCAL, &port, WhenTaken::Fail, &Ours::default()).unwrap_err();
         let text = failure.to_string();
         assert_eq!(failure.code(), "OUTR-0004");
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
@@ -132,16 +160,20 @@ mod tests {
     fn a_default_port_moves_and_one_asked_for_does_not() {
         let (_socket, number) = taken();
         let default = Port { number, asked_for: false, flag: "dapr-http-port" };
-        let bound = bind(&LOCAL, &default, WhenTaken::Forward).unwrap();
+        let bound = bind(&LOCAL, &default, WhenTaken::Forward, &Ours::default()).unwrap();
         assert_ne!(bound.port, number);
         assert_eq!(bound.moved_from.map(|(from, _)| from), Some(number));
         let asked = Port { asked_for: true, ..default };
-        assert_eq!(bind(&LOCAL, &asked, WhenTaken::Forward).unwrap_err().code(), "OUTR-0004");
+        assert_eq!(
+            bind(&LOCAL, &asked, WhenTaken::Forward, &Ours::default()).unwrap_err().code(),
+            "OUTR-0004"
+        );
     }
 
     #[test]
     fn zero_takes_any_and_all_addresses_share_it() {
-        let bound = bind(&LOCAL, &Port::any("dapr-http-port"), WhenTaken::Fail).unwrap();
+        let bound =
+            bind(&LOCAL, &Port::any("dapr-http-port"), WhenTaken::Fail, &Ours::default()).unwrap();
         assert!(bound.port > 0);
         for socket in &bound.sockets {
             assert_eq!(socket.local_addr().unwrap().port(), bound.port);
@@ -149,9 +181,23 @@ mod tests {
     }
 
     #[test]
+    fn our_own_ports_are_passed_over_in_silence() {
+        let (socket, number) = taken();
+        drop(socket);
+        let default = Port { number, asked_for: false, flag: "dapr-http-port" };
+        let ours = Ours::default();
+        let first = bind(&LOCAL, &default, WhenTaken::Forward, &ours).unwrap();
+        let second = bind(&LOCAL, &default, WhenTaken::Forward, &ours).unwrap();
+        assert!(second.port > first.port);
+        assert!(second.moved_from.is_none_or(|(from, _)| from != number));
+    }
+
+    #[test]
     fn a_foreign_address_is_said_to_be_one() {
         let foreign = ["192.0.2.1".parse().unwrap()];
-        let failure = bind(&foreign, &Port::any("dapr-http-port"), WhenTaken::Forward).unwrap_err();
+        let failure =
+            bind(&foreign, &Port::any("dapr-http-port"), WhenTaken::Forward, &Ours::default())
+                .unwrap_err();
         assert_eq!(failure.code(), "OUTR-0005");
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     failure::Exit,
     logging::{Sink, coloured},
     node,
-    ports::{WhenTaken, bind},
+    ports::{Ours, WhenTaken, bind},
     running,
     settings::{Layers, app::AppSettings, data_dir, flags::Flags},
 };
@@ -130,7 +130,7 @@ fn ports(layers: &Layers, context: &Context, findings: &mut Vec<Finding>) {
     ];
     for (what, port) in wanted.into_iter().filter_map(|(what, port)| Some((what, port?))) {
         let check = format!("port {} is free ({what})", port.number);
-        match bind(&app.ports.addresses, port, WhenTaken::Fail) {
+        match bind(&app.ports.addresses, port, WhenTaken::Fail, &Ours::default()) {
             Ok(_) => findings.push(good(group, check)),
             Err(_) if port.number != 0 => {
                 let holder = crate::procfs::holder(port.number);

@@ -146,3 +146,44 @@ async fn read(sidecar: &Sidecar, keys: &[String]) -> Result<BTreeMap<String, Val
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Verdict, check_order};
+    use crate::demo::load::Order;
+    use serde_json::json;
+
+    fn order(accepted: bool) -> Order {
+        Order::for_audit("rope", 2, 2_500, accepted)
+    }
+
+    #[test]
+    fn an_accepted_order_must_be_there_and_shipped() {
+        let mut verdict = Verdict::default();
+        check_order(&mut verdict, "1", &order(true), Some(&json!({ "status": "shipped" })));
+        check_order(&mut verdict, "2", &order(false), None);
+        assert!(verdict.clean());
+        check_order(&mut verdict, "3", &order(true), None);
+        check_order(&mut verdict, "4", &order(true), Some(&json!({ "status": "placed" })));
+        assert_eq!(verdict.lost, ["3"]);
+        assert_eq!(verdict.unshipped.len(), 1);
+        assert!(!verdict.clean());
+    }
+
+    #[test]
+    fn a_second_ledger_line_for_one_charge_is_found() {
+        let fair = Verdict { charges: 3, ledger_lines: 3, ..Verdict::default() };
+        assert!(fair.clean());
+        assert!(!Verdict { ledger_lines: 4, ..fair }.clean());
+    }
+
+    #[test]
+    fn money_and_stock_must_agree() {
+        let money = Verdict { charged_cents: 10, ledger_cents: 20, ..Verdict::default() };
+        assert!(!money.clean());
+        let stock = Verdict { reserved: 5, stock_taken: 6, ..Verdict::default() };
+        assert!(!stock.clean());
+        let amount = Verdict { wrong_amounts: 1, ..Verdict::default() };
+        assert!(!amount.clean());
+    }
+}

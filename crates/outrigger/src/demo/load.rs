@@ -35,6 +35,18 @@ pub(super) struct Order {
     given_up: bool,
 }
 
+impl Order {
+    #[cfg(test)]
+    pub(super) fn for_audit(
+        item: &'static str,
+        quantity: i64,
+        amount_cents: i64,
+        accepted: bool,
+    ) -> Self {
+        Self { item, quantity, amount_cents, accepted, shipped: false, given_up: false }
+    }
+}
+
 /// What the screen shows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {

@@ -241,3 +241,30 @@ async fn is_healthy(port: u16) -> bool {
         && stream.read_exact(&mut answer).await.is_ok()
         && &answer == b"HTTP/1.1 204"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AppPorts, COMPONENTS, run_file};
+    use crate::demo::services;
+    use std::path::Path;
+
+    #[test]
+    fn the_files_it_writes_are_ones_the_runtime_reads() {
+        let ports = services::NAMES.map(|_| AppPorts::free().unwrap());
+        let folder = tempfolder();
+        std::fs::create_dir_all(folder.join("resources")).unwrap();
+        std::fs::write(folder.join("resources/components.yaml"), COMPONENTS).unwrap();
+        std::fs::write(folder.join("demo.yaml"), run_file(&folder, &ports).unwrap()).unwrap();
+        let (resources, issues) = outrigger_resources::load(&[folder.join("resources")]);
+        assert_eq!((resources.len(), issues.len()), (2, 0), "{issues:?}");
+        let (file, issues) = outrigger_resources::multi_app::load(&folder.join("demo.yaml"));
+        assert!(issues.is_empty(), "{issues:?}");
+        assert_eq!(file.unwrap().apps.len(), 5);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    fn tempfolder() -> std::path::PathBuf {
+        let name = format!("outrigger-demo-test-{}", std::process::id());
+        Path::new(&std::env::temp_dir()).join(name)
+    }
+}

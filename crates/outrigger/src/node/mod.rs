@@ -27,7 +27,7 @@ pub use sources::resource_paths;
 use crate::{
     failure::Failure,
     logging::NOTICE,
-    ports::WhenTaken,
+    ports::{Ours, WhenTaken},
     settings::{
         Environment,
         app::AppSettings,
@@ -68,6 +68,8 @@ pub struct Node {
     sides: Mutex<Vec<Arc<Side>>>,
     notices: Mutex<Vec<String>>,
     reload: reload::Trigger,
+    ports: Ours,
+    shelf: sources::Shelf,
 }
 
 /// What `run` shows of the components.
@@ -99,6 +101,8 @@ impl Node {
             sides: Mutex::default(),
             notices: Mutex::default(),
             reload: reload::Trigger::default(),
+            ports: Ours::default(),
+            shelf: sources::Shelf::default(),
             settings,
             environment,
             world,

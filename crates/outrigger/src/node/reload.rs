@@ -4,7 +4,7 @@
 //! event costs at most one comparison interval, and an editor that writes a file in five steps costs one reload.
 //! A folder with an error in it keeps the old resources in force, all of them: half a change is worse than none.
 
-use super::{Node, Side, components, side, sources};
+use super::{Node, Side, components, side, sources::Loaded};
 use crate::failure::Failure;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use outrigger_resources::{Body, Configuration, Resource};
@@ -32,7 +32,7 @@ impl Trigger {
 /// What was in force after the last look, to compare with.
 struct Known {
     side: Arc<Side>,
-    resources: Vec<Resource>,
+    loaded: Arc<Loaded>,
     configuration: Configuration,
     /// What was wrong the last time, so that it is told once.
     complaint: Option<String>,
@@ -64,7 +64,7 @@ pub(super) fn start(node: &Arc<Node>) {
 fn look(node: &Node, side: &Arc<Side>) -> Known {
     Known {
         side: Arc::clone(side),
-        resources: sources::read(&side.settings().resources).resources,
+        loaded: node.shelf.read(&side.settings().resources),
         configuration: side::configuration(node, side.settings()).unwrap_or_default(),
         complaint: None,
     }
@@ -106,6 +106,7 @@ fn watch(known: &[Known], trigger: &Arc<Notify>) -> Option<RecommendedWatcher> {
 }
 
 async fn refresh_all(node: &Node, known: &mut [Known]) {
+    node.shelf.empty();
     // Apps that share a folder would each tell the same story.
     let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for known in known {
@@ -136,10 +137,10 @@ async fn refresh_all(node: &Node, known: &mut [Known]) {
 /// Brings one app up to date; answers what changed, if anything did.
 async fn refresh(node: &Node, known: &mut Known) -> Result<Option<String>, Failure> {
     let settings = known.side.settings();
-    let loaded = sources::read(&settings.resources);
+    let loaded = node.shelf.read(&settings.resources);
     loaded.check()?;
     let configuration = side::configuration(node, settings)?;
-    let mut changes = difference(&known.resources, &loaded.resources);
+    let mut changes = difference(&known.loaded.resources, &loaded.resources);
     if configuration != known.configuration {
         changes.push("configuration changed".to_owned());
     }
@@ -150,7 +151,7 @@ async fn refresh(node: &Node, known: &mut Known) -> Result<Option<String>, Failu
     let built = components::build(&side::workshop(node), settings, &configuration, &loaded)?;
     node.notice(built.notices.clone());
     known.side.refresh(built, configuration.clone(), &loaded).await;
-    known.resources = loaded.resources;
+    known.loaded = loaded;
     known.configuration = configuration;
     known.complaint = None;
     Ok(Some(changes.join(", ")))

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     failure::{Exit, Failure},
-    ports::{Bound, WhenTaken, bind},
+    ports::{Bound, Ours, WhenTaken, bind},
     settings::app::{AppSettings, ChannelSettings, Port},
     supervise::AppPort,
     telemetry,
@@ -80,9 +80,9 @@ impl Side {
         when_taken: WhenTaken,
     ) -> Result<Arc<Self>, Failure> {
         let configuration = configuration(node, &settings)?;
-        let loaded = sources::read(&settings.resources);
+        let loaded = node.shelf.read(&settings.resources);
         let built = components::build(&workshop(node), &settings, &configuration, &loaded)?;
-        let sockets = Sockets::open(&settings, when_taken)?;
+        let sockets = Sockets::open(&settings, when_taken, &node.ports)?;
         let ports = sockets.ports();
         let channel = settings
             .channel
@@ -237,6 +237,7 @@ impl Side {
         if state.leaving {
             return;
         }
+        channel.set_port(port);
         let node = &self.host.directory;
         state.registration =
             Some(node.register(&self.settings.id, &self.settings.namespace, Arc::clone(channel)));
@@ -473,18 +474,20 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn open(settings: &AppSettings, when_taken: WhenTaken) -> Result<Self, Failure> {
+    fn open(settings: &AppSettings, when_taken: WhenTaken, ours: &Ours) -> Result<Self, Failure> {
         let ports = &settings.ports;
         let mut moved = Vec::new();
         let metrics = match &ports.metrics {
-            Some(port) => {
-                Some(note(bind(&[ports.metrics_address], port, when_taken)?, port, &mut moved))
-            }
+            Some(port) => Some(note(
+                bind(&[ports.metrics_address], port, when_taken, ours)?,
+                port,
+                &mut moved,
+            )),
             None => None,
         };
         let public = match &ports.public {
             Some(port) => {
-                Some(listeners(bind(&[ports.public_address], port, when_taken)?.sockets)?)
+                Some(listeners(bind(&[ports.public_address], port, when_taken, ours)?.sockets)?)
             }
             None => None,
         };
@@ -494,8 +497,10 @@ impl Sockets {
             let (http, grpc) = (vec![http], vec![grpc]);
             return Ok(Self { http, grpc, public, metrics, http_port: 0, grpc_port: 0, moved });
         }
-        let http = note(bind(&ports.addresses, &ports.http, when_taken)?, &ports.http, &mut moved);
-        let grpc = note(bind(&ports.addresses, &ports.grpc, when_taken)?, &ports.grpc, &mut moved);
+        let http =
+            note(bind(&ports.addresses, &ports.http, when_taken, ours)?, &ports.http, &mut moved);
+        let grpc =
+            note(bind(&ports.addresses, &ports.grpc, when_taken, ours)?, &ports.grpc, &mut moved);
         Ok(Self {
             http_port: http.port,
             grpc_port: grpc.port,

@@ -3,8 +3,10 @@
 use crate::failure::{Exit, Failure};
 use outrigger_resources::{Body, Component, Issue, Resource, Severity};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Folders that are looked for when nobody names one.
@@ -53,8 +55,26 @@ pub(crate) struct Loaded {
     pub(crate) defaults: bool,
 }
 
+/// What was read a moment ago. Ten apps that share a folder read it once, and all of them see the same.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf(Mutex<BTreeMap<Vec<PathBuf>, Arc<Loaded>>>);
+
+impl Shelf {
+    /// Reads `paths`, unless they were read since the shelf was emptied.
+    pub(crate) fn read(&self, paths: &[PathBuf]) -> Arc<Loaded> {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = shelf.entry(paths.to_vec()).or_insert_with(|| Arc::new(read(paths)));
+        Arc::clone(loaded)
+    }
+
+    /// Forgets everything, so that it is read anew.
+    pub(crate) fn empty(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
 /// Reads `paths`; the defaults where there are none.
-pub(crate) fn read(paths: &[PathBuf]) -> Loaded {
+fn read(paths: &[PathBuf]) -> Loaded {
     if paths.is_empty() {
         let (resources, issues) =
             outrigger_resources::parse(Path::new("(defaults)"), DEFAULTS.as_bytes());
