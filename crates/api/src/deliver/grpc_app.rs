@@ -3,7 +3,7 @@
 use super::{
     answer::{self, BULK_ANSWER_BYTES_MAX},
     grpc_wire::{AppService, bulk_entry, call_error, topic_event},
-    outlet::Lane,
+    outlet::{Lane, TOO_LATE},
     portion, reach,
     reading::Event,
 };
@@ -70,9 +70,12 @@ impl GrpcApp {
         };
         let span = self.lane.begin(&event);
         let headers = span.headers(&self.lane, &event.delivery.metadata);
-        let verdict = match self.send(&message, &headers, event.delivery.deadline).await {
-            Ok(answer) => answer::of_grpc(answer.status),
-            Err(status) => self.failed(&status),
+        let due = self.lane.due(event.delivery.deadline);
+        let answer = self.send(&message, &headers, due);
+        let verdict = match self.lane.in_time(due, answer).await {
+            Some(Ok(answer)) => answer::of_grpc(answer.status),
+            Some(Err(status)) => self.failed(&status),
+            None => Verdict::retry(TOO_LATE),
         };
         self.lane.end(span, &verdict);
         verdict
@@ -91,15 +94,15 @@ impl GrpcApp {
         &self,
         message: &pb::TopicEventRequest,
         headers: &HeaderMap,
-        deadline: Deadline,
+        due: Deadline,
     ) -> Result<pb::TopicEventResponse, Status> {
         let make = || {
-            let (request, service) = self.prepare(message, headers, deadline);
+            let (request, service) = self.prepare(message, headers, due);
             async move {
                 Ok(AppCallbackClient::new(service).on_topic_event(request).await?.into_inner())
             }
         };
-        self.call("OnTopicEvent", deadline, make).await
+        self.call("OnTopicEvent", due, make).await
     }
 
     async fn send_bulk(&self, path: &str, events: &[Event]) -> Vec<Verdict> {
@@ -125,9 +128,12 @@ impl GrpcApp {
             path: path.to_owned(),
         };
         let ids = portion::ids(events);
-        let mut verdicts = match self.call_bulk(&message, &headers, deadline).await {
-            Ok(answer) => answer::of_grpc_bulk(answer, &ids),
-            Err(status) => vec![self.failed(&status); ids.len()],
+        let due = self.lane.due(deadline);
+        let answer = self.call_bulk(&message, &headers, due);
+        let mut verdicts = match self.lane.in_time(due, answer).await {
+            Some(Ok(answer)) => answer::of_grpc_bulk(answer, &ids),
+            Some(Err(status)) => vec![self.failed(&status); ids.len()],
+            None => vec![Verdict::retry(TOO_LATE); ids.len()],
         };
         for (id, verdict) in ids.iter().zip(&mut verdicts) {
             if let Some(known) = unfit.remove(id.as_str()) {
@@ -143,22 +149,22 @@ impl GrpcApp {
         &self,
         message: &pb::TopicEventBulkRequest,
         headers: &HeaderMap,
-        deadline: Deadline,
+        due: Deadline,
     ) -> Result<pb::TopicEventBulkResponse, Status> {
         if !self.older.load(Ordering::Relaxed) {
             let make = || {
-                let (request, service) = self.prepare(message, headers, deadline);
+                let (request, service) = self.prepare(message, headers, due);
                 let client = AppCallbackClient::new(service);
                 let mut client = client.max_decoding_message_size(BULK_ANSWER_BYTES_MAX);
                 async move { Ok(client.on_bulk_topic_event(request).await?.into_inner()) }
             };
-            match self.call("OnBulkTopicEvent", deadline, make).await {
+            match self.call("OnBulkTopicEvent", due, make).await {
                 Err(status) if status.code() == Code::Unimplemented => {}
                 answer => return answer,
             }
         }
         let make = || {
-            let (request, service) = self.prepare(message, headers, deadline);
+            let (request, service) = self.prepare(message, headers, due);
             let client = AppCallbackAlphaClient::new(service);
             let mut client = client.max_decoding_message_size(BULK_ANSWER_BYTES_MAX);
             #[expect(deprecated, reason = "apps on older SDKs know no other name")]
@@ -166,7 +172,7 @@ impl GrpcApp {
                 Ok(client.on_bulk_topic_event_alpha1(request).await?.into_inner())
             }
         };
-        let answer = self.call("OnBulkTopicEventAlpha1", deadline, make).await;
+        let answer = self.call("OnBulkTopicEventAlpha1", due, make).await;
         self.older.store(answer.is_ok(), Ordering::Relaxed);
         answer
     }
@@ -175,19 +181,19 @@ impl GrpcApp {
         &self,
         message: &T,
         headers: &HeaderMap,
-        deadline: Deadline,
+        due: Deadline,
     ) -> (Request<T>, AppService) {
         let mut request = Request::new(message.clone());
         *request.metadata_mut() = MetadataMap::from_headers(headers.clone());
-        request.set_timeout(deadline.remaining(self.lane.world().mono()));
-        (request, AppService { channel: Arc::clone(&self.channel), deadline })
+        request.set_timeout(due.remaining(self.lane.world().mono()));
+        (request, AppService { channel: Arc::clone(&self.channel), deadline: due })
     }
 
     /// Makes a call, patient with an app that is away, and counts it.
     async fn call<T, F>(
         &self,
         method: &'static str,
-        deadline: Deadline,
+        due: Deadline,
         make: impl FnMut() -> F,
     ) -> Result<T, Status>
     where
@@ -195,7 +201,7 @@ impl GrpcApp {
     {
         let started = Started::now(self.lane.world());
         let unseen = |status: &Status| call_error(status).is_some_and(reach::is_away);
-        let answer = reach::until_seen(&self.lane, deadline, make, unseen).await;
+        let answer = reach::until_seen(&self.lane, due, make, unseen).await;
         let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
         let took = started.elapsed(self.lane.world());
         self.lane.outlet.metrics.grpc_called(method, code, took);

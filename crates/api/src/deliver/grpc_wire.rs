@@ -82,13 +82,12 @@ pub(crate) fn bulk_entry(event: &Event) -> Result<pb::TopicEventBulkRequestEntry
     })
 }
 
+/// Always there, if empty: clients' libraries look into it without asking.
 fn extensions(event: &Event) -> Option<Struct> {
     let member = |(name, json): (&str, &str)| {
         Some((name.to_owned(), convert(serde_json::from_str(json).ok()?)))
     };
-    let fields: std::collections::BTreeMap<String, Value> =
-        event.envelope.extensions().filter_map(member).collect();
-    (!fields.is_empty()).then_some(Struct { fields })
+    Some(Struct { fields: event.envelope.extensions().filter_map(member).collect() })
 }
 
 /// JSON as a protobuf value. The reader that made the tree bounds its depth.

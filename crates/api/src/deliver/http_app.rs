@@ -2,7 +2,7 @@
 
 use super::{
     answer::{self, ANSWER_BYTES_MAX, BULK_ANSWER_BYTES_MAX},
-    outlet::Lane,
+    outlet::{Lane, TOO_LATE},
     portion, reach,
     reading::Event,
 };
@@ -38,7 +38,7 @@ struct Letter<'a> {
     headers: HeaderMap,
     content_type: &'static str,
     content: Bytes,
-    deadline: Deadline,
+    due: Deadline,
     answer_bytes_max: usize,
 }
 
@@ -73,19 +73,21 @@ impl HttpApp {
             }
         };
         let span = self.lane.begin(&event);
+        let due = self.lane.due(event.delivery.deadline);
         let answer = self.post(Letter {
             path: &event.path,
             headers: span.headers(&self.lane, &event.delivery.metadata),
             content_type: names::CLOUD_EVENT_JSON,
             content: event.json.clone(),
-            deadline: event.delivery.deadline,
+            due,
             answer_bytes_max: ANSWER_BYTES_MAX,
         });
-        let verdict = match answer.await {
-            Ok(Answer { status, content }) => {
+        let verdict = match self.lane.in_time(due, answer).await {
+            Some(Ok(Answer { status, content })) => {
                 answer::of_http(status, &content, self.lane.matching.as_ref())
             }
-            Err(error) => Verdict::retry(error.to_string()),
+            Some(Err(error)) => Verdict::retry(error.to_string()),
+            None => Verdict::retry(TOO_LATE),
         };
         self.lane.end(span, &verdict);
         verdict
@@ -102,6 +104,7 @@ impl HttpApp {
 
     async fn post_bulk(&self, path: &str, events: &[Event]) -> Vec<Verdict> {
         let Some(deadline) = portion::deadline(events) else { return Vec::new() };
+        let due = self.lane.due(deadline);
         let span = self.lane.begin_bulk(events);
         let answer = self.post(Letter {
             path,
@@ -109,15 +112,16 @@ impl HttpApp {
             // Not that of one event: clients' libraries would try to unwrap it.
             content_type: names::JSON,
             content: self.written(events),
-            deadline,
+            due,
             answer_bytes_max: BULK_ANSWER_BYTES_MAX,
         });
         let ids = portion::ids(events);
-        let verdicts = match answer.await {
-            Ok(Answer { status, content }) => {
+        let verdicts = match self.lane.in_time(due, answer).await {
+            Some(Ok(Answer { status, content })) => {
                 answer::of_http_bulk(status, &content, &ids, self.lane.matching.as_ref())
             }
-            Err(error) => vec![Verdict::retry(error.to_string()); ids.len()],
+            Some(Err(error)) => vec![Verdict::retry(error.to_string()); ids.len()],
+            None => vec![Verdict::retry(TOO_LATE); ids.len()],
         };
         self.lane.end_bulk(span, &verdicts);
         verdicts
@@ -141,8 +145,8 @@ impl HttpApp {
 
     async fn post(&self, letter: Letter<'_>) -> Result<Answer, CallError> {
         let started = Started::now(self.lane.world());
-        let send = || self.channel.send(letter.request(), letter.deadline);
-        let response = reach::until_seen(&self.lane, letter.deadline, send, reach::is_away).await?;
+        let send = || self.channel.send(letter.request(), letter.due);
+        let response = reach::until_seen(&self.lane, letter.due, send, reach::is_away).await?;
         let status = response.status();
         let content = body::collect(response.into_body(), letter.answer_bytes_max).await;
         let content = match content {

@@ -33,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 const CHANGE_GRACE: Duration = Duration::from_secs(30);
 /// How long opening a subscription may take before it counts as failed.
 const OPEN_WAIT: Duration = Duration::from_secs(10);
+/// How long, beyond the time of grace, the last verdicts may take to be committed.
+const SETTLING_MAX: Duration = Duration::from_secs(6);
 /// When to try again what failed.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
@@ -308,8 +310,16 @@ impl Keeper {
             self.leave(served, grace);
         }
         self.publish_list();
-        while let Some(left) = self.leaving.next().await {
-            tell_of(left);
+        // What left before has a grace of its own, which may be longer than there is time now.
+        let world = Arc::clone(&self.shared.outlet.world);
+        let deadline = Deadline::after(&*world, grace.saturating_add(SETTLING_MAX));
+        let all = async {
+            while let Some(left) = self.leaving.next().await {
+                tell_of(left);
+            }
+        };
+        if within(&*world, deadline, all).await.is_err() {
+            self.leaving.clear();
         }
     }
 }

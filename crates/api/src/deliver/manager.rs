@@ -111,15 +111,15 @@ impl Subscriptions {
     /// that together with what is `declared`. Later changes of health pause and resume; an app that has come back is
     /// asked again, as it may be a newer one.
     ///
-    /// Returns once that is done, or once the app listens but is not well; dropping the future stops nothing. May be
-    /// called again after [`Subscriptions::detach`] or [`Subscriptions::stop`]. `declared` may contain what is scoped to
-    /// other apps; that is left out.
+    /// Returns once that is done, or once the app listens but is not well; false, if [`Subscriptions::detach`] or
+    /// [`Subscriptions::stop`] came in between. Dropping the future stops nothing. May be called again after either of
+    /// them. `declared` may contain what is scoped to other apps; that is left out.
     pub async fn start(
         &self,
         declared: Vec<resources::Subscription>,
         components: Arc<Components>,
         health: Option<watch::Receiver<Health>>,
-    ) {
+    ) -> bool {
         self.shared.streams.reopen();
         let declared = self.ours(&declared);
         self.wish(|wish| {
@@ -133,6 +133,7 @@ impl Subscriptions {
             let _task = self.shared.outlet.world.spawn("subscriptions", Box::pin(keeper.run()));
         }
         self.settled().await;
+        self.shared.wish.borrow().stage == Stage::Serve
     }
 
     /// Changes what is declared and the components it runs on. What stays the same goes on undisturbed; what goes may

@@ -8,13 +8,17 @@ use crate::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use outrigger_calls::AppChannel;
 use outrigger_events::{Delivery, Verdict};
-use outrigger_kernel::{TraceContext, World};
+use outrigger_kernel::{Deadline, TraceContext, World, within};
 use outrigger_resilience::Matching;
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Most bytes of message metadata that go along as headers: servers refuse requests whose headers are too long.
 const METADATA_BYTES_MAX: usize = 4 * 1024;
+/// How long before the dispatcher we give up on the app, at most.
+const MARGIN_MAX: Duration = Duration::from_millis(100);
+/// What is said of an app that takes too long.
+pub(crate) const TOO_LATE: &str = "the app did not answer in time";
 
 /// An app, as deliveries see it.
 #[derive(Clone)]
@@ -71,6 +75,23 @@ impl Lane {
         self.reading.open(delivery, self.world().wall())
     }
 
+    /// By when the app must have answered: a little before the dispatcher gives up on us, because who is given up on can
+    /// neither count nor trace what happened.
+    pub(crate) fn due(&self, deadline: Deadline) -> Deadline {
+        let left = deadline.remaining(self.world().mono());
+        let margin = (left / 10).min(MARGIN_MAX);
+        Deadline::after(self.world(), left.saturating_sub(margin))
+    }
+
+    /// What `work` gives, if it does so by `due`.
+    pub(crate) async fn in_time<T>(
+        &self,
+        due: Deadline,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        within(self.world(), due, work).await.ok()
+    }
+
     /// Continues the trace that the event carries.
     pub(crate) fn begin(&self, event: &Event) -> Span {
         let (parent, state) = (event.envelope.trace_parent(), event.envelope.trace_state());
@@ -96,8 +117,7 @@ impl Lane {
 
     /// Counts an event that the app never saw, because it is none or nobody wants it.
     pub(crate) fn refuse(&self) {
-        let no_time = std::time::Duration::ZERO;
-        self.outlet.metrics.delivered(&self.pubsub, &self.topic, Outcome::Drop, no_time);
+        self.outlet.metrics.delivered(&self.pubsub, &self.topic, Outcome::Drop, Duration::ZERO);
     }
 
     /// Counts and traces a bulk that was judged.

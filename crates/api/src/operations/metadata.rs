@@ -80,7 +80,7 @@ fn app_connection(app: &AppConnection) -> pb::AppConnectionProperties {
 /// A duration as Go prints it: `500ms`, `5s`.
 fn go_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    if millis % 1000 == 0 { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
+    if millis.is_multiple_of(1000) { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
 }
 
 /// The HTTP answer: empty parts are left out, as clients expect.

@@ -1,6 +1,5 @@
 //! A host on loopback ports, with everything in memory.
 
-use crate::app::App;
 use outrigger_api::{
     AppConnection, Components, Host, HostParts, Listener, Policed, PubsubComponent, Registered,
     SecretComponent, Settings, Shutdown, StateComponent, Surface,
@@ -54,7 +53,7 @@ pub(crate) struct Node {
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
     pub(crate) configuration: Configuration,
-    pub(crate) app: Option<App>,
+    pub(crate) app: Option<(u16, AppProtocol)>,
     /// Token that the app wants to see.
     pub(crate) app_token: Option<&'static str>,
 }
@@ -66,15 +65,15 @@ impl Node {
     }
 
     pub(crate) async fn start_as(app_id: &str, plan: Plan) -> Self {
-        let world: Arc<dyn World> = SimWorld::new(7);
+        let world = world();
         let directory = Directory::new();
         let mut settings = plan.settings;
-        let app = plan.app.as_ref().map(|app| channel(app, plan.app_token, &world));
-        if let Some(app) = &plan.app {
+        let app = plan.app.map(|(port, protocol)| channel(port, protocol, plan.app_token, &world));
+        if let Some((port, protocol)) = plan.app {
             settings.app = AppConnection {
-                port: Some(app.port),
+                port: Some(port),
                 address: "127.0.0.1".to_owned(),
-                protocol: app.protocol.as_str().to_owned(),
+                protocol: protocol.as_str().to_owned(),
                 ..settings.app
             };
         }
@@ -106,12 +105,19 @@ impl Node {
         let (grpc_port, grpc_listener) = listen().await;
         let http = serve_http(Arc::clone(&host), Surface::Full, http_listener, stop.clone());
         let grpc = serve_grpc(Arc::clone(&host), grpc_listener, stop.clone());
-        let tasks = vec![
-            world.spawn("http", Box::pin(http)),
-            world.spawn("grpc", Box::pin(grpc)),
-        ];
+        let tasks = vec![world.spawn("http", Box::pin(http)), world.spawn("grpc", Box::pin(grpc))];
         let _registration = registration;
-        Self { host, world, http: http_port, grpc: grpc_port, spans, shutdowns, stop, _registration, tasks }
+        Self {
+            host,
+            world,
+            http: http_port,
+            grpc: grpc_port,
+            spans,
+            shutdowns,
+            stop,
+            _registration,
+            tasks,
+        }
     }
 }
 
@@ -127,19 +133,23 @@ pub(crate) async fn listen() -> (u16, Listener) {
     (listener.local_addr().unwrap().port(), Listener::Tcp(listener))
 }
 
-fn channel(app: &App, token: Option<&'static str>, world: &Arc<dyn World>) -> Arc<AppChannel> {
-    let target = AppTarget {
-        protocol: app.protocol,
-        host: "127.0.0.1".to_owned(),
-        port: app.port,
-        socket: None,
-    };
+/// The world of a test: real time, a seeded random stream.
+pub(crate) fn world() -> Arc<dyn World> {
+    SimWorld::new(7)
+}
+
+fn channel(
+    port: u16,
+    protocol: AppProtocol,
+    token: Option<&'static str>,
+    world: &Arc<dyn World>,
+) -> Arc<AppChannel> {
+    let target = AppTarget { protocol, host: "127.0.0.1".to_owned(), port, socket: None };
     let mut settings = ChannelSettings::default();
     if let Some(token) = token {
         let name = ::http::HeaderName::from_static(outrigger_api::names::API_TOKEN);
         settings.headers.push((name, ::http::HeaderValue::from_static(token)));
     }
-    let _: AppProtocol = target.protocol;
     AppChannel::new(target, settings, Arc::clone(world))
 }
 
@@ -170,7 +180,11 @@ fn components(app_id: &str, world: &Arc<dyn World>) -> Components {
         (name.to_owned(), Arc::new(component))
     };
     let allowed = BTreeMap::from([(app_id.to_owned(), BTreeSet::from(["allowed".to_owned()]))]);
-    let scoped = TopicScopes { publishing: allowed.clone(), subscription: allowed, ..TopicScopes::default() };
+    let scoped = TopicScopes {
+        publishing: allowed.clone(),
+        subscription: allowed,
+        ..TopicScopes::default()
+    };
     let variables = [("COMPAT_SECRET".to_owned(), "hush".to_owned())];
     let file = FileSecrets::parse(br#"{"redis": {"user": "u", "password": "p"}}"#, ":", true);
     let secret = |name: &str, store| {
@@ -178,7 +192,10 @@ fn components(app_id: &str, world: &Arc<dyn World>) -> Components {
     };
     Components {
         state: BTreeMap::from([state("statestore"), state("memory")]),
-        pubsub: BTreeMap::from([pubsub("pubsub", TopicScopes::default()), pubsub("scoped", scoped)]),
+        pubsub: BTreeMap::from([
+            pubsub("pubsub", TopicScopes::default()),
+            pubsub("scoped", scoped),
+        ]),
         secrets: BTreeMap::from([
             secret("secrets", Arc::new(EnvSecrets::new(variables, "")) as Arc<_>),
             secret("file", Arc::new(file.unwrap()) as Arc<_>),

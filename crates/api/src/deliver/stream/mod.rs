@@ -18,7 +18,10 @@ mod window;
 
 pub(crate) use register::Streams;
 
-use super::{grpc_wire::topic_event, outlet::Lane};
+use super::{
+    grpc_wire::topic_event,
+    outlet::{Lane, TOO_LATE},
+};
 use futures_util::Stream;
 use outrigger_events::{Consumer, Delivery, SubscribeError, Verdict};
 use outrigger_kernel::BoxFuture;
@@ -177,12 +180,17 @@ impl StreamConsumer {
             self.queue.send((wait.ticket(), message)).await.ok()?;
             wait.verdict().await
         };
+        let due = self.lane.due(event.delivery.deadline);
         let verdict = tokio::select! {
             biased;
-            verdict = judged => verdict,
-            () = self.let_go.cancelled() => None,
+            () = self.let_go.cancelled() => Some(None),
+            verdict = self.lane.in_time(due, judged) => verdict,
         };
-        let verdict = verdict.unwrap_or_else(|| Verdict::retry("the stream ended"));
+        let verdict = match verdict {
+            Some(Some(verdict)) => verdict,
+            Some(None) => Verdict::retry("the stream ended"),
+            None => Verdict::retry(TOO_LATE),
+        };
         self.lane.end(span, &verdict);
         verdict
     }

@@ -2,6 +2,8 @@
 
 use super::{PATIENCE, Stage, declared, event, http_server::free_port, route, subscription};
 use crate::deliver::grpc_app::GrpcApp;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use outrigger_calls::AppProtocol;
 use outrigger_events::{Consumer, Verdict};
 use outrigger_kernel::{TaskHandle, World};
@@ -13,10 +15,10 @@ use outrigger_proto::{
         app_callback_server::{AppCallback, AppCallbackServer},
     },
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 use tokio::{net::TcpListener, sync::mpsc};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status};
+use tower_service::Service as _;
 
 /// An app whose answers are in the events: the id is a number of a status or of an error code.
 #[derive(Clone)]
@@ -152,11 +154,28 @@ async fn serve(
     let (tell_event, events) = mpsc::channel(100);
     let (tell_bulk, bulks) = mpsc::channel(100);
     let app = App { events: tell_event, bulks: tell_bulk, wants, knows_bulk };
-    let server = tonic::transport::Server::builder()
-        .add_service(AppCallbackServer::new(app.clone()))
-        .add_service(AppCallbackAlphaServer::new(app))
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    let task = stage.world.spawn("app", Box::pin(async move { server.await.unwrap() }));
+    let (callback, alpha) = (AppCallbackServer::new(app.clone()), AppCallbackAlphaServer::new(app));
+    let world = stage.world.clone();
+    let accept = async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let (callback, alpha) = (callback.clone(), alpha.clone());
+            let service = service_fn(move |request: http::Request<Incoming>| {
+                if request.uri().path().starts_with("/dapr.proto.runtime.v1.AppCallbackAlpha/") {
+                    alpha.clone().call(request)
+                } else {
+                    callback.clone().call(request)
+                }
+            });
+            let connection = async move {
+                let builder = http2::Builder::new(TokioExecutor::new());
+                // How a connection ends is the client's business.
+                drop(builder.serve_connection(TokioIo::new(socket), service).await);
+            };
+            let _task = world.spawn("connection", Box::pin(connection));
+        }
+    };
+    let task = stage.world.spawn("app", Box::pin(accept));
     Server { port, events, bulks, task: Some(task) }
 }
 

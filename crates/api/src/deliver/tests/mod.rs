@@ -24,7 +24,7 @@ use crate::{
 use bytes::Bytes;
 use outrigger_calls::{AppChannel, AppProtocol, AppTarget, ChannelSettings};
 use outrigger_events::{Broker, BrokerSettings, Delivery, NewMessage};
-use outrigger_kernel::{Deadline, Wall, World, within};
+use outrigger_kernel::{Deadline, Wall, within};
 use outrigger_keyspace::{Space, Stamp, memory::Memory};
 use outrigger_resilience::{Backoff, Matching, Retry};
 use outrigger_resources as resources;

@@ -45,7 +45,7 @@ async fn the_app_is_asked_once_it_listens_and_wins_over_files() {
         Box::pin(async move { subscriptions.start(files, components, None).await })
     };
     let pause = stage.world.sleep(Duration::from_millis(50));
-    tokio::select! { () = &mut starting => panic!("nobody listens yet"), () = pause => {} }
+    tokio::select! { _ = &mut starting => panic!("nobody listens yet"), () = pause => {} }
     assert!(subscriptions.list().is_empty());
     // While it starts it answers an error, twice.
     let asked = AtomicU32::new(0);
@@ -58,7 +58,7 @@ async fn the_app_is_asked_once_it_listens_and_wins_over_files() {
         }
     })
     .await;
-    stage.soon(starting).await;
+    assert!(stage.soon(starting).await);
     let expected = [row("orders", "/app", "PROGRAMMATIC"), row("other", "/other", "DECLARATIVE")];
     assert_eq!(listed(&subscriptions.list()), expected);
     stage.publish("orders", [event("1", "x")]).await;
@@ -256,4 +256,14 @@ async fn an_app_without_a_port_gets_nothing_and_nobody_waits() {
     let never_started = super::Subscriptions::new(stage.outlet(None));
     stage.soon(never_started.reconcile(Vec::new(), stage.components())).await;
     stage.soon(never_started.stop(PATIENCE)).await;
+}
+
+#[tokio::test]
+async fn a_start_that_was_overtaken_says_so() {
+    let stage = Stage::new();
+    let subscriptions = Arc::new(stage.subscriptions(AppProtocol::Http, free_port().await));
+    let starting = subscriptions.start(Vec::new(), stage.components(), None);
+    let detaching = subscriptions.detach();
+    let (served, ()) = stage.soon(async { tokio::join!(starting, detaching) }).await;
+    assert!(!served);
 }

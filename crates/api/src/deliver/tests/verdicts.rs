@@ -1,7 +1,7 @@
 //! From answers of real servers to verdicts, without a broker in between.
 
 use super::{Stage, event, http_server::HttpServer, retry, subscription};
-use crate::deliver::{http_app, http_app::HttpApp, reach};
+use crate::deliver::http_app::HttpApp;
 use outrigger_calls::AppProtocol;
 use outrigger_events::{Consumer, Verdict};
 use outrigger_kernel::{Deadline, World};
@@ -147,4 +147,21 @@ async fn waiting_for_an_app_ends_with_the_deadline_or_the_subscription() {
     app.lane.leaving.cancel();
     let verdicts = app.deliver(vec![stage.delivery(0, event("1", "order"))]).await;
     assert_eq!(word(&verdicts[0]), "again");
+}
+
+#[tokio::test]
+async fn an_app_that_takes_too_long_is_counted() {
+    let stage = Stage::new();
+    let mut server = HttpServer::start(&stage, |_| (200, String::new())).await;
+    server.gate.forget_permits(usize::MAX);
+    let channel = stage.channel(AppProtocol::Http, server.port);
+    let app = HttpApp { lane: stage.lane(&subscription("/o"), true), channel, bulk: false };
+    let mut delivery = stage.delivery(0, event("1", "order"));
+    delivery.deadline = Deadline::after(&*stage.world, Duration::from_millis(200));
+    let deadline = delivery.deadline;
+    let verdicts = stage.soon(app.deliver(vec![delivery])).await;
+    assert_eq!(word(&verdicts[0]), "again");
+    assert!(!deadline.expired(stage.world.mono()), "else nobody would hear of it");
+    server.call(&stage).await;
+    assert!(stage.metrics.text().contains("process_status=\"retry\""));
 }
