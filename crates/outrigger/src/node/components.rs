@@ -89,11 +89,14 @@ pub(crate) fn build(
         notices: Vec::new(),
     };
     let mut components = loaded.components(&app.id, &app.namespace);
+    let order: Vec<String> = components.iter().map(|found| found.head.name.clone()).collect();
     components
         .sort_by_key(|component| Block::of(&component.type_name) != Some(Block::SecretStores));
     for component in components {
         bench.add_or_skip(component)?;
     }
+    // They were made in another order than they stand in.
+    bench.built.registered.sort_by_key(|one| order.iter().position(|name| *name == one.name));
     let mut subscriptions = Vec::new();
     for body in bodies {
         match body {
@@ -329,6 +332,13 @@ impl Bench<'_> {
     }
 
     fn register(&mut self, component: &Component, capabilities: &[&str]) {
+        let (name, kind, version) =
+            (&component.head.name, &component.type_name, &component.version);
+        tracing::info!(
+            scope = "dapr.runtime.processor",
+            app_id = self.app.id,
+            "Component loaded: {name} ({kind}/{version})"
+        );
         self.built.registered.push(Registered {
             name: component.head.name.clone(),
             type_name: component.type_name.clone(),

@@ -227,7 +227,7 @@ impl Node {
             if let Some(reason) = self.engines.failed() {
                 return reason;
             }
-            self.world.sleep(Duration::from_secs(1)).await;
+            self.world.sleep(Duration::from_secs(2)).await;
         }
     }
 

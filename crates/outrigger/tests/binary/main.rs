@@ -11,3 +11,4 @@ mod reload;
 mod run;
 mod settings;
 mod sidecar;
+mod telemetry;
