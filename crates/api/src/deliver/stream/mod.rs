@@ -183,8 +183,8 @@ impl StreamConsumer {
         let due = self.lane.due(event.delivery.deadline);
         let verdict = tokio::select! {
             biased;
-            () = self.let_go.cancelled() => Some(None),
             verdict = self.lane.in_time(due, judged) => verdict,
+            () = self.let_go.cancelled() => Some(None),
         };
         let verdict = match verdict {
             Some(Some(verdict)) => verdict,
