@@ -5,9 +5,9 @@
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// A segment or parameter whose percent-encoding is not UTF-8 text.
+/// A segment or parameter whose percent-encoding is broken, or not UTF-8 text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the percent-encoding of {0} is not UTF-8 text")]
+#[error("the percent-encoding of {0} is broken, or is not UTF-8 text")]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// The path without empty segments, `.` and `..`, and without a trailing slash. Borrowed when it was clean already, as
@@ -44,6 +44,10 @@ fn is_clean(path: &str) -> bool {
 pub(crate) fn decode<'a>(segment: &'a str, what: &'static str) -> Result<Cow<'a, str>, Malformed> {
     if !segment.contains('%') {
         return Ok(Cow::Borrowed(segment));
+    }
+    let digits = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count();
+    if segment.split('%').skip(1).any(|rest| digits(rest) != 2) {
+        return Err(Malformed(what));
     }
     percent_decode_str(segment).decode_utf8().map_err(|_| Malformed(what))
 }
@@ -117,8 +121,9 @@ mod tests {
     #[test]
     fn decoding() {
         assert_eq!(decode("a%2Fb+c", "x").unwrap(), "a/b+c");
-        assert!(decode("%ff", "x").is_err());
-        assert_eq!(decode("100%", "x").unwrap(), "100%");
+        for broken in ["%ff", "100%", "%zz", "%2", "a%%41"] {
+            assert!(decode(broken, "x").is_err(), "{broken}");
+        }
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn events<'a>(
     let mut seen = HashSet::new();
     let mut events = Vec::with_capacity(entries.len());
     for entry in entries {
-        let id = entry.entry_id.as_str();
+        let id = entry.entry_id.as_deref().unwrap_or_default();
         if id.is_empty() || !seen.insert(id) {
             return Err(fault(format!("entryId {id:?} is missing or not unique")));
         }
@@ -87,7 +87,8 @@ fn events<'a>(
         all.extend(entry.metadata.clone().unwrap_or_default());
         events.push(Event { data, content_type, metadata: all });
     }
-    Ok((entries.iter().map(|entry| entry.entry_id.as_str()).collect(), events))
+    let id = |entry: &'a BulkEntry<'_>| entry.entry_id.as_deref().unwrap_or_default();
+    Ok((entries.iter().map(id).collect(), events))
 }
 
 /// The bytes of an entry's event, which its content type says how to read.

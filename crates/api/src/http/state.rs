@@ -78,9 +78,10 @@ pub(super) async fn transact(
     metadata.extend(x.metadata());
     let mut writes = Vec::new();
     for operation in transaction.operations.unwrap_or_default() {
-        writes.push(match operation.operation.as_str() {
-            "upsert" => upsert(operation.request, &metadata)?,
-            "delete" => Write { value: None, ..upsert(operation.request, &metadata)? },
+        let request = operation.request.unwrap_or_default();
+        writes.push(match operation.operation.as_deref().unwrap_or_default() {
+            "upsert" => upsert(request, &metadata)?,
+            "delete" => Write { value: None, ..upsert(request, &metadata)? },
             other => {
                 let message = format!("operation type {other} is not supported");
                 return Err(Fault::new(&catalogue::STATE_OPERATION, message));
@@ -158,16 +159,16 @@ fn embedded(data: &Bytes) -> Embedded<'_> {
 }
 
 fn upsert(item: wire::StateItem<'_>, metadata: &BTreeMap<String, String>) -> Result<Write, Fault> {
-    if item.key.is_empty() {
+    let Some(key) = item.key.filter(|key| !key.is_empty()) else {
         return Err(malformed("\"key\" is a required field"));
-    }
+    };
     let options = item.options.unwrap_or_default();
     check_consistency(options.consistency.as_deref())?;
     let mut own = item.metadata.unwrap_or_default();
     own.extend(metadata.iter().map(|(name, value)| (name.clone(), value.clone())));
     let value = item.value.map_or("null", RawValue::get);
     Ok(Write {
-        key: item.key,
+        key,
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
         content_type: Some(names::JSON.to_owned()),
         etag: item.etag,

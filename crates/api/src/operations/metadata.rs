@@ -5,7 +5,7 @@
 
 use crate::{
     errors::{Fault, catalogue},
-    host::{AppConnection, Host},
+    host::Host,
     names,
 };
 use outrigger_proto::runtime::v1 as pb;
@@ -40,7 +40,7 @@ pub(crate) fn get(host: &Host) -> pb::GetMetadataResponse {
             .iter()
             .map(|name| pb::MetadataHttpEndpoint { name: name.clone() })
             .collect(),
-        app_connection_properties: Some(app_connection(&host.settings.app)),
+        app_connection_properties: Some(app_connection(host)),
         runtime_version: names::API_RELEASE.to_owned(),
         enabled_features: host.settings.features.clone(),
         actor_runtime: Some(pb::ActorRuntime {
@@ -62,9 +62,12 @@ pub(crate) fn set(host: &Host, key: &str, value: &str) -> Result<(), Fault> {
     Err(Fault::new(&catalogue::MALFORMED_REQUEST, message))
 }
 
-fn app_connection(app: &AppConnection) -> pb::AppConnectionProperties {
+fn app_connection(host: &Host) -> pb::AppConnectionProperties {
+    let app = &host.settings.app;
+    // A port found after the app started is known to the channel only.
+    let port = host.app.as_ref().map(|channel| channel.target().port).or(app.port);
     pb::AppConnectionProperties {
-        port: app.port.map_or(0, i32::from),
+        port: port.map_or(0, i32::from),
         protocol: app.protocol.clone(),
         channel_address: app.address.clone(),
         max_concurrency: app.max_concurrency.map_or(0, |n| i32::try_from(n).unwrap_or(i32::MAX)),
