@@ -70,3 +70,18 @@ pub(crate) fn same(old: &Arc<PubsubComponent>, new: &Arc<PubsubComponent>) -> bo
             && old.inbound_timeout == new.inbound_timeout
             && old.max_in_flight == new.max_in_flight)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::without_policy;
+    use std::time::Duration;
+
+    #[test]
+    fn without_a_policy_pauses_grow_and_only_dead_letters_end_them() {
+        assert_eq!(without_policy(false).max_retries, None);
+        let retry = without_policy(true);
+        assert_eq!(retry.max_retries, Some(3));
+        assert!(retry.backoff.delay(1, 0) < Duration::from_millis(151));
+        assert!(retry.backoff.delay(100, u64::MAX) <= Duration::from_secs(15));
+    }
+}

@@ -267,3 +267,25 @@ async fn a_start_that_was_overtaken_says_so() {
     let (served, ()) = stage.soon(async { tokio::join!(starting, detaching) }).await;
     assert!(!served);
 }
+
+#[tokio::test]
+async fn leaving_an_app_that_is_away_costs_no_attempt() {
+    let stage = Stage::with(|component| component.inbound = Some(super::retry(0, "")));
+    let server = HttpServer::start(&stage, wants("[]")).await;
+    let port = server.port;
+    let mut outlet = stage.outlet(Some(stage.channel(AppProtocol::Http, port)));
+    outlet.ask_for_subscriptions = false;
+    let subscriptions = super::Subscriptions::new(outlet);
+    let spec = format!("  deadLetterTopic: dead\n{}", route("/o"));
+    let files = declared(&[("orders", &spec), ("dead", &route("/dead"))]);
+    stage.soon(subscriptions.start(files.clone(), stage.components(), None)).await;
+    drop(server);
+    stage.publish("orders", [event("1", "x")]).await;
+    // Long enough for the delivery to be waiting for the app.
+    stage.world.sleep(Duration::from_millis(200)).await;
+    stage.soon(subscriptions.detach()).await;
+    let mut server = HttpServer::start_on(&stage, port, wants("[]")).await;
+    stage.soon(subscriptions.start(files, stage.components(), None)).await;
+    assert_eq!(server.call(&stage).await.path, "/o");
+    stage.soon(subscriptions.stop(PATIENCE)).await;
+}
