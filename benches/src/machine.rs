@@ -18,12 +18,26 @@ pub(crate) fn describe() -> String {
     format!("{model}, {cores} cores, {} GiB, Linux {}", memory_kib >> 20, kernel.trim())
 }
 
-/// What one `fdatasync` after a small append costs here: the price of a durable answer. Median, in nanoseconds.
-pub(crate) fn sync_price() -> Result<f64> {
+/// What one `fdatasync` after a 512-byte write costs here, in nanoseconds: the price of a durable answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SyncPrice {
+    /// To a file that grows with every write, as a naive log does.
+    pub(crate) growing: f64,
+    /// To a file that has its size already, as logs that care do; Outrigger's does.
+    pub(crate) sized: f64,
+}
+
+/// Medians over some hundred syncs on the file system where everything is measured.
+pub(crate) fn sync_price() -> Result<SyncPrice> {
+    Ok(SyncPrice { growing: median_sync(0)?, sized: median_sync(16 << 20)? })
+}
+
+fn median_sync(size: u64) -> Result<f64> {
     let path = crate::process::scratch()?.join("sync-price");
     let mut file = fs::File::create(&path)?;
+    file.set_len(size)?;
     let mut times = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..300 {
         file.write_all(&[7; 512])?;
         let started = Instant::now();
         file.sync_data()?;

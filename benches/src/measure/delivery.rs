@@ -18,7 +18,7 @@ const EVENTS: usize = 500;
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) fn run() -> Result<Vec<Figure>> {
-    let price = sync_price()?;
+    let price = sync_price()?.sized;
     let home = Folder::new()?;
     let sink = Sink::start(false)?;
     let app_port = sink.port.to_string();
