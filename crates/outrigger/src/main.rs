@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-// Small pages of many sizes, freed by other threads than took them: what a runtime of many connections does all day.
+// Small pieces of many sizes, freed by other threads than took them: what a runtime of many connections does all day.
+// Built without transparent huge pages: with them an idle runtime holds 19 MB instead of 3.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -36,17 +36,47 @@ pub fn holder(port: u16) -> Option<Holder> {
     Some(Holder { pid, name: name(pid) })
 }
 
-/// The ports that the processes of group `group` listen on, lowest first.
+/// The ports that the process `root` and its descendants listen on, lowest first. Costs a few reads per process of that
+/// family, however many others the machine runs.
 #[must_use]
-pub fn group_ports(group: i32) -> BTreeSet<u16> {
-    let members: Vec<i32> =
-        pids().filter(|pid| stat(*pid).is_some_and(|stat| stat.group == group)).collect();
-    if members.is_empty() {
+pub fn family_ports(root: i32) -> BTreeSet<u16> {
+    let owned: BTreeSet<u64> = family(root).into_iter().flat_map(sockets).collect();
+    if owned.is_empty() {
         return BTreeSet::new();
     }
     let listeners = listeners();
-    let owned = members.iter().flat_map(|pid| sockets(*pid));
-    owned.filter_map(|inode| listeners.get(&inode).copied()).collect()
+    owned.iter().filter_map(|inode| listeners.get(inode).copied()).collect()
+}
+
+/// `root` and its descendants, as the kernel lists children; without such lists (an unusual kernel) the members of its
+/// group.
+fn family(root: i32) -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![root];
+    while let Some(pid) = open.pop() {
+        if !found.insert(pid) {
+            continue;
+        }
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            match fs::read_to_string(thread.path().join("children")) {
+                Ok(children) => {
+                    open.extend(
+                        children.split_whitespace().filter_map(|child| child.parse::<i32>().ok()),
+                    );
+                }
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound && thread.path().exists() =>
+                {
+                    return pids()
+                        .filter(|pid| stat(*pid).is_some_and(|stat| stat.group == root))
+                        .collect();
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    found
 }
 
 /// Whether the process exists and is not a zombie.
@@ -118,7 +148,7 @@ fn listener(line: &str) -> Option<(u64, u16)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{group_ports, holder, is_alive, listener, started};
+    use super::{family_ports, holder, is_alive, listener, started};
     use std::net::TcpListener;
 
     #[test]
@@ -135,8 +165,9 @@ mod tests {
         let port = socket.local_addr().unwrap().port();
         let own = i32::try_from(std::process::id()).unwrap();
         assert_eq!(holder(port).map(|holder| holder.pid), Some(own));
-        let group = nix::unistd::getpgrp().as_raw();
-        assert!(group_ports(group).contains(&port));
+        assert!(family_ports(own).contains(&port));
+        // A parent sees what its children listen on; our parent is whoever runs the tests.
+        assert!(family_ports(nix::unistd::getppid().as_raw()).contains(&port));
         assert!(is_alive(own) && started(own).is_some());
     }
 }

@@ -124,6 +124,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == supervise::SHIM) {
         return ExitCode::from(supervise::exec(arguments.get(2..).unwrap_or_default()));
     }
+    // Huge pages make an idle runtime several times as large. Where the kernel hands them out unasked, decline.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let name = Name::of(arguments.first());
     let shown: Vec<_> = arguments.iter().skip(1).map(|word| word.to_string_lossy()).collect();
     let shown = shown.join(" ");

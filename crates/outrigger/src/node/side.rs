@@ -219,14 +219,14 @@ impl Side {
         (port != 0).then_some(port)
     }
 
-    /// What to wait for before the app is reachable, when its processes are those of `group`.
+    /// What to wait for before the app is reachable, when its process is `root`.
     #[must_use]
-    pub fn wanted_port(&self, group: i32) -> AppPort {
+    pub fn wanted_port(&self, root: i32) -> AppPort {
         match &self.settings.channel {
             Some(ChannelSettings { port: Some(port), host, .. }) => {
                 AppPort::Known { host: host.clone(), port: *port }
             }
-            _ => AppPort::Found { group, except: Vec::new() },
+            _ => AppPort::Found { root, except: Vec::new() },
         }
     }
 

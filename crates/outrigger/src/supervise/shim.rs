@@ -23,6 +23,8 @@ pub fn exec(arguments: &[OsString]) -> u8 {
     if expected != Some(nix::unistd::getppid().as_raw()) {
         return 126;
     }
+    // The runtime declines huge pages, and a process hands that on to its children. An app is to find the machine as it is.
+    let _ = prctl::set_thp_disable(false);
     let error = Command::new(program).args(rest).exec();
     eprintln!("{}: {error}", program.to_string_lossy());
     if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
