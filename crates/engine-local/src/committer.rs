@@ -179,7 +179,7 @@ impl Committer {
         let frees =
             |write: &Write| matches!(write, Write::Delete { .. } | Write::DeleteRange { .. });
         if !transaction.writes.iter().all(frees)
-            && let Some(reason) = self.headroom.refuses(bytes, mono)
+            && let Some(reason) = self.headroom.refuses(bytes, transaction.makes_room, mono)
         {
             return Err(CommitError::Full(reason));
         }

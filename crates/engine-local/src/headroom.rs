@@ -1,7 +1,15 @@
 //! How much room is left on the file system, asked rarely.
 //!
 //! A log that meets a full disk in the middle of a write ends the engine. So writes are refused earlier, while there is
-//! still room for deletes and for the compaction that makes deletes count.
+//! still room for deletes and for the compaction that makes deletes count. What is kept is given out in two parts:
+//!
+//! | room left | is taken by |
+//! |---|---|
+//! | more than the reserve | every commit |
+//! | more than half of it | commits that make room or lead to it ([`Transaction::makes_room`]): else nobody could drain a full store |
+//! | less | nothing but deletes |
+//!
+//! [`Transaction::makes_room`]: outrigger_keyspace::Transaction::makes_room
 
 use nix::sys::statvfs::statvfs;
 use outrigger_kernel::Mono;
@@ -29,8 +37,9 @@ impl Headroom {
         Self { path, reserve_bytes, credit_bytes: 0, asked: None }
     }
 
-    /// Takes note of `bytes` about to be written. Says why that should not be, if the reserve is touched.
-    pub(crate) fn refuses(&mut self, bytes: usize, now: Mono) -> Option<String> {
+    /// Takes note of `bytes` about to be written. Says why that should not be, if they would touch the reserve, or the
+    /// inner half of it when they make room.
+    pub(crate) fn refuses(&mut self, bytes: usize, makes_room: bool, now: Mono) -> Option<String> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let fresh = self.asked.is_some_and(|asked| now.since(asked) < ASK_AGAIN_AFTER);
         if fresh && bytes <= self.credit_bytes {
@@ -46,6 +55,9 @@ impl Headroom {
         self.asked = Some(now);
         if free_bytes < reserve_bytes.saturating_add(bytes) {
             self.credit_bytes = 0;
+            if makes_room && free_bytes >= (reserve_bytes / 2).saturating_add(bytes) {
+                return None;
+            }
             return Some(format!(
                 "the file system of {} has {free_bytes} bytes left, of which {reserve_bytes} are kept for \
                  deletes; free some space",

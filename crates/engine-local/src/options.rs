@@ -14,8 +14,9 @@ pub struct Options {
     pub group_bytes_max: usize,
     /// Most bytes of transactions that wait to be committed; whoever comes later waits outside the queue.
     pub queue_bytes_max: usize,
-    /// Free space kept on the file system: below it only deletes are accepted, so that there is a way out. By default a
-    /// twentieth of the file system, but at least 64 MiB and at most 1 GiB.
+    /// Free space kept on the file system, so that there is a way out: below it only deletes and commits that make room
+    /// are accepted, below half of it only deletes. By default a twentieth of the file system, but at least 64 MiB and
+    /// at most 1 GiB.
     pub reserve_bytes: Option<u64>,
 }
 

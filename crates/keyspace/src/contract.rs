@@ -250,6 +250,9 @@ pub struct Transaction {
     pub read_ranges: Vec<KeyRange>,
     /// The changes, in order.
     pub writes: Vec<Write>,
+    /// Whether the commit makes room, or leads to it: an acknowledgement, a cursor, a claim, a sweep. A store that is
+    /// too full for other commits still takes it, from the room it keeps for that purpose; so it must be small.
+    pub makes_room: bool,
 }
 
 /// An accepted commit.
@@ -312,7 +315,7 @@ pub enum CommitError {
     /// `Add` met a value that is not a counter.
     #[error("the value at an added-to key is not a counter of 8 bytes")]
     NotACounter,
-    /// The store has no room for more; deletes still work.
+    /// The store has no room for more; deletes still work, and so does what makes room ([`Transaction::makes_room`]).
     #[error("the store is full: {0}")]
     Full(String),
     /// Not accepted, and trying again may help.

@@ -87,6 +87,15 @@ impl Space {
         self.engine.commit(Transaction { writes, ..Transaction::default() }).await
     }
 
+    /// Like [`Space::write`], for writes that make room or lead to it; see [`Transaction::makes_room`].
+    ///
+    /// # Errors
+    /// As [`KeySpace::commit`]; never a conflict.
+    pub async fn write_making_room(&self, writes: Vec<Write>) -> Result<Committed, CommitError> {
+        let makes_room = true;
+        self.engine.commit(Transaction { writes, makes_room, ..Transaction::default() }).await
+    }
+
     /// Runs `body` as one serializable transaction, again on every conflict until `deadline`. A body that wrote nothing
     /// commits nothing, and its answer is consistent at the revision returned.
     ///
@@ -219,6 +228,11 @@ impl Tx {
     /// Gathers a write as it is.
     pub fn write(&self, write: Write) {
         self.gather(|t| t.writes.push(write));
+    }
+
+    /// Declares that this transaction makes room or leads to it; see [`Transaction::makes_room`].
+    pub fn making_room(&self) {
+        self.gather(|t| t.makes_room = true);
     }
 
     /// Sets a record.

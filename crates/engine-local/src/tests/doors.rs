@@ -2,7 +2,7 @@
 
 use super::{clock, open, put, refused, text, write};
 use crate::{Local, OpenError, Options, error::from_io};
-use outrigger_keyspace::{CommitError, KeySpace, Write};
+use outrigger_keyspace::{CommitError, KeySpace, Transaction, Write};
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 #[tokio::test]
@@ -97,4 +97,28 @@ async fn a_full_disk_takes_deletes_only_and_recovers() {
     engine.close().await;
     let engine = open(folder.path(), &clock);
     write(&engine, vec![put("c", "1")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_store_can_be_drained() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    let system = nix::sys::statvfs::statvfs(folder.path()).unwrap();
+    let free = system.blocks_available() * system.fragment_size();
+    // (the reserve, whether what makes room is taken)
+    for (reserve_bytes, taken) in [(free / 2 * 3, true), (free * 4, false)] {
+        let full = Options { reserve_bytes: Some(reserve_bytes), ..Options::default() };
+        let engine = Local::open(folder.path(), clock.clone(), full).unwrap();
+        assert!(matches!(write(&engine, vec![put("a", "1")]).await, Err(CommitError::Full(_))));
+        for _ in 0..3 {
+            let writes = vec![put("cursor", "1"), Write::Delete { key: super::key("message") }];
+            let drain = Transaction { writes, makes_room: true, ..Transaction::default() };
+            let answer = engine.commit(drain).await;
+            match answer {
+                Ok(_) => assert!(taken),
+                Err(error) => assert!(!taken && matches!(error, CommitError::Full(_)), "{error}"),
+            }
+        }
+        assert!(matches!(write(&engine, vec![put("a", "1")]).await, Err(CommitError::Full(_))));
+        engine.close().await;
+    }
 }

@@ -21,7 +21,9 @@ async fn commit(
 ) -> Outcome {
     let read_keys = read_keys.iter().map(|text| key(text)).collect();
     let read_ranges = read_ranges.to_vec();
-    room.engine.commit(Transaction { read_revision, read_keys, read_ranges, writes }).await
+    room.engine
+        .commit(Transaction { read_revision, read_keys, read_ranges, writes, makes_room: false })
+        .await
 }
 
 #[track_caller]

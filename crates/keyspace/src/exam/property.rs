@@ -192,6 +192,7 @@ impl Game {
             read_keys: keys.iter().map(|key| name(*key)).collect(),
             read_ranges: ranges.iter().map(|(a, b)| KeyRange::new(name(*a), name(*b))).collect(),
             writes: writes.clone(),
+            makes_room: false,
         };
         let reasons = self.model.reasons_against(&transaction, held.model.moment);
         let aged = self.room.clock.mono().since(held.taken) > TRANSACTION_AGE_MAX;

@@ -76,6 +76,7 @@ impl Bench {
             read_keys: keys.iter().map(|name| key(name)).collect(),
             read_ranges: ranges.to_vec(),
             writes: vec![put("witness", None)],
+            makes_room: false,
         }
     }
 }
