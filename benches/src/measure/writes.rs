@@ -85,10 +85,10 @@ fn etcd<'a>(home: &Folder, value: &'a str) -> Result<Rival<'a>> {
 
 pub(crate) fn run() -> Result<Vec<Figure>> {
     let price = sync_price()?;
-    let told = format!("to a file that grows: {}", time(price.growing));
+    let growing = format!("to a file that grows: {}", time(price.growing));
     let mut figures = vec![
         Figure::new("this disk: one fdatasync of 512 bytes in a sized file", time(price.sized))
-            .beside(told),
+            .beside(growing),
     ];
     for connections in [1, 32] {
         let (home, value) = (Folder::new()?, "x".repeat(100));
