@@ -3,13 +3,13 @@
 use crate::{host::Host, http::Reply, names};
 use http::{HeaderMap, StatusCode};
 
-/// Whether a request with these headers may be served. Probes need no token.
-pub(crate) fn admits(host: &Host, is_probe: bool, headers: &HeaderMap) -> bool {
+/// Whether a request with these headers may be served; one that is `free` (a probe) needs no token.
+pub(crate) fn admits(host: &Host, free: bool, headers: &HeaderMap) -> bool {
     let Some(expected) = host.settings.api_token.as_deref().filter(|token| !token.is_empty())
     else {
         return true;
     };
-    if is_probe {
+    if free {
         return true;
     }
     let given = headers.get(names::API_TOKEN).map(http::HeaderValue::as_bytes);

@@ -14,6 +14,8 @@ pub const CALLER_APP_ID: &str = "dapr-caller-app-id";
 pub const CALLER_NAMESPACE: &str = "dapr-caller-namespace";
 /// gRPC metadata by which older clients announce a stream. Streams need no announcement here.
 pub const STREAM: &str = "dapr-stream";
+/// gRPC metadata of an answer: the status that an app which speaks HTTP gave.
+pub const HTTP_STATUS: &str = "dapr-http-status";
 /// Header that makes `shutdown` not wait.
 pub const FORCE_SHUTDOWN: &str = "dapr-force-shutdown";
 

@@ -159,6 +159,17 @@ impl Trace {
         }
     }
 
+    /// Tells a caller that traces, or whose request is recorded, under which id; an app's own word stands.
+    pub(crate) fn answer(&self, headers: &mut HeaderMap) {
+        let of_interest = self.parent.is_some() || self.context.sampled;
+        if of_interest
+            && !headers.contains_key(names::TRACEPARENT)
+            && let Ok(value) = HeaderValue::try_from(self.context.to_string())
+        {
+            headers.insert(names::TRACEPARENT, value);
+        }
+    }
+
     /// `tracestate` as text.
     #[must_use]
     pub fn state_text(&self) -> Option<&str> {

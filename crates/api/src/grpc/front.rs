@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use outrigger_calls::{CanonicalPath, Invocation, body, grpc as passing};
 use outrigger_kernel::BoxFuture;
 use outrigger_proto::{DESCRIPTORS, runtime::v1::dapr_server::DaprServer};
+use outrigger_resources::ApiProtocol;
 use std::{convert::Infallible, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, codec::CompressionEncoding};
@@ -64,6 +65,9 @@ impl Front {
     /// A service that is not ours is another app's, if the call says whose.
     async fn pass_on(&self, request: Request<Incoming>) -> Response<Body> {
         let host = &*self.host;
+        if !host.configuration.load().api.permits("invoke", "v1", ApiProtocol::Grpc) {
+            return Status::unimplemented("calls to other apps are not served here").into_http();
+        }
         let (mut head, content) = request.into_parts();
         let named = head
             .headers
@@ -108,7 +112,7 @@ impl Front {
         let refused = answer.headers().get("grpc-status").is_some_and(|code| code != "0");
         let status =
             if refused { SpanStatus::Error("refused".to_owned()) } else { SpanStatus::Unset };
-        host.metrics.invoked(route.label(), answer.status(), took);
+        host.metrics.invoked(route.label(), &http::Method::POST, answer.status(), took);
         crate::access_log::passed(host, path.as_str(), address, &context, took, status);
         answer.map(Body::new)
     }

@@ -27,9 +27,6 @@ use tonic::{
     metadata::{KeyRef, MetadataMap, MetadataValue},
 };
 
-/// Answer metadata: the status of an app that speaks HTTP.
-const HTTP_STATUS: &str = "dapr-http-status";
-
 pub(super) async fn service(
     host: Arc<Host>,
     context: Context,
@@ -52,7 +49,8 @@ pub(super) async fn service(
     } else {
         call.to_http(&metadata, message).await
     };
-    host.metrics.invoked(route.label(), status, started.elapsed(&*host.world));
+    let took = started.elapsed(&*host.world);
+    host.metrics.invoked(route.label(), &Method::POST, status, took);
     answer
 }
 
@@ -140,7 +138,7 @@ fn http_answer(
     let mut metadata = MetadataMap::new();
     copy_headers(&head.headers, &mut metadata);
     if let Ok(status) = MetadataValue::try_from(head.status.as_str()) {
-        metadata.insert(HTTP_STATUS, status);
+        metadata.insert(names::HTTP_STATUS, status);
     }
     if !head.status.is_success() {
         return Err(http_refusal(head.status, content, metadata));

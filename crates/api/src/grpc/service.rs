@@ -17,19 +17,28 @@ use tonic::{Code, Request, Response, Status, Streaming};
 /// A method, as logs and lists know it.
 pub(super) struct Rpc {
     /// Its name.
-    pub(super) name: &'static str,
+    name: &'static str,
+    /// Its path, which is what metrics call it.
+    path: &'static str,
     /// The name that allow and deny lists use.
     api: &'static str,
     /// The version that they use.
     version: &'static str,
 }
 
-const fn rpc(name: &'static str, api: &'static str) -> Rpc {
-    Rpc { name, api, version: "v1" }
-}
-
-const fn alpha(name: &'static str, api: &'static str) -> Rpc {
-    Rpc { name, api, version: "v1alpha1" }
+/// A method by its name and that of its API.
+macro_rules! rpc {
+    ($name:literal, $api:literal) => {
+        rpc!($name, $api, "v1")
+    };
+    ($name:literal, $api:literal, $version:literal) => {
+        Rpc {
+            name: $name,
+            path: concat!("/dapr.proto.runtime.v1.Dapr/", $name),
+            api: $api,
+            version: $version,
+        }
+    };
 }
 
 /// Serves [`Dapr`] from a host.
@@ -71,7 +80,7 @@ impl DaprService {
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
         let message = answer.as_ref().err().map_or("", Status::message);
         let took = context.started.elapsed(&*self.host.world);
-        self.host.metrics.grpc_served(rpc.name, code, took);
+        self.host.metrics.grpc_served(rpc.path, code, took);
         access_log::grpc(&self.host, rpc.name, &context, took, code, message);
         answer
     }
@@ -89,77 +98,78 @@ impl Dapr for DaprService {
         &self,
         request: Request<pb::InvokeServiceRequest>,
     ) -> Result<Response<common::InvokeResponse>, Status> {
-        self.unary(rpc("InvokeService", "invoke"), request, invoke::service).await
+        self.unary(rpc!("InvokeService", "invoke"), request, invoke::service).await
     }
 
     async fn get_state(
         &self,
         request: Request<pb::GetStateRequest>,
     ) -> Result<Response<pb::GetStateResponse>, Status> {
-        self.unary(rpc("GetState", "state"), request, state::get).await
+        self.unary(rpc!("GetState", "state"), request, state::get).await
     }
 
     async fn get_bulk_state(
         &self,
         request: Request<pb::GetBulkStateRequest>,
     ) -> Result<Response<pb::GetBulkStateResponse>, Status> {
-        self.unary(rpc("GetBulkState", "state"), request, state::get_bulk).await
+        self.unary(rpc!("GetBulkState", "state"), request, state::get_bulk).await
     }
 
     async fn save_state(
         &self,
         request: Request<pb::SaveStateRequest>,
     ) -> Result<Response<()>, Status> {
-        self.unary(rpc("SaveState", "state"), request, state::save).await
+        self.unary(rpc!("SaveState", "state"), request, state::save).await
     }
 
     async fn query_state_alpha1(
         &self,
         request: Request<pb::QueryStateRequest>,
     ) -> Result<Response<pb::QueryStateResponse>, Status> {
-        self.unary(alpha("QueryStateAlpha1", "state"), request, state::query).await
+        self.unary(rpc!("QueryStateAlpha1", "state", "v1alpha1"), request, state::query).await
     }
 
     async fn delete_state(
         &self,
         request: Request<pb::DeleteStateRequest>,
     ) -> Result<Response<()>, Status> {
-        self.unary(rpc("DeleteState", "state"), request, state::delete).await
+        self.unary(rpc!("DeleteState", "state"), request, state::delete).await
     }
 
     async fn delete_bulk_state(
         &self,
         request: Request<pb::DeleteBulkStateRequest>,
     ) -> Result<Response<()>, Status> {
-        self.unary(rpc("DeleteBulkState", "state"), request, state::delete_bulk).await
+        self.unary(rpc!("DeleteBulkState", "state"), request, state::delete_bulk).await
     }
 
     async fn execute_state_transaction(
         &self,
         request: Request<pb::ExecuteStateTransactionRequest>,
     ) -> Result<Response<()>, Status> {
-        self.unary(rpc("ExecuteStateTransaction", "state"), request, state::transact).await
+        self.unary(rpc!("ExecuteStateTransaction", "state"), request, state::transact).await
     }
 
     async fn publish_event(
         &self,
         request: Request<pb::PublishEventRequest>,
     ) -> Result<Response<()>, Status> {
-        self.unary(rpc("PublishEvent", "publish"), request, publish::event).await
+        self.unary(rpc!("PublishEvent", "publish"), request, publish::event).await
     }
 
     async fn bulk_publish_event_alpha1(
         &self,
         request: Request<pb::BulkPublishRequest>,
     ) -> Result<Response<pb::BulkPublishResponse>, Status> {
-        self.unary(alpha("BulkPublishEventAlpha1", "publish"), request, publish::bulk).await
+        self.unary(rpc!("BulkPublishEventAlpha1", "publish", "v1alpha1"), request, publish::bulk)
+            .await
     }
 
     async fn bulk_publish_event(
         &self,
         request: Request<pb::BulkPublishRequest>,
     ) -> Result<Response<pb::BulkPublishResponse>, Status> {
-        self.unary(rpc("BulkPublishEvent", "publish"), request, publish::bulk).await
+        self.unary(rpc!("BulkPublishEvent", "publish"), request, publish::bulk).await
     }
 
     type SubscribeTopicEventsAlpha1Stream = subscribe::Events;
@@ -170,42 +180,42 @@ impl Dapr for DaprService {
     ) -> Result<Response<subscribe::Events>, Status> {
         let streams = self.streams.clone();
         let open = |host, context, request| subscribe::open(host, context, streams, request);
-        self.unary(alpha("SubscribeTopicEventsAlpha1", "publish"), request, open).await
+        self.unary(rpc!("SubscribeTopicEventsAlpha1", "publish", "v1alpha1"), request, open).await
     }
 
     async fn get_secret(
         &self,
         request: Request<pb::GetSecretRequest>,
     ) -> Result<Response<pb::GetSecretResponse>, Status> {
-        self.unary(rpc("GetSecret", "secrets"), request, secrets::get).await
+        self.unary(rpc!("GetSecret", "secrets"), request, secrets::get).await
     }
 
     async fn get_bulk_secret(
         &self,
         request: Request<pb::GetBulkSecretRequest>,
     ) -> Result<Response<pb::GetBulkSecretResponse>, Status> {
-        self.unary(rpc("GetBulkSecret", "secrets"), request, secrets::bulk).await
+        self.unary(rpc!("GetBulkSecret", "secrets"), request, secrets::bulk).await
     }
 
     async fn get_metadata(
         &self,
         request: Request<pb::GetMetadataRequest>,
     ) -> Result<Response<pb::GetMetadataResponse>, Status> {
-        self.unary(rpc("GetMetadata", "metadata"), request, metadata::get).await
+        self.unary(rpc!("GetMetadata", "metadata"), request, metadata::get).await
     }
 
     async fn set_metadata(
         &self,
         request: Request<pb::SetMetadataRequest>,
     ) -> Result<Response<()>, Status> {
-        self.unary(rpc("SetMetadata", "metadata"), request, metadata::set).await
+        self.unary(rpc!("SetMetadata", "metadata"), request, metadata::set).await
     }
 
     async fn shutdown(
         &self,
         request: Request<pb::ShutdownRequest>,
     ) -> Result<Response<()>, Status> {
-        self.unary(rpc("Shutdown", "shutdown"), request, metadata::shutdown).await
+        self.unary(rpc!("Shutdown", "shutdown"), request, metadata::shutdown).await
     }
 }
 

@@ -69,11 +69,12 @@ impl Body for RequestBody {
     }
 }
 
-/// Reads a whole body of at most `limit` bytes. A client that stops sending is not waited for.
+/// Reads a whole body of at most `limit` bytes by `deadline`. A client that stops sending is not waited for even so long.
 pub(crate) async fn read(
     world: &dyn World,
     mut body: RequestBody,
     limit: usize,
+    deadline: Deadline,
 ) -> Result<Bytes, Fault> {
     if body.known_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
@@ -81,8 +82,8 @@ pub(crate) async fn read(
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
-        let deadline = Deadline::after(world, PAUSE_MAX);
-        let frame = within(world, deadline, body.frame()).await;
+        let patience = Deadline::after(world, PAUSE_MAX).earliest(deadline);
+        let frame = within(world, patience, body.frame()).await;
         let frame = match frame {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
@@ -93,7 +94,7 @@ pub(crate) async fn read(
             }
             Ok(None) => break,
             Err(_) => {
-                let message = format!("no more of the request body came within {PAUSE_MAX:?}");
+                let message = "the rest of the request body did not come in time";
                 return Err(Fault::new(&catalogue::BODY_READ, message)
                     .status(http::StatusCode::REQUEST_TIMEOUT, tonic::Code::DeadlineExceeded));
             }

@@ -73,7 +73,8 @@ async fn call(
     let route = invoke::resolve(x.host, address).map_err(|error| invoke::fault(address, &error))?;
     let answer = send(x, address, &route, path, headers, body).await;
     let status = answer.as_ref().map_or_else(Fault::http, Reply::status);
-    x.host.metrics.invoked(route.label(), status, started.elapsed(&*x.host.world));
+    let took = started.elapsed(&*x.host.world);
+    x.host.metrics.invoked(route.label(), &x.parts.method, status, took);
     answer
 }
 

@@ -71,7 +71,8 @@ impl Exchange<'_> {
 
     /// The whole body.
     pub(crate) async fn read(&self, body: RequestBody) -> Result<Bytes, Fault> {
-        body::read(&*self.host.world, body, self.host.settings.max_body_bytes).await
+        let limit = self.host.settings.max_body_bytes;
+        body::read(&*self.host.world, body, limit, self.deadline).await
     }
 }
 
@@ -106,13 +107,16 @@ pub async fn handle(
         deadline: Deadline::after(&*host.world, named.unwrap_or(host.settings.request_timeout)),
         named_deadline: named.map(|named| Deadline::after(&*host.world, named)),
     };
-    let answer = if guard::admits(&host, matched.op.is_probe(), &parts.headers) {
-        dispatch(&exchange, surface, matched, uri.path(), body).await
+    // The public port is for those who have no token.
+    let free = surface == Surface::Public || matched.op.is_probe();
+    let answer = if guard::admits(&host, free, &parts.headers) {
+        dispatch(&exchange, matched, uri.path(), body).await
     } else {
         Ok(guard::refusal())
     };
     let mut reply = answer.unwrap_or_else(Fault::into_reply);
     cors::decorate(&host.settings.allowed_origins, &parts, reply.headers_mut());
+    trace.answer(reply.headers_mut());
     let took = started.elapsed(&*host.world);
     host.metrics.http_served(&Served {
         method: &parts.method,
@@ -141,22 +145,25 @@ pub async fn handle(
 }
 
 /// The route, if this listener and the configuration's lists let it be served; what they do not let is as if it were
-/// not there.
+/// not there, which may leave an invocation by header.
 fn permitted<'a>(host: &Host, surface: Surface, matched: Matched<'a>) -> Matched<'a> {
-    let public = matches!(matched.op, Op::Healthz | Op::HealthzOutbound | Op::MetadataGet);
-    let unmatched = Matched { op: Op::Unmatched, version: "v1", first: "", second: "" };
-    if surface == Surface::Public && !public {
-        return unmatched;
+    let instead = |op| Matched { op, version: "v1", first: "", second: "" };
+    if surface == Surface::Public {
+        let public = matches!(matched.op, Op::Healthz | Op::HealthzOutbound | Op::MetadataGet);
+        return if public { matched } else { instead(Op::Nothing) };
     }
     let lists = &host.configuration.load().api;
-    let unrestricted = lists.allowed.is_none() && lists.denied.is_none();
-    if unrestricted
-        || matched.op.is_probe()
-        || lists.permits(matched.op.api(), matched.version, ApiProtocol::Http)
-    {
+    if (lists.allowed.is_none() && lists.denied.is_none()) || matched.op.is_probe() {
         return matched;
     }
-    unmatched
+    let served = |api: &str, version: &str| lists.permits(api, version, ApiProtocol::Http);
+    if served(matched.op.api(), matched.version) {
+        matched
+    } else if served("invoke", "v1") {
+        instead(Op::Unmatched)
+    } else {
+        instead(Op::Nothing)
+    }
 }
 
 /// What the client gives the request, in seconds. Never more than a day, so that arithmetic on it is safe.
@@ -170,7 +177,6 @@ fn named_timeout(parts: &Parts) -> Option<Duration> {
 
 async fn dispatch(
     x: &Exchange<'_>,
-    surface: Surface,
     matched: Matched<'_>,
     raw_path: &str,
     body: RequestBody,
@@ -207,10 +213,8 @@ async fn dispatch(
         Op::Shutdown => Ok(shutdown::shutdown(x)),
         // Boxed: invocations carry the largest state, and reads should not pay for it.
         Op::Invoke => Box::pin(invoke::by_path(x, first, raw_path, body)).await,
-        Op::Unmatched if surface == Surface::Full => {
-            Box::pin(invoke::by_header(x, raw_path, body)).await
-        }
-        Op::Unmatched => Err(invoke::no_target()),
+        Op::Unmatched => Box::pin(invoke::by_header(x, raw_path, body)).await,
+        Op::Nothing => Err(invoke::no_target()),
         op => Err(later::answer(op, first)),
     }
 }

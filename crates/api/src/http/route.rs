@@ -36,6 +36,8 @@ pub(crate) enum Op {
     Conversation,
     /// No route; an invocation if a header says whose.
     Unmatched,
+    /// No route, and no invocation either: the configuration or the listener does not serve them.
+    Nothing,
 }
 
 impl Op {
@@ -57,7 +59,7 @@ impl Op {
             Self::Healthz => "Healthz",
             Self::HealthzOutbound => "HealthzOutbound",
             Self::Shutdown => "Shutdown",
-            Self::Invoke | Self::Unmatched => "InvokeService",
+            Self::Invoke | Self::Unmatched | Self::Nothing => "InvokeService",
             Self::Bindings => "InvokeBinding",
             Self::Configuration => "GetConfiguration",
             Self::Lock => "TryLockAlpha1",
@@ -99,7 +101,7 @@ impl Op {
             Self::Crypto => "/v1.0-alpha1/crypto/{name}",
             Self::SubtleCrypto => "/v1.0-alpha1/subtlecrypto/{name}",
             Self::Conversation => "/v1.0-alpha2/conversation/{name}",
-            Self::Unmatched => "other",
+            Self::Unmatched | Self::Nothing => "other",
         }
     }
 
@@ -117,7 +119,7 @@ impl Op {
             Self::MetadataGet | Self::MetadataSet => "metadata",
             Self::Healthz | Self::HealthzOutbound => "healthz",
             Self::Shutdown => "shutdown",
-            Self::Invoke | Self::Unmatched => "invoke",
+            Self::Invoke | Self::Unmatched | Self::Nothing => "invoke",
             Self::Bindings => "bindings",
             Self::Configuration => "configuration",
             Self::Lock => "lock",

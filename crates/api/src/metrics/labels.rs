@@ -9,10 +9,24 @@ use std::{
 
 /// The app a number belongs to. Compared by id, so that looking a label set up does not compare names.
 #[derive(Clone, Debug)]
-pub(crate) struct App {
-    pub(crate) id: u32,
-    pub(crate) name: Arc<str>,
-    pub(crate) namespace: Arc<str>,
+pub(crate) struct App(Arc<(u32, Arc<str>, Arc<str>)>);
+
+impl App {
+    pub(crate) fn new(id: u32, name: &str, namespace: &str) -> Self {
+        Self(Arc::new((id, name.into(), namespace.into())))
+    }
+
+    fn id(&self) -> u32 {
+        self.0.0
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.0.1
+    }
+
+    fn namespace(&self) -> &str {
+        &self.0.2
+    }
 }
 
 /// A label's value.
@@ -98,7 +112,7 @@ pub(crate) struct Names<const N: usize> {
 
 impl<const N: usize> PartialEq for Set<N> {
     fn eq(&self, other: &Self) -> bool {
-        self.app.id == other.app.id && self.values == other.values
+        self.app.id() == other.app.id() && self.values == other.values
     }
 }
 
@@ -106,16 +120,16 @@ impl<const N: usize> Eq for Set<N> {}
 
 impl<const N: usize> Hash for Set<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.app.id.hash(state);
+        self.app.id().hash(state);
         self.values.hash(state);
     }
 }
 
 impl<const N: usize> EncodeLabelSet for Set<N> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        ("app_id", &*self.app.name).encode(encoder.encode_label())?;
+        ("app_id", &**self.app.name()).encode(encoder.encode_label())?;
         if self.names.namespace {
-            ("namespace", &*self.app.namespace).encode(encoder.encode_label())?;
+            ("namespace", self.app.namespace()).encode(encoder.encode_label())?;
         }
         for (name, value) in self.names.names.iter().zip(&self.values) {
             match value.text() {

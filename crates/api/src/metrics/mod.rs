@@ -50,7 +50,7 @@ impl Metrics {
     #[must_use]
     pub fn for_app(self: &Arc<Self>, app_id: &str, namespace: &str) -> AppMetrics {
         let id = self.next_app.fetch_add(1, Ordering::Relaxed);
-        let app = App { id, name: app_id.into(), namespace: namespace.into() };
+        let app = App::new(id, app_id, namespace);
         let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.insert(app_id.to_owned(), app.clone());
         drop(apps);
@@ -270,7 +270,13 @@ impl AppMetrics {
     }
 
     /// Records a call to another app, on its side too when it runs in this process.
-    pub(crate) fn invoked(&self, target: &str, status: StatusCode, took: Duration) {
+    pub(crate) fn invoked(
+        &self,
+        target: &str,
+        method: &Method,
+        status: StatusCode,
+        took: Duration,
+    ) {
         let families = &self.node.families;
         let (name, status): (Arc<str>, _) = (target.into(), status.as_u16());
         families.invoke_sent.add(&self.app, [(&name).into(), "unary".into()], 1);
@@ -280,9 +286,12 @@ impl AppMetrics {
         families.invoke_latency.observe_milli(&self.app, labels, micros(took));
         let apps = self.node.apps.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(callee) = apps.get(target) {
-            let caller = &self.app.name;
+            let caller = self.app.name();
             families.invoke_received.add(callee, [caller.into(), "unary".into()], 1);
             families.invoke_answered.add(callee, [caller.into(), status.into()], 1);
+            let answer = || [verb(method).into(), "invoke".into(), status.into()];
+            families.client_completed.add(callee, answer(), 1);
+            families.client_latency.observe_milli(callee, answer(), micros(took));
         }
     }
 

@@ -54,6 +54,8 @@ async fn headers_towards_the_app() {
     let answer =
         ask(node.http, "POST", "/v1.0/invoke/compat/method/echo?a=1", headers, "hello").await;
     assert_eq!((answer.status, answer.text().as_str()), (201, "hello"));
+    let told = answer.header("traceparent").unwrap();
+    assert!(told.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{told}");
     let seen = app.next().await;
     assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/echo?a=1"));
     assert_eq!(seen.header("dapr-api-token"), "theirs");

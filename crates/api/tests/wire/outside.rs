@@ -72,6 +72,11 @@ async fn lists() {
     assert_eq!(ask(node.http, "GET", "/v1.0/metadata", &[]).await.status, 404);
     assert_eq!(ask(node.http, "POST", "/v1.0/publish/pubsub/a", &[]).await.status, 404);
     assert_eq!(ask(node.http, "GET", "/v1.0/healthz", &[]).await.status, 204);
+    // With invocation off the list, a header does not bring it back.
+    for path in ["/v1.0/metadata", "/anything"] {
+        let answer = ask(node.http, "GET", path, &[("dapr-app-id", "compat")]).await;
+        assert_eq!(answer.status, 404, "{}", answer.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,6 +89,10 @@ async fn the_public_port_shows_little() {
     assert_eq!(ask(port, "GET", "/v1.0/metadata", &[]).await.status, 200);
     assert_eq!(ask(port, "GET", "/v1.0/state/statestore/a", &[]).await.status, 404);
     assert_eq!(ask(port, "POST", "/v1.0/shutdown", &[]).await.status, 404);
+    assert_eq!(
+        ask(port, "GET", "/x", &[("dapr-app-id", "compat")]).await.code(),
+        "ERR_DIRECT_INVOKE"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
