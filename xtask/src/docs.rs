@@ -134,8 +134,48 @@ fn binary(arguments: &[&str]) -> Result<std::process::Command> {
     Ok(shell::command(&path.to_string_lossy(), arguments))
 }
 
-/// The families that a runtime without an app registers.
+/// Where the families are declared, one line each; a family shows on the port only once it has counted something.
+const FAMILIES: &str = "crates/api/src/metrics/families.rs";
+
 fn metrics() -> Result<String> {
+    let source = fs::read_to_string(FAMILIES)?;
+    let mut rows: Vec<String> = source.lines().filter_map(|line| declared(line, &source)).collect();
+    let page = scrape()?;
+    rows.extend(page.lines().filter_map(|line| family(line, &page)));
+    rows.sort();
+    rows.dedup();
+    Ok(format!("| metric | type | labels | what |\n|---|---|---|---|\n{}\n", rows.join("\n")))
+}
+
+/// A declaration `field: Counts<2> = "name", LABELS, bounds, "what";`.
+fn declared(line: &str, source: &str) -> Option<String> {
+    let (head, rest) = line.trim().split_once("> = \"")?;
+    let kind = if head.contains(": Counts<") { "counter" } else { "histogram" };
+    let (name, rest) = rest.split_once("\", ")?;
+    let labels = labels(rest.split(',').next()?, source);
+    let what = rest.rsplit('"').nth(1)?;
+    Some(format!("| `{name}` | {kind} | {labels} | {what} |"))
+}
+
+/// The strings of `static NAME: Names<n> = ...;`.
+fn labels(name: &str, source: &str) -> String {
+    let opening = format!("static {name}: Names<");
+    let declaration = source.find(&opening).map(|at| &source[at..]);
+    let body = declaration.and_then(|text| text.split(';').next()).unwrap_or_default();
+    let words: Vec<&str> = body.split('"').skip(1).step_by(2).collect();
+    words.join(", ")
+}
+
+/// `# HELP name text` with the type that `# TYPE name type` gives.
+fn family(line: &str, page: &str) -> Option<String> {
+    let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
+    let prefix = format!("# TYPE {name} ");
+    let kind = page.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("unknown");
+    Some(format!("| `{name}` | {kind} | | {} |", help.trim().trim_end_matches('.')))
+}
+
+/// What a runtime serves before anything has happened.
+fn scrape() -> Result<String> {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     let port_flag = port.to_string();
     let arguments =
@@ -145,22 +185,10 @@ fn metrics() -> Result<String> {
     command.args(["--app-id", "reference", "--http-port", "0", "--grpc-port", "0"]);
     command.env_clear().env("HOME", shell::target()?);
     let mut runtime = Ended(command.spawn().context("cannot start the runtime")?);
-    let page = scrape(port, &mut runtime)?;
-    let mut rows: Vec<String> = page.lines().filter_map(|line| family(line, &page)).collect();
-    rows.sort();
-    rows.dedup();
-    Ok(format!("| metric | type | what |\n|---|---|---|\n{}\n", rows.join("\n")))
+    fetch(port, &mut runtime)
 }
 
-/// `# HELP name text` with the type that `# TYPE name type` gives.
-fn family(line: &str, page: &str) -> Option<String> {
-    let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
-    let prefix = format!("# TYPE {name} ");
-    let kind = page.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("unknown");
-    Some(format!("| `{name}` | {kind} | {} |", help.trim().trim_end_matches('.')))
-}
-
-fn scrape(port: u16, runtime: &mut Ended) -> Result<String> {
+fn fetch(port: u16, runtime: &mut Ended) -> Result<String> {
     for _ in 0..200 {
         if let Some(status) = runtime.0.try_wait()? {
             bail!("the runtime ended with {status}");
@@ -188,7 +216,7 @@ impl Drop for Ended {
 
 #[cfg(test)]
 mod tests {
-    use super::{family, verbs};
+    use super::{declared, family, verbs};
 
     #[test]
     fn finds_the_verbs() {
@@ -201,8 +229,11 @@ mod tests {
         let page = "# HELP a_b Counts.\n# TYPE a_b counter\na_b 1\n";
         assert_eq!(
             family("# HELP a_b Counts.", page).as_deref(),
-            Some("| `a_b` | counter | Counts |")
+            Some("| `a_b` | counter | | Counts |")
         );
         assert_eq!(family("a_b 1", page), None);
+        let source = "static OF: Names<2> = plain([\"x\", \"y\"]);";
+        let line = "    f: Counts<2> = \"a_c\", OF, \"Counts\";";
+        assert_eq!(declared(line, source).as_deref(), Some("| `a_c` | counter | x, y | Counts |"));
     }
 }
