@@ -19,6 +19,7 @@ pub mod app;
 pub mod components;
 pub mod folder;
 pub mod http;
+pub mod mutate;
 pub mod node;
 pub mod patience;
 pub mod ports;

@@ -12,3 +12,4 @@ mod process;
 mod reload;
 mod several;
 mod storage;
+mod wire_fuzz;

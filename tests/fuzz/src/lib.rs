@@ -9,11 +9,10 @@
 //! `FUZZ_SECONDS=600 cargo test -p outrigger-fuzz` runs longer; `FUZZ_SEED` repeats a run.
 #![forbid(unsafe_code)]
 
-mod mutate;
 mod targets;
 
 use anyhow::{Context, Result, ensure};
-use mutate::Mutator;
+use outrigger_tests::mutate::{Mutator, fingerprint};
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -51,7 +50,7 @@ pub fn run(name: &str, target: fn(&[u8]), dictionary: &[&str]) -> Result<usize> 
     let end = Instant::now() + Duration::from_secs(seconds());
     let mut seen = 0;
     while Instant::now() < end {
-        let mut input = mutator.next();
+        let mut input = mutator.mutate();
         input.truncate(BYTES_MAX);
         if let Err(error) = attempt(target, &input) {
             let path = keep(name, &input)?;
@@ -88,7 +87,7 @@ fn corpus(name: &str) -> Result<Vec<(PathBuf, Vec<u8>)>> {
 fn keep(name: &str, input: &[u8]) -> Result<PathBuf> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz");
     fs::create_dir_all(&target)?;
-    let path = target.join(format!("{name}-{:016x}", mutate::fingerprint(input)));
+    let path = target.join(format!("{name}-{:016x}", fingerprint(input)));
     fs::write(&path, input)?;
     Ok(path)
 }

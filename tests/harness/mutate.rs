@@ -1,19 +1,22 @@
 //! The mutator: small changes to known inputs, words of the format, and pieces of one input inside another.
 
 /// Makes inputs from a corpus, the same ones for the same seed.
-pub(crate) struct Mutator<'a> {
+#[derive(Debug)]
+pub struct Mutator<'a> {
     state: u64,
     corpus: Vec<Vec<u8>>,
     dictionary: &'a [&'a str],
 }
 
 impl<'a> Mutator<'a> {
-    pub(crate) fn new(seed: u64, corpus: Vec<Vec<u8>>, dictionary: &'a [&'a str]) -> Self {
+    /// Mutations of `corpus`, with words of `dictionary` in them.
+    #[must_use]
+    pub fn new(seed: u64, corpus: Vec<Vec<u8>>, dictionary: &'a [&'a str]) -> Self {
         Self { state: seed, corpus, dictionary }
     }
 
     /// The next input: a corpus entry after one to eight changes.
-    pub(crate) fn next(&mut self) -> Vec<u8> {
+    pub fn mutate(&mut self) -> Vec<u8> {
         let at = self.below(self.corpus.len());
         let mut input = self.corpus[at].clone();
         for _ in 0..=self.below(8) {
@@ -99,7 +102,8 @@ impl<'a> Mutator<'a> {
 }
 
 /// A name for an input (FNV-1a).
-pub(crate) fn fingerprint(input: &[u8]) -> u64 {
+#[must_use]
+pub fn fingerprint(input: &[u8]) -> u64 {
     input.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
@@ -114,7 +118,7 @@ mod tests {
         let corpus = vec![b"abc".to_vec(), Vec::new()];
         let stream = |seed| {
             let mut mutator = Mutator::new(seed, corpus.clone(), &["word"]);
-            (0..1000).map(|_| mutator.next()).collect::<Vec<_>>()
+            (0..1000).map(|_| mutator.mutate()).collect::<Vec<_>>()
         };
         assert_eq!(stream(7), stream(7));
         assert_ne!(stream(7), stream(8));
