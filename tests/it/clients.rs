@@ -20,7 +20,7 @@ fn start(app_id: &str, protocol: &str, command: &[&OsStr]) -> Result<Start> {
         .app_port(ports::free())
         .flag("--app-protocol", protocol)
         .components()
-        .within(&tools::root().join("tests/apps")))
+        .environment("PYTHONDONTWRITEBYTECODE", "1"))
 }
 
 fn verify(node: &Node, code: Option<i32>, checks: &[&str]) -> Result<()> {
@@ -114,9 +114,11 @@ fn languages_call_each_other() -> Result<()> {
     let python = tools::python()?;
     let (node, modules) = tools::node()?;
     let apps = tools::root().join("tests/apps");
-    let python_app = |file: &str| format!("[\"{}\", \"python/{file}\"]", python.display());
+    let python_app =
+        |file: &str| format!("[\"{}\", \"{}/python/{file}\"]", python.display(), apps.display());
     let rust = format!("[\"{}\"]", env!("CARGO_BIN_EXE_rust-sdk-app"));
-    let javascript = format!("[\"{}\", \"javascript/app.js\", \"http\"]", node.display());
+    let javascript =
+        format!("[\"{}\", \"{}/javascript/app.js\", \"http\"]", node.display(), apps.display());
     let programs = [
         ("py-http", "http", "js-http", python_app("http_app.py")),
         ("py-grpc", "grpc", "py-grpc", python_app("grpc_app.py")),
@@ -124,7 +126,7 @@ fn languages_call_each_other() -> Result<()> {
         ("rs-grpc", "grpc", "py-grpc", rust),
     ];
     let mut file = format!(
-        "version: 1\ncommon:\n  resourcesPath: {}\n  env:\n    STAY: \"1\"\n    NODE_PATH: {}\napps:\n",
+        "version: 1\ncommon:\n  resourcesPath: {}\n  env:\n    STAY: \"1\"\n    PYTHONDONTWRITEBYTECODE: \"1\"\n    NODE_PATH: {}\napps:\n",
         folder.join("resources").display(),
         modules.display()
     );
@@ -135,7 +137,7 @@ fn languages_call_each_other() -> Result<()> {
             "  - appID: {app_id}\n    appDirPath: {}\n    appProtocol: {protocol}\n    appPort: {}\n    \
              daprHTTPPort: {http}\n    daprGRPCPort: {}\n    metricsPort: {}\n    command: {command}\n    \
              env:\n      PEER_APP_ID: {peer}\n",
-            apps.display(),
+            folder.path().display(),
             ports::free(),
             ports::free(),
             ports::free(),
