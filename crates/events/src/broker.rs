@@ -33,10 +33,12 @@ pub struct BrokerSettings {
     pub delivery_timeout: Duration,
     /// How long messages of a topic without groups are kept. 7 days.
     pub retention: Duration,
-    /// How many messages a dispatcher reads ahead, at most. 2048.
+    /// How many messages a dispatcher reads ahead; at most [`crate::limits::WINDOW_MAX`]. 2048.
     pub window_messages: usize,
     /// How many bytes of messages a dispatcher reads ahead, give or take a page. 8 MiB.
     pub window_bytes: usize,
+    /// How many bytes of messages consumers of one group hold, give or take a message. 32 MiB.
+    pub in_flight_bytes: usize,
     /// How many failed messages of one group may wait to be tried again; beyond, no new ones are read. 10,000.
     pub parked_max: usize,
     /// How long to gather work before the front of a log is deleted. 1 s.
@@ -50,6 +52,7 @@ impl Default for BrokerSettings {
             retention: Duration::from_secs(7 * 24 * 60 * 60),
             window_messages: 2_048,
             window_bytes: 8 * 1024 * 1024,
+            in_flight_bytes: 32 * 1024 * 1024,
             parked_max: 10_000,
             sweep_pause: Duration::from_secs(1),
         }
@@ -215,7 +218,7 @@ impl Broker {
     }
 
     /// Forgets a group for good: what it has not handled is not kept for it any more. A subscription of the group that
-    /// is open stops being served.
+    /// is open ends; see [`SubscriptionHandle::ended`]. Whoever subscribes while this goes on keeps the group.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -252,11 +255,13 @@ fn join(shared: &Arc<Shared>, name: GroupName, order: Order) -> Option<Arc<Inbox
 
 impl Shared {
     /// Takes a dispatcher off the map and closes its inbox, unless orders lie there.
-    pub(crate) fn retire(&self, topic: &Arc<str>, group: &Arc<str>, inbox: &Inbox) -> bool {
+    pub(crate) fn retire(&self, topic: &Arc<str>, group: &Arc<str>, inbox: &Arc<Inbox>) -> bool {
         let mut groups = self.groups();
         let closed = inbox.close();
-        if closed {
-            groups.remove(&(Arc::clone(topic), Arc::clone(group)));
+        let name = (Arc::clone(topic), Arc::clone(group));
+        // Retired a second time, it must not take its successor off.
+        if closed && groups.get(&name).is_some_and(|running| Arc::ptr_eq(&running.inbox, inbox)) {
+            groups.remove(&name);
         }
         closed
     }

@@ -73,6 +73,9 @@ pub(crate) struct Attempts {
     /// When the first attempt failed.
     #[prost(uint64, tag = "5")]
     pub(crate) first_failed_ms: u64,
+    /// How large the message is as stored, so that no more are loaded at once than memory has room for.
+    #[prost(uint64, tag = "6")]
+    pub(crate) message_bytes: u64,
 }
 
 /// What was deleted from the front of a partition.

@@ -92,6 +92,12 @@ impl SubscriptionHandle {
         self.inbox.ring();
     }
 
+    /// Waits until this subscription is served no more, though nobody stopped it: the group was forgotten, another broker
+    /// of the name took it over, or this broker was closed. Whoever still wants messages subscribes again.
+    pub async fn ended(&self) {
+        self.seat.ended().await;
+    }
+
     /// Leaves the group: hands over nothing new, gives the consumer `grace` to finish what it holds, then takes the rest
     /// back and drops its futures. Verdicts are committed before this returns.
     ///

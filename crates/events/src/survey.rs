@@ -9,11 +9,14 @@ use crate::{
     sweep::keys,
 };
 use bytes::Bytes;
-use outrigger_keyspace::{KeyRange, Level, Record, Snapshot, Write};
-use std::sync::atomic::Ordering;
+use outrigger_kernel::Deadline;
+use outrigger_keyspace::{KeyRange, Level, Record, Snapshot, TransactError, Tx, Write};
+use std::{sync::atomic::Ordering, time::Duration};
 
 /// Most keys deleted in one commit.
 const PIECE: usize = 1_000;
+/// How long one piece may be kept from committing.
+const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Every topic of the broker, with its groups.
 pub(crate) async fn topics(shared: &Shared) -> Result<Vec<TopicStats>, StoreError> {
@@ -71,17 +74,40 @@ async fn read<R: Record>(snapshot: &dyn Snapshot, key: &[u8]) -> Result<Option<R
 
 /// Deletes everything that is kept for a group: the claim first, which stops its dispatcher, then the failed messages in
 /// bounded pieces, and the group itself at the end, so that a deletion cut short can be asked for again.
+///
+/// Every step but the first rests on there being no claim. Whoever subscribes meanwhile writes one, and keeps the group
+/// from then on.
 pub(crate) async fn forget(shared: &Shared, topic: &str, group: &str) -> Result<(), StoreError> {
     let of_group = GroupKeys::new(&shared.name, topic, group);
     let delete = |key: &Bytes| Write::Delete { key: key.clone() };
-    shared.space.write(vec![delete(&of_group.claim)]).await?;
-    for prefix in [of_group.attempts, of_group.parked] {
+    shared.space.write_making_room(vec![delete(&of_group.claim)]).await?;
+    for prefix in [&of_group.attempts, &of_group.parked] {
         let snapshot = shared.space.snapshot(Level::Linearizable).await?;
-        for piece in keys(&*snapshot, KeyRange::prefix(prefix)).await?.chunks(PIECE) {
-            shared.space.write(piece.iter().map(delete).collect()).await?;
+        for piece in keys(&*snapshot, KeyRange::prefix(prefix.clone())).await?.chunks(PIECE) {
+            if !unclaimed(shared, &of_group, piece.iter().map(delete).collect()).await? {
+                return Ok(());
+            }
         }
     }
-    shared.space.write(vec![delete(&of_group.cursor), delete(&of_group.group)]).await?;
+    unclaimed(shared, &of_group, vec![delete(&of_group.cursor), delete(&of_group.group)]).await?;
     shared.sweep.request(&topic.into());
     Ok(())
+}
+
+/// Commits `writes` unless somebody has claimed the group. Answers whether it did.
+async fn unclaimed(
+    shared: &Shared,
+    group: &GroupKeys,
+    writes: Vec<Write>,
+) -> Result<bool, StoreError> {
+    let deadline = Deadline::after(&**shared.space.world(), COMMIT_WITHIN);
+    let body = async |tx: Tx| {
+        let claimed = tx.get_raw(&group.claim).await?.is_some();
+        if !claimed {
+            tx.making_room();
+            writes.iter().for_each(|write| tx.write(write.clone()));
+        }
+        Ok::<bool, TransactError<StoreError>>(!claimed)
+    };
+    Ok(shared.space.transact(deadline, body).await?.0)
 }

@@ -182,6 +182,7 @@ async fn piece(
     let last = stamp_of(&last.key)?;
     let trimmed =
         Trim { floor: last.into(), count: trim.count + u64::try_from(count).unwrap_or(u64::MAX) };
+    tx.making_room();
     tx.write(Write::DeleteRange { range: keys.through(floor, last) });
     let value = trimmed.encode_record();
     tx.write(Write::Put { key: keys.trim.clone(), value, expires_at: None });

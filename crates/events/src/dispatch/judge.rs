@@ -16,7 +16,10 @@ use crate::{
 };
 use outrigger_kernel::{Deadline, Wall};
 use outrigger_keyspace::{Record, Stamp};
-use std::{sync::Arc, sync::atomic::Ordering};
+use std::{sync::Arc, time::Duration};
+
+/// When a message is tried again that was to become a dead letter, for which there is no room.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a message is called outside.
 pub(crate) fn id(stamp: Stamp) -> String {
@@ -70,41 +73,56 @@ impl Dispatcher {
             let now = self.start.shared.space.world().mono();
             let Some((seat, messages)) = self.table.pick(self.stock(), now) else { break };
             let deadline = Deadline(now.plus(seat.delivery_timeout));
-            let (mut letters, mut batch) = (Vec::new(), Vec::new());
+            let settings = &self.start.shared.settings;
+            let room = settings.in_flight_bytes.saturating_sub(self.out_size.1).max(1);
+            let (mut letters, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
             while letters.len() < messages
+                && bytes < room
                 && let Some(letter) = self.ledger.take()
             {
-                if let Some(delivery) = self.open(&seat, &letter, deadline) {
-                    letters.push(letter);
-                    batch.push(delivery);
+                bytes += letter.value.len();
+                match self.open(&letter, deadline) {
+                    Ok(delivery) => {
+                        letters.push(letter);
+                        batch.push(delivery);
+                    }
+                    Err((cause, reason)) => self.give_up(&seat, letter, cause, reason),
                 }
             }
-            if letters.is_empty() {
-                continue;
+            if !letters.is_empty() {
+                self.hand_over(seat, letters, batch, deadline);
             }
-            self.table.handed(&seat, letters.len());
-            add(&self.start.counters.delivered, letters.len());
-            self.start.counters.in_flight.fetch_add(letters.len(), Ordering::Relaxed);
-            self.deliveries += 1;
-            let (world, number) = (self.start.shared.space.world(), self.deliveries);
-            let task = delivery::start(world, &self.start.inbox, &seat, number, deadline, batch);
-            self.out.insert(number, Out { seat, letters, task: Some(task) });
         }
     }
 
-    /// What the consumer of `seat` gets of `letter`; nothing, if its time ran out or it cannot be read.
-    fn open(&mut self, seat: &Seat, letter: &Letter, deadline: Deadline) -> Option<Delivery> {
+    fn hand_over(
+        &mut self,
+        seat: Arc<Seat>,
+        letters: Vec<Letter>,
+        batch: Vec<Delivery>,
+        deadline: Deadline,
+    ) {
+        self.table.handed(&seat, letters.len());
+        self.out_size.0 += letters.len();
+        self.out_size.1 += size(&letters);
+        add(&self.start.counters.delivered, letters.len());
+        self.deliveries += 1;
+        let (world, number) = (self.start.shared.space.world(), self.deliveries);
+        let task = delivery::start(world, &self.start.inbox, &seat, number, deadline, batch);
+        self.out.insert(number, Out { seat, letters, task: Some(task) });
+    }
+
+    /// What a consumer gets of `letter`; nothing, if its time ran out or it cannot be read.
+    fn open(&self, letter: &Letter, deadline: Deadline) -> Result<Delivery, (Cause, &'static str)> {
         let Ok(message) = Message::decode_record(letter.value.clone()) else {
-            self.give_up(seat, letter, Cause::Damaged, "its stored bytes are not a message");
-            return None;
+            return Err((Cause::Damaged, "its stored bytes are not a message"));
         };
         let now = self.start.shared.space.world().wall();
         if message.expires_at_ms.is_some_and(|at| at <= now.0) {
             add(&self.start.counters.expired, 1);
-            self.give_up(seat, letter, Cause::Expired, "its time to live ran out");
-            return None;
+            return Err((Cause::Expired, "its time to live ran out"));
         }
-        Some(Delivery {
+        Ok(Delivery {
             id: id(letter.stamp),
             topic: Arc::clone(&self.start.topic),
             stamp: letter.stamp,
@@ -120,7 +138,8 @@ impl Dispatcher {
     fn judge(&mut self, outcome: Outcome) {
         let Some(Out { seat, letters, .. }) = self.out.remove(&outcome.delivery) else { return };
         let count = letters.len();
-        self.start.counters.in_flight.fetch_sub(count, Ordering::Relaxed);
+        self.out_size.0 -= count;
+        self.out_size.1 -= size(&letters);
         let leaving = self.table.is_leaving(&seat);
         let mut taken_back = Vec::new();
         match outcome.end {
@@ -128,7 +147,7 @@ impl Dispatcher {
             End::Failed(_) if leaving => taken_back = letters,
             End::Failed(reason) => {
                 for letter in letters {
-                    self.retry(&seat, &letter, &reason);
+                    self.retry(&seat, letter, &reason);
                 }
             }
             End::Judged(verdicts) => {
@@ -143,9 +162,9 @@ impl Dispatcher {
                             self.ledger.settle(&letter);
                         }
                         Verdict::Retry { .. } if leaving => taken_back.push(letter),
-                        Verdict::Retry { reason } => self.retry(&seat, &letter, &reason),
+                        Verdict::Retry { reason } => self.retry(&seat, letter, &reason),
                         Verdict::Drop { reason } => {
-                            self.give_up(&seat, &letter, Cause::Dropped, &reason);
+                            self.give_up(&seat, letter, Cause::Dropped, &reason);
                         }
                     }
                 }
@@ -157,7 +176,7 @@ impl Dispatcher {
     }
 
     /// After a failed attempt: another one later, or none.
-    fn retry(&mut self, seat: &Seat, letter: &Letter, reason: &str) {
+    fn retry(&mut self, seat: &Seat, letter: Letter, reason: &str) {
         let failed = letter.failed.saturating_add(1);
         if seat.retry.max_retries.is_some_and(|max| failed > max) {
             self.give_up(seat, letter, Cause::Exhausted, reason);
@@ -173,12 +192,13 @@ impl Dispatcher {
             pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
             reason: clipped(reason).to_owned(),
             first_failed_ms: wall.0,
+            message_bytes: 0,
         };
         self.ledger.park(letter, record, mono.plus(pause));
     }
 
     /// No further attempt: to the dead letters, or nowhere.
-    fn give_up(&mut self, seat: &Seat, letter: &Letter, cause: Cause, reason: &str) {
+    fn give_up(&mut self, seat: &Seat, letter: Letter, cause: Cause, reason: &str) {
         let (topic, group) = (&self.start.topic, &self.start.group);
         let (id, counters) = (id(letter.stamp), &self.start.counters);
         let attempts = match cause {
@@ -189,16 +209,20 @@ impl Dispatcher {
             add(&counters.dropped, 1);
             let cause = cause.word();
             tracing::warn!(%topic, %group, id, cause, reason, attempts, "message dropped for good");
-            self.ledger.settle(letter);
+            self.ledger.settle(&letter);
             return;
         };
         add(&counters.dead_lettered, 1);
+        let world = self.start.shared.space.world();
         let story = Story { cause, reason, topic, group, id: &id, attempts };
-        let value =
-            dead_letter::write(&letter.value, story, self.start.shared.space.world().wall());
-        let bytes = value.len();
+        let value = dead_letter::write(&letter.value, story, world.wall());
         let writes =
             vec![publish::append(keys, value), publish::count(keys, 1), publish::exists(keys)];
-        self.ledger.settle_with(letter, writes, bytes);
+        let or_else = world.mono().plus(NO_ROOM_PAUSE);
+        self.ledger.give_up(letter, attempts, writes, or_else);
     }
+}
+
+fn size(letters: &[Letter]) -> usize {
+    letters.iter().map(|letter| letter.value.len()).sum()
 }

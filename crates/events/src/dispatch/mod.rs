@@ -17,13 +17,15 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | the loop |
-//! | `judge.rs` | from outcomes to changes of the ledger |
+//! | `fetch.rs` | reading: the log, and failed messages whose pause is over |
+//! | `judge.rs` | from messages to deliveries, and from outcomes to changes of the ledger |
 //! | `table.rs`, `seat.rs` | the consumers, and whose turn it is |
 //! | `delivery.rs` | one delivery |
 //! | `inbox.rs` | what reaches the dispatcher |
 //! | `store.rs` | what it reads and commits |
 
 mod delivery;
+mod fetch;
 mod inbox;
 mod judge;
 mod seat;
@@ -37,7 +39,8 @@ use crate::{
     broker::Shared,
     error::{StoreError, SubscribeError},
     keys::{GroupKeys, TopicKeys},
-    ledger::{Ledger, Letter, Plan},
+    ledger::{Ledger, Letter},
+    limits::IN_FLIGHT_MAX,
     stats::Counters,
 };
 use bytes::Bytes;
@@ -56,12 +59,12 @@ use store::{Claimed, Opened, Saved};
 use table::{Stock, Table};
 use tokio::sync::oneshot;
 
-/// Most failed messages loaded at once.
-const LOAD_MAX: usize = 256;
 /// Most verdicts that may wait for their commit; beyond, nothing new is handed out.
 const UNSAVED_MAX: u64 = 16_384;
-/// How long to wait after a failed read.
-const READ_PAUSE: Duration = Duration::from_millis(500);
+/// Most changes of one commit.
+const CHANGES_MAX: usize = 2_000;
+/// How long after the store said that it is full it is asked again.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 type Pages = Result<(Vec<(Stamp, Bytes)>, bool), StoreError>;
 type Loaded = (Vec<Stamp>, Result<Vec<Option<Bytes>>, StoreError>);
@@ -79,28 +82,38 @@ pub(crate) struct Start {
 
 /// Runs the dispatcher until nobody is subscribed any more.
 pub(crate) async fn run(start: Start) {
+    let entry = Entry(start.clone());
     let topic_keys = TopicKeys::new(&start.shared.name, &start.topic);
     let group_keys = GroupKeys::new(&start.shared.name, &start.topic, &start.group);
     // Before the first read, so that nothing published after it goes unnoticed.
     let watch = start.shared.space.watch(topic_keys.all());
     match store::open(&start.shared.space, &topic_keys, &group_keys).await {
         Ok(opened) => Dispatcher::new(start, topic_keys, group_keys, watch, opened).run().await,
-        Err(error) => refuse(&start, &error),
+        Err(error) => entry.close(Some(&error)),
     }
 }
 
-/// Tells everybody who came that the group could not be opened.
-fn refuse(start: &Start, error: &StoreError) {
-    loop {
-        for order in start.inbox.take().orders {
-            if let Order::Join { reply, .. } = order {
-                // Who gave up waiting needs no answer.
-                drop(reply.send(Err(SubscribeError::Store(error.clone()))));
+/// A dispatcher's entry in the broker. However the dispatcher ends, even by a panic, the entry goes, and whoever waits
+/// for an answer gets one.
+struct Entry(Start);
+
+impl Entry {
+    fn close(&self, error: Option<&StoreError>) {
+        let Start { shared, topic, group, inbox, .. } = &self.0;
+        while !shared.retire(topic, group, inbox) {
+            for order in inbox.take().orders {
+                if let (Order::Join { reply, .. }, Some(error)) = (order, error) {
+                    // Who gave up waiting needs no answer.
+                    drop(reply.send(Err(SubscribeError::Store(error.clone()))));
+                }
             }
         }
-        if start.shared.retire(&start.topic, &start.group, &start.inbox) {
-            return;
-        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.close(None);
     }
 }
 
@@ -120,6 +133,8 @@ struct Dispatcher {
     ledger: Ledger,
     table: Table,
     out: HashMap<u64, Out>,
+    /// How many messages and bytes are in there.
+    out_size: (usize, usize),
     deliveries: u64,
     watch: Watch,
     /// Reads have to see at least this revision.
@@ -135,6 +150,10 @@ struct Dispatcher {
     /// The floor that the sweeper was last told of.
     swept: Stamp,
     failing: Arc<AtomicBool>,
+    /// While the store is full: when to try again what needs room.
+    room_again: Option<Mono>,
+    /// How many changes go into a commit: one, after several were too large together.
+    changes_max: usize,
     /// After a failed read: when to try again.
     read_again: Option<Mono>,
     timer: Option<(Mono, BoxFuture<'static, ()>)>,
@@ -178,6 +197,7 @@ impl Dispatcher {
             ledger,
             table: Table::default(),
             out: HashMap::new(),
+            out_size: (0, 0),
             deliveries: 0,
             watch,
             caught_up: false,
@@ -188,6 +208,8 @@ impl Dispatcher {
             saved: 0,
             swept: Stamp::default(),
             failing: Arc::default(),
+            room_again: None,
+            changes_max: CHANGES_MAX,
             read_again: None,
             timer: None,
             closing: Vec::new(),
@@ -198,42 +220,31 @@ impl Dispatcher {
     async fn run(mut self) {
         loop {
             self.read_post();
+            self.start_load();
             self.hand_out();
             self.start_page();
-            self.start_load();
             self.start_save();
             self.table.dismiss(self.saved);
             self.report();
-            if self.superseded || self.is_done() {
+            if self.superseded {
+                let (topic, group) = (&self.start.topic, &self.start.group);
+                tracing::warn!(%topic, %group, "another dispatcher took this group over, or it was forgotten");
+                break;
+            }
+            if self.is_done() {
                 break;
             }
             match self.wait().await {
                 Event::Post => {}
-                Event::Saved(saved) => self.on_saved(&saved),
+                Event::Saved(saved) => self.on_saved(saved),
                 Event::Page(page) => self.on_page(page),
-                Event::Loaded((stamps, values)) => self.on_loaded(&stamps, values),
+                Event::Loaded(loaded) => self.on_loaded(loaded),
                 Event::Changed(revision) => {
                     self.seen = self.seen.max(revision);
                     self.caught_up = false;
                 }
                 Event::Timer => self.timer = None,
             }
-        }
-        if self.superseded {
-            self.step_down();
-        }
-    }
-
-    /// Another dispatcher holds the group: whatever we know is out of date.
-    fn step_down(self) {
-        let (topic, group) = (&self.start.topic, &self.start.group);
-        tracing::error!(%topic, %group, "another dispatcher took over this group, or it was deleted");
-        for task in self.out.into_values().filter_map(|out| out.task) {
-            task.abort();
-        }
-        while !self.start.shared.retire(topic, group, &self.start.inbox) {
-            // Whoever came in the meantime finds its reply dropped.
-            drop(self.start.inbox.take());
         }
     }
 
@@ -242,7 +253,7 @@ impl Dispatcher {
         self.table.len() == 0
             && self.out.is_empty()
             && self.saving.is_none()
-            && !self.ledger.is_dirty()
+            && !self.ledger.is_dirty(true)
             && self.start.shared.retire(&self.start.topic, &self.start.group, &self.start.inbox)
     }
 
@@ -274,7 +285,8 @@ impl Dispatcher {
     fn next_timer(&self) -> Option<Mono> {
         let load = self.ledger.next_due().filter(|_| self.may_load());
         let batch = if self.is_blocked() { None } else { self.table.batch_due(self.stock()) };
-        [load, batch, self.read_again].into_iter().flatten().min()
+        let room = self.room_again.filter(|_| self.saving.is_none());
+        [load, batch, self.read_again, room].into_iter().flatten().min()
     }
 
     fn stock(&self) -> Stock {
@@ -285,109 +297,62 @@ impl Dispatcher {
     fn is_blocked(&self) -> bool {
         let settings = &self.start.shared.settings;
         let (changes, bytes) = self.ledger.backlog();
+        let (messages_out, bytes_out) = self.out_size;
         self.failing.load(Ordering::Relaxed)
             || changes > settings.window_messages
             || bytes > settings.window_bytes
+            || messages_out >= IN_FLIGHT_MAX
+            || (messages_out > 0 && bytes_out >= settings.in_flight_bytes)
             || self.ledger.noted() - self.saved > UNSAVED_MAX
     }
 
-    fn start_page(&mut self) {
-        let now = self.start.shared.space.world().mono();
-        self.read_again = self.read_again.filter(|at| *at > now);
-        let settings = &self.start.shared.settings;
-        let (messages, bytes) = self.ledger.read_ahead();
-        let batch = self.table.largest_batch();
-        let window = settings.window_messages.max(batch * 2);
-        let wanted = self.reading.is_none()
-            && !self.caught_up
-            && self.read_again.is_none()
-            && self.table.is_served()
-            && messages <= (window / 2).max(batch)
-            && bytes <= settings.window_bytes
-            && self.ledger.parked() < settings.parked_max;
-        if !wanted {
-            return;
-        }
-        // Before the read, so that what is published during it is told by the watch and read again.
-        self.caught_up = true;
-        let (after, before) = self.ledger.unread();
-        let range = self.topic_keys.between(after, before);
-        let space = self.start.shared.space.clone();
-        self.reading = Some(Box::pin(store::page(space, range, window - messages, self.seen)));
-    }
-
-    fn on_page(&mut self, page: Pages) {
-        let now = self.start.shared.space.world().mono();
-        match page {
-            Ok((letters, more)) => {
-                if self.ledger.read(letters, more, now) {
-                    self.caught_up = false;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(topic = %self.start.topic, %error, "messages could not be read");
-                self.caught_up = false;
-                self.read_again = Some(now.plus(READ_PAUSE));
-            }
-        }
-    }
-
-    fn may_load(&self) -> bool {
-        let room = self.ledger.waiting() - self.ledger.read_ahead().0 < LOAD_MAX;
-        self.loading.is_none() && room && self.table.is_served()
-    }
-
-    fn start_load(&mut self) {
-        if !self.may_load() {
-            return;
-        }
-        let stamps = self.ledger.wake(self.start.shared.space.world().mono(), LOAD_MAX);
-        if !stamps.is_empty() {
-            let (space, prefix) = (self.start.shared.space.clone(), self.group_keys.parked.clone());
-            self.loading = Some(Box::pin(store::load(space, prefix, stamps, self.seen)));
-        }
-    }
-
-    fn on_loaded(&mut self, stamps: &[Stamp], values: Result<Vec<Option<Bytes>>, StoreError>) {
-        let now = self.start.shared.space.world().mono();
-        match values {
-            Ok(values) => {
-                for (&stamp, value) in stamps.iter().zip(values) {
-                    self.ledger.load(stamp, value, now);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(topic = %self.start.topic, %error, "messages could not be read");
-                for &stamp in stamps {
-                    self.ledger.sleep(stamp, now.plus(READ_PAUSE));
-                }
-            }
-        }
-    }
-
     fn start_save(&mut self) {
-        if self.saving.is_some() || !self.ledger.is_dirty() {
+        let now = self.start.shared.space.world().mono();
+        self.room_again = self.room_again.filter(|at| *at > now);
+        let room = self.room_again.is_none();
+        if self.saving.is_some() || !self.ledger.is_dirty(room) {
             return;
         }
-        let Plan { writes, floor, covers } = self.ledger.plan();
-        self.promise = (floor, covers);
+        let plan = self.ledger.plan(room, self.changes_max);
+        self.promise = (plan.floor, plan.covers);
         let (space, claimed) = (self.start.shared.space.clone(), self.claimed.clone());
         let failing = Arc::clone(&self.failing);
-        self.saving = Some(Box::pin(store::save(space, claimed, writes, failing)));
+        self.saving = Some(Box::pin(store::save(space, claimed, plan, failing)));
     }
 
-    fn on_saved(&mut self, saved: &Saved) {
-        let Saved::At(revision) = *saved else {
-            self.superseded = true;
-            return;
-        };
-        let (floor, covers) = self.promise;
-        self.seen = self.seen.max(revision);
-        self.saved = covers;
-        self.ledger.saved();
-        if floor > self.swept {
-            self.swept = floor;
-            self.start.shared.sweep.request(&self.start.topic);
+    fn on_saved(&mut self, saved: Saved) {
+        let now = self.start.shared.space.world().mono();
+        match saved {
+            Saved::At(revision) => {
+                let (floor, covers) = self.promise;
+                self.seen = self.seen.max(revision);
+                self.saved = covers;
+                self.changes_max = CHANGES_MAX;
+                self.ledger.saved();
+                if floor > self.swept {
+                    self.swept = floor;
+                    self.start.shared.sweep.request(&self.start.topic);
+                }
+            }
+            Saved::Superseded => self.superseded = true,
+            Saved::NoRoom => {
+                let (topic, group) = (&self.start.topic, &self.start.group);
+                tracing::warn!(%topic, %group, "the store is full: failed messages are kept in memory only");
+                self.refused(true);
+                self.room_again = Some(now.plus(ROOM_PAUSE));
+            }
+            Saved::TooLarge => {
+                self.refused(false);
+                self.changes_max = 1;
+            }
+        }
+    }
+
+    /// The failures in the last plan are void: those messages are not settled, and nobody has to wait for them.
+    fn refused(&mut self, all: bool) {
+        self.ledger.refused(all);
+        if !self.ledger.is_dirty(true) {
+            self.saved = self.ledger.noted();
         }
     }
 
@@ -395,8 +360,19 @@ impl Dispatcher {
         let counters = &self.start.counters;
         counters.consumers.store(self.table.len(), Ordering::Relaxed);
         counters.waiting.store(self.ledger.waiting(), Ordering::Relaxed);
+        counters.in_flight.store(self.out_size.0, Ordering::Relaxed);
         counters.parked.store(self.ledger.parked(), Ordering::Relaxed);
         counters.settled.store(self.ledger.settled_count(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Dispatcher {
+    /// However it ends: what is being handled is taken back, and consumers are told that nothing more will come.
+    fn drop(&mut self) {
+        for task in self.out.drain().filter_map(|(_, out)| out.task) {
+            task.abort();
+        }
+        self.table.end();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     keys::TopicKeys,
+    limits::WINDOW_MAX,
     message::Consumer,
     subscription::{Batch, SubscribeOptions},
 };
@@ -14,9 +15,12 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::watch;
 
 /// Most messages one consumer may hold, whatever it asks for: each is kept in memory until judged.
-const IN_FLIGHT_MAX: u32 = 10_000;
+const HELD_MAX: u32 = 10_000;
+// Two batches of the largest size fit the window.
+const _: () = assert!(2 * HELD_MAX as usize <= WINDOW_MAX);
 
 /// What does not change while a consumer sits there, and whether it is paused.
 pub(crate) struct Seat {
@@ -28,6 +32,7 @@ pub(crate) struct Seat {
     pub(crate) dead_letters: Option<TopicKeys>,
     pub(crate) delivery_timeout: Duration,
     paused: AtomicBool,
+    over: watch::Sender<bool>,
 }
 
 impl Seat {
@@ -37,24 +42,35 @@ impl Seat {
         consumer: Arc<dyn Consumer>,
         delivery_timeout: Duration,
     ) -> Self {
-        let batch = options.batch.map(|batch| Batch {
-            max_messages: batch.max_messages.clamp(1, IN_FLIGHT_MAX),
-            ..batch
-        });
+        let batch = options
+            .batch
+            .map(|batch| Batch { max_messages: batch.max_messages.clamp(1, HELD_MAX), ..batch });
         let least = batch.map_or(1, |batch| batch.max_messages);
         Self {
             consumer,
-            max_in_flight: options.max_in_flight.clamp(least, IN_FLIGHT_MAX),
+            max_in_flight: options.max_in_flight.clamp(least, HELD_MAX),
             batch,
             retry: options.retry,
             dead_letters: options.dead_letter_topic.map(|topic| TopicKeys::new(broker, &topic)),
             delivery_timeout: options.delivery_timeout.unwrap_or(delivery_timeout),
             paused: AtomicBool::new(false),
+            over: watch::channel(false).0,
         }
     }
 
     pub(crate) fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Release);
+    }
+
+    /// Nothing will be handed to this seat any more.
+    pub(crate) fn end(&self) {
+        self.over.send_replace(true);
+    }
+
+    /// Waits for [`Seat::end`].
+    pub(crate) async fn ended(&self) {
+        // The sender is in the seat, so that it cannot be gone.
+        drop(self.over.subscribe().wait_for(|over| *over).await);
     }
 
     pub(crate) fn is_paused(&self) -> bool {

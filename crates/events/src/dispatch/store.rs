@@ -8,13 +8,14 @@ use crate::{
     ack_set::{Span, unpack},
     error::StoreError,
     keys::{GroupKeys, TopicKeys, stamp_of, stamped},
+    ledger::Plan,
     publish,
     records::{Attempts, Claim, Cursor, Group, Trim},
 };
 use bytes::Bytes;
 use outrigger_kernel::{Deadline, Wall};
 use outrigger_keyspace::{
-    Direction, KeyRange, Level, Record, Space, Stamp, TransactError, Tx, Write,
+    CommitError, Direction, KeyRange, Level, Record, Space, Stamp, TransactError, Tx, Write,
 };
 use std::{
     sync::{
@@ -46,11 +47,16 @@ pub(crate) struct Opened {
 }
 
 /// How a commit ended.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Saved {
     /// Durable, at this revision.
     At(u64),
     /// Somebody else has claimed the group, or it was deleted.
     Superseded,
+    /// There is no room for what needs room; nothing was changed.
+    NoRoom,
+    /// It goes over a bound of the key space; nothing was changed.
+    TooLarge,
 }
 
 /// Registers the group if it is new, claims it, and reads what it is done with.
@@ -75,6 +81,8 @@ async fn claim(
     group: GroupKeys,
     now: Wall,
 ) -> Result<Cursor, TransactError<StoreError>> {
+    // A full store is drained by those who can begin to.
+    tx.making_room();
     let epoch = read::<Claim>(&tx, &group.claim).await?.map_or(0, |claim| claim.epoch);
     put(&tx, &group.claim, &Claim { epoch: epoch + 1 });
     if tx.get_raw(&group.group).await?.is_some()
@@ -154,30 +162,49 @@ pub(crate) async fn load(
     (stamps, values)
 }
 
-/// Commits `writes` as the holder of `claimed`, again and again until it is done: what comes later rests on them.
-/// `failing` is set while it does not work.
+/// Commits `plan` as the holder of `claimed`. Where the store does not answer, again and again until it does: what comes
+/// later rests on it. `failing` is set while it does not work.
 pub(crate) async fn save(
     space: Space,
     claimed: Claimed,
-    writes: Vec<Write>,
+    plan: Plan,
     failing: Arc<AtomicBool>,
 ) -> Saved {
     let mut pause = SAVE_PAUSES.0;
     loop {
         let deadline = Deadline::after(&**space.world(), COMMIT_WITHIN);
-        let attempt = space.transact(deadline, |tx| write_as_holder(tx, &claimed, &writes)).await;
-        match attempt {
+        let error = match space.transact(deadline, |tx| write_as_holder(tx, &claimed, &plan)).await
+        {
             Ok(((), committed)) => {
                 failing.store(false, Ordering::Relaxed);
                 return Saved::At(committed.revision);
             }
             Err(TransactError::Refused(NotHolder)) => return Saved::Superseded,
-            Err(error) => tracing::warn!(%error, ?pause, "verdicts could not be committed"),
-        }
+            Err(TransactError::Commit(CommitError::Full(_))) if !plan.makes_room => {
+                return Saved::NoRoom;
+            }
+            Err(TransactError::Commit(error)) if names_a_bound(&error) => {
+                tracing::error!(%error, "verdicts go over a bound of the store");
+                return Saved::TooLarge;
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(%error, ?pause, "verdicts could not be committed");
         failing.store(true, Ordering::Relaxed);
         space.world().sleep(pause).await;
         pause = (pause * 2).min(SAVE_PAUSES.1);
     }
+}
+
+/// Whether the same commit would fail again.
+fn names_a_bound(error: &CommitError) -> bool {
+    matches!(
+        error,
+        CommitError::TransactionTooLarge { .. }
+            | CommitError::ValueTooLarge { .. }
+            | CommitError::KeyTooLong { .. }
+            | CommitError::TooManyStamped { .. }
+    )
 }
 
 /// Somebody else holds the claim.
@@ -188,13 +215,16 @@ struct NotHolder;
 async fn write_as_holder(
     tx: Tx,
     claimed: &Claimed,
-    writes: &[Write],
+    plan: &Plan,
 ) -> Result<(), TransactError<NotHolder>> {
     let claim = tx.get_raw(&claimed.key).await?;
     if claim.is_none_or(|claim| claim.revision != claimed.revision) {
         return Err(TransactError::Refused(NotHolder));
     }
-    for write in writes {
+    if plan.makes_room {
+        tx.making_room();
+    }
+    for write in &plan.writes {
         tx.write(write.clone());
     }
     Ok(())

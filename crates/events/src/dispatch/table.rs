@@ -137,13 +137,20 @@ impl Table {
             let leaving = chair.leaving.as_ref();
             leaving.and_then(|leaving| leaving.last_note).is_some_and(|note| note <= saved)
         };
-        for leaving in self.chairs.extract_if(.., gone).filter_map(|chair| chair.leaving) {
+        for chair in self.chairs.extract_if(.., gone) {
+            chair.seat.end();
+            let Some(leaving) = chair.leaving else { continue };
             let left = Left { abandoned: leaving.abandoned, settled: true };
             for reply in leaving.replies {
                 // Nobody may be waiting any more.
                 let _: Result<(), Left> = reply.send(left);
             }
         }
+    }
+
+    /// Tells everybody that nothing more will come.
+    pub(crate) fn end(&self) {
+        self.chairs.iter().for_each(|chair| chair.seat.end());
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,83 +1,24 @@
 //! A store that fails.
 
-use super::{House, LONG, Recorder, message, numbers, options, subscribe};
-use crate::{Broker, PublishError, SubscribeError, SubscribeOptions, Verdict};
-use outrigger_kernel::BoxFuture;
-use outrigger_keyspace::{
-    CommitError, Committed, KeyRange, KeySpace, Level, ReadError, Snapshot, Space, Status,
-    Transaction, Watch, memory::Memory,
+use super::{
+    House, LONG, Recorder, message, numbers, options,
+    sky::{Sky, Weather},
+    subscribe,
 };
+use crate::{Broker, PublishError, SubscribeError, SubscribeOptions, Verdict};
+use outrigger_keyspace::CommitError;
 use std::{
-    path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-/// What a commit meets.
-#[derive(Clone, Debug)]
-enum Weather {
-    Fair,
-    /// Commits are refused.
-    Refusing(CommitError),
-    /// Commits happen, and then nobody knows.
-    Doubtful,
-    /// Nothing can be read.
-    Blind,
-}
-
-/// The memory engine, in all weathers.
-struct Sky {
-    engine: Arc<Memory>,
-    weather: Mutex<Weather>,
-}
-
-impl Sky {
-    fn turn(&self, weather: Weather) {
-        *self.weather.lock().unwrap() = weather;
-    }
-
-    fn weather(&self) -> Weather {
-        self.weather.lock().unwrap().clone()
-    }
-}
-
-impl KeySpace for Sky {
-    fn snapshot(&self, level: Level) -> BoxFuture<'_, Result<Arc<dyn Snapshot>, ReadError>> {
-        match self.weather() {
-            Weather::Blind => Box::pin(async { Err(ReadError::Unavailable("blind".to_owned())) }),
-            _ => self.engine.snapshot(level),
-        }
-    }
-
-    fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Committed, CommitError>> {
-        match self.weather() {
-            Weather::Refusing(error) => Box::pin(async { Err(error) }),
-            Weather::Doubtful => Box::pin(async {
-                drop(self.engine.commit(transaction).await);
-                Err(CommitError::Unknown("lost".to_owned()))
-            }),
-            Weather::Fair | Weather::Blind => self.engine.commit(transaction),
-        }
-    }
-
-    fn watch(&self, range: KeyRange) -> Watch {
-        self.engine.watch(range)
-    }
-
-    fn status(&self) -> Status {
-        self.engine.status()
-    }
-
-    fn checkpoint<'a>(&'a self, target: &'a Path) -> BoxFuture<'a, Result<u64, ReadError>> {
-        self.engine.checkpoint(target)
-    }
-}
-
 fn under(house: &House) -> (Arc<Sky>, Arc<Broker>) {
-    let weather = Mutex::new(Weather::Fair);
-    let sky = Arc::new(Sky { engine: Arc::clone(&house.engine), weather });
-    let space = Space::new(Arc::clone(&sky) as _, Arc::clone(&house.world) as _);
-    (sky, Broker::open(space, "b", house.settings.clone()))
+    let sky = Sky::over(house);
+    let broker = Broker::open(sky.space(house), "b", house.settings.clone());
+    (sky, broker)
 }
 
 fn refusing() -> Weather {
@@ -188,6 +129,106 @@ async fn reading_goes_on_when_it_can() {
     assert_eq!(recorder.texts(), ["a"]);
     sky.turn(Weather::Fair);
     recorder.count(3).await;
+    assert!(handle.stop(LONG).await.settled);
+    assert_eq!(house.lag(&broker, "t", "g").await.0, 0);
+}
+
+/// Fails the messages whose number divides by seven, and all while the app is down.
+fn shaky(house: &House, down: &Arc<AtomicBool>) -> Arc<Recorder> {
+    let down = Arc::clone(down);
+    Recorder::new(house, move |seen| {
+        let number: u32 = seen.text.parse().unwrap();
+        let fails = down.load(Ordering::SeqCst) || (number.is_multiple_of(7) && seen.attempt < 3);
+        if fails { Verdict::retry("not now") } else { Verdict::Ack }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_store_is_drained_even_past_failing_messages() {
+    let mut house = House::new();
+    house.settings.window_messages = 20;
+    let (sky, broker) = under(&house);
+    let down = Arc::new(AtomicBool::new(true));
+    let recorder = shaky(&house, &down);
+    let mut asked = SubscribeOptions { max_in_flight: 8, ..options("t", "g") };
+    asked.retry.max_retries = None;
+    let handle = subscribe(&broker, asked.clone(), &recorder).await;
+    let texts = numbers(500);
+    house.publish(&broker, "t", &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    sky.turn(Weather::Cramped);
+    assert!(matches!(
+        broker.publish("t", vec![message("x")], house.soon()).await,
+        Err(PublishError::Full(_))
+    ));
+    // The app is down, the store is full: all that is read ahead fails, again and again, and stays in memory.
+    house.pass(Duration::from_secs(600)).await;
+    assert!(recorder.until(|seen| seen.iter().any(|seen| seen.attempt > 50)).await.len() < 20_000);
+    let dispatch = broker.stats().await.unwrap()[0].groups[0].dispatch;
+    assert!(dispatch.waiting + dispatch.parked <= 28, "{dispatch:?}");
+    // Somebody else can join, too.
+    let second = subscribe(&broker, asked.clone(), &shaky(&house, &down)).await;
+    drop(second);
+    down.store(false, Ordering::SeqCst);
+    house.pass(Duration::from_secs(60)).await;
+    assert_eq!(house.lag(&broker, "t", "g").await, (0, 0), "drained, and its room given back");
+    assert!(handle.stop(LONG).await.settled);
+    sky.turn(Weather::Fair);
+    house.publish(&broker, "t", &["1"]).await;
+    let _handle = subscribe(&broker, asked, &recorder).await;
+    house.pass(Duration::from_secs(60)).await;
+    assert_eq!(house.lag(&broker, "t", "g").await, (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_waits_for_room() {
+    let house = House::new();
+    let (sky, broker) = under(&house);
+    let recorder = Recorder::new(&house, |seen| match &*seen.text {
+        "bad" => Verdict::retry("never"),
+        _ => Verdict::Ack,
+    });
+    let mut asked = SubscribeOptions { max_in_flight: 4, ..options("t", "g") };
+    asked.retry.max_retries = Some(1);
+    asked.dead_letter_topic = Some("dead".to_owned());
+    let handle = subscribe(&broker, asked, &recorder).await;
+    house.publish(&broker, "t", &["bad", "1", "2", "3"]).await;
+    sky.turn(Weather::Cramped);
+    house.pass(Duration::from_secs(60)).await;
+    assert_eq!(house.lag(&broker, "t", "g").await.0, 1);
+    assert!(broker.stats().await.unwrap().iter().all(|topic| topic.topic != "dead"));
+    sky.turn(Weather::Fair);
+    house.pass(Duration::from_secs(60)).await;
+    assert!(handle.stop(LONG).await.settled);
+    assert_eq!(house.lag(&broker, "t", "g").await.0, 0);
+    let stats = broker.stats().await.unwrap();
+    assert_eq!(stats.iter().find(|topic| topic.topic == "dead").unwrap().published, 1);
+}
+
+/// A message that is parked, and fails or dies while the store is full, keeps its row and its count.
+#[tokio::test(start_paused = true)]
+async fn a_parked_message_survives_a_full_store() {
+    let house = House::new();
+    let (sky, broker) = under(&house);
+    let recorder = Recorder::new(&house, |_| Verdict::retry("never"));
+    let mut asked = options("t", "g");
+    asked.retry.max_retries = Some(10);
+    asked.dead_letter_topic = Some("dead".to_owned());
+    let handle = subscribe(&broker, asked.clone(), &recorder).await;
+    house.publish(&broker, "t", &["bad"]).await;
+    recorder.count(2).await;
+    house.pass(Duration::from_millis(10)).await;
+    sky.turn(Weather::Cramped);
+    house.pass(Duration::from_secs(100)).await;
+    let seen = recorder.count(12).await;
+    let attempts: Vec<u32> = seen[..11].iter().map(|seen| seen.attempt).collect();
+    assert_eq!(attempts, (1..=11).collect::<Vec<_>>());
+    assert_eq!(house.lag(&broker, "t", "g").await.0, 1);
+    drop((handle, broker));
+    sky.turn(Weather::Fair);
+    let broker = house.broker();
+    let again = Recorder::acks(&house);
+    let handle = subscribe(&broker, asked, &again).await;
+    assert_eq!(again.count(1).await[0].attempt, 3, "what was committed before the store was full");
     assert!(handle.stop(LONG).await.settled);
     assert_eq!(house.lag(&broker, "t", "g").await.0, 0);
 }

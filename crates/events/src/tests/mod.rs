@@ -3,13 +3,16 @@
 //! A crash is dropping the broker at whatever point it has reached; what survives is the engine.
 
 mod batches;
+mod bounds;
 mod dead_letters;
 mod delivery;
+mod ending;
 mod failures;
 mod faults;
 mod groups;
 mod random;
 mod restart;
+mod sky;
 mod sweeping;
 
 use crate::{
@@ -149,7 +152,11 @@ impl Recorder {
         let answer = outrigger_kernel::within(&*self.world, deadline, enough).await;
         match answer {
             Ok(seen) => seen.unwrap().clone(),
-            Err(_) => panic!("not before the end of the day: {:?}", self.texts()),
+            Err(_) => {
+                let texts = self.texts();
+                let last = &texts[texts.len().saturating_sub(10)..];
+                panic!("not before the end of the day: {} deliveries, last {last:?}", texts.len())
+            }
         }
     }
 

@@ -4,8 +4,12 @@
 //! durable it is never delivered to that group again; and in the end every message was acknowledged, or lies in the
 //! dead-letter topic, and nothing is left.
 
-use super::{House, LONG, Recorder, options, subscribe};
-use crate::{Batch, SubscribeOptions, Verdict};
+use super::{
+    House, LONG, Recorder, message, options,
+    sky::{Sky, Weather},
+    subscribe,
+};
+use crate::{Batch, Broker, SubscribeOptions, Verdict};
 use outrigger_resilience::{Backoff, Retry};
 use proptest::prelude::*;
 use std::{
@@ -29,6 +33,8 @@ enum Step {
     Run(usize),
     /// Everything in memory is lost.
     Crash,
+    /// The store becomes full, or has room again.
+    Full(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -40,6 +46,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (1..3_000_u64).prop_map(Step::Pass),
         3 => (0..60_usize).prop_map(Step::Run),
         2 => Just(Step::Crash),
+        1 => any::<bool>().prop_map(Step::Full),
     ];
     proptest::collection::vec(step, 1..40)
 }
@@ -108,7 +115,9 @@ async fn play(steps: Vec<Step>, seed: u64) {
     house.settings.window_messages = 4;
     let book = Arc::new(Mutex::new(Book::default()));
     let mut published = 0;
-    let mut broker = house.broker();
+    let sky = Sky::over(&house);
+    let open = || Broker::open(sky.space(&house), "b", house.settings.clone());
+    let mut broker = open();
     let mut handles = std::collections::VecDeque::new();
     for group in 0..2 {
         // Registered, so that everything published from now on is theirs.
@@ -117,13 +126,13 @@ async fn play(steps: Vec<Step>, seed: u64) {
     for (index, step) in steps.into_iter().enumerate() {
         match step {
             Step::Publish(count) => {
-                let texts: Vec<String> =
-                    (published..published + count).map(|n| n.to_string()).collect();
-                house
-                    .publish(&broker, "t", &texts.iter().map(String::as_str).collect::<Vec<_>>())
-                    .await;
-                published += count;
+                let texts = published..published + count;
+                let messages = texts.map(|n| message(&n.to_string())).collect();
+                if broker.publish("t", messages, house.soon()).await.is_ok() {
+                    published += count;
+                }
             }
+            Step::Full(full) => sky.turn(if full { Weather::Cramped } else { Weather::Fair }),
             Step::Join { group, max_in_flight, batch } => {
                 let consumer = fickle(&house, &book, group, seed + index as u64);
                 let options = asked(group, max_in_flight, batch);
@@ -147,11 +156,12 @@ async fn play(steps: Vec<Step>, seed: u64) {
             Step::Crash => {
                 handles.clear();
                 drop(broker);
-                broker = house.broker();
+                broker = open();
             }
         }
     }
-    // In the end everybody is patient and willing.
+    // In the end there is room, and everybody is patient and willing.
+    sky.turn(Weather::Fair);
     handles.clear();
     for group in 0..2 {
         let consumer = fickle(&house, &book, group, seed);
@@ -166,7 +176,7 @@ async fn play(steps: Vec<Step>, seed: u64) {
 }
 
 /// Checks the end of a play.
-async fn settled(house: &House, broker: &crate::Broker, book: &Mutex<Book>, published: usize) {
+async fn settled(house: &House, broker: &Broker, book: &Mutex<Book>, published: usize) {
     for (group, name) in GROUPS.iter().enumerate() {
         if published > 0 {
             assert_eq!(house.lag(broker, "t", name).await.0, 0, "{name}");
@@ -202,8 +212,6 @@ async fn settled(house: &House, broker: &crate::Broker, book: &Mutex<Book>, publ
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-
     #[test]
     fn at_least_once_and_never_after_the_last_acknowledgement(steps in steps(), seed in 0..1_000_u64) {
         let runtime = tokio::runtime::Builder::new_current_thread()
