@@ -60,6 +60,7 @@ fn python_grpc() -> Result<()> {
     let app = tools::root().join("tests/apps/python/grpc_app.py");
     let mut checks = STATE.to_vec();
     checks.extend(["invoke.self", "publish.deliver", "publish.bulk"]);
+    checks.extend(["proxy.unary", "proxy.stream", "proxy.status"]);
     run("python-grpc", "grpc", &[python.as_os_str(), app.as_os_str()], &checks)
 }
 

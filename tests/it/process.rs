@@ -156,3 +156,21 @@ fn completions_are_written() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_demo_keeps_its_promises_under_fire() -> Result<()> {
+    let node = Start::sidecar("beside-the-demo").ready()?;
+    let output = Command::new(tools::binary()?)
+        .args(["demo", "--chaos", "--seconds", "12"])
+        .env_clear()
+        .env("HOME", node.home.path())
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ended with {}\n{said}{complaint}", output.status);
+    ensure!(said.contains("killed") || complaint.contains("killed"), "nobody was shot\n{said}");
+    ensure!(said.contains("orders lost: 0") && said.contains("charged twice: 0"), "{said}");
+    Ok(())
+}

@@ -7,6 +7,7 @@ import threading
 
 os.environ['DAPR_API_METHOD_INVOCATION_PROTOCOL'] = 'grpc'
 
+import grpc  # noqa: E402
 from checks import check, client, finish, publish, state  # noqa: E402
 from dapr.clients.grpc._response import TopicEventResponse  # noqa: E402
 from dapr.ext.grpc import App, InvokeMethodRequest, InvokeMethodResponse, SubscriptionMessage  # noqa: E402
@@ -25,6 +26,74 @@ def on_topic(event: SubscriptionMessage) -> TopicEventResponse:
 def echo(request: InvokeMethodRequest) -> InvokeMethodResponse:
     body = json.loads(request.text())
     return InvokeMethodResponse(json.dumps({'echo': body}), 'application/json')
+
+
+class Echo:
+    """A service of the app's own, unknown to the runtime: reached by proxying, bytes in and out."""
+
+    @staticmethod
+    def say(request, context):
+        context.set_trailing_metadata((('x-trailer', 'kept'),))
+        return b'said ' + request
+
+    @staticmethod
+    def chat(requests, context):
+        for request in requests:
+            yield b'heard ' + request
+
+    @staticmethod
+    def fail(request, context):
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, 'as asked')
+
+
+def echo_service(_, server):
+    handlers = {
+        'Say': grpc.unary_unary_rpc_method_handler(Echo.say),
+        'Chat': grpc.stream_stream_rpc_method_handler(Echo.chat),
+        'Fail': grpc.unary_unary_rpc_method_handler(Echo.fail),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler('test.Echo', handlers),))
+
+
+app.add_external_service(echo_service, None)
+
+
+def proxy():
+    """Calls the app's own service through the runtime's gRPC port."""
+    target = (('dapr-app-id', os.environ['APP_ID']),)
+    channel = grpc.insecure_channel('127.0.0.1:' + os.environ['DAPR_GRPC_PORT'])
+
+    def unary():
+        say = channel.unary_unary('/test.Echo/Say')
+        answer, call = say.with_call(b'hello', metadata=target, timeout=30)
+        assert answer == b'said hello', answer
+        assert ('x-trailer', 'kept') in list(call.trailing_metadata()), call.trailing_metadata()
+
+    def stream():
+        chat = channel.stream_stream('/test.Echo/Chat')
+        to_send, metadata = queue.Queue(), target + (('dapr-stream', 'true'),)
+        answers = chat(iter(to_send.get, None), metadata=metadata, timeout=30)
+        for word in (b'one', b'two', b'three'):
+            # The answer to one word arrives before the next one is sent.
+            to_send.put(word)
+            got = next(answers)
+            assert got == b'heard ' + word, got
+        to_send.put(None)
+        assert list(answers) == []
+
+    def status():
+        fail = channel.unary_unary('/test.Echo/Fail')
+        try:
+            fail(b'', metadata=target, timeout=30)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.FAILED_PRECONDITION, error
+            assert error.details() == 'as asked', error
+            return
+        raise AssertionError('the status did not come through')
+
+    check('proxy.unary', unary)
+    check('proxy.stream', stream)
+    check('proxy.status', status)
 
 
 def invoke(dapr):
@@ -46,5 +115,6 @@ if __name__ == '__main__':
         dapr.wait(30)
         state(dapr)
         invoke(dapr)
+        proxy()
         publish(dapr, arrived)
     finish()
