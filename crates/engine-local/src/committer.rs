@@ -3,7 +3,7 @@
 //! It takes whatever has queued up, sequences it, writes it as one batch with one sync, publishes the new state, wakes the
 //! watchers and answers everybody at once, in that order. No timer: while it syncs, the next group gathers.
 
-use crate::{Options, group::Group, headroom::Headroom, tables::Tables, view::View};
+use crate::{Options, group::Group, headroom::Headroom, tables::Tables, time::Time, view::View};
 use outrigger_kernel::{Mono, Wall, World};
 use outrigger_keyspace::{
     CommitError, Committed, Transaction, Write, sequencer::Sequencer, watch::Registry,
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     /// Why no more commits are accepted.
     pub(crate) failed: OnceLock<String>,
     pub(crate) registry: Registry,
+    pub(crate) time: Time,
     /// Groups that were written with a sync.
     pub(crate) syncs: AtomicU64,
 }
@@ -112,13 +113,18 @@ impl Committer {
             for done in steps {
                 let _gone: Result<(), ()> = done.send(());
             }
+            self.shared.time.end_turn();
         }
         self.shut(closing);
     }
 
     /// One group: from the queue to the disk to the answers.
     fn turn(&mut self, gathered: Vec<Queued>) {
-        let (now, mono) = (self.world.wall(), self.world.mono());
+        let (wall, mono) = (self.world.wall(), self.world.mono());
+        let now = self.shared.time.begin_turn(wall, |now| {
+            let each = gathered.iter().map(|queued| &queued.transaction);
+            each.filter_map(|transaction| self.sequencer.rests_until(transaction, now)).min()
+        });
         if self.shared.failed.get().is_some() || self.advance(now, mono).is_err() {
             self.refuse(gathered);
             return;
@@ -133,10 +139,7 @@ impl Committer {
         let written = if committed { self.write() } else { Ok(()) };
         match &written {
             // Watchers first: whoever begins to watch after an answer is not woken by what was answered.
-            Ok(()) => {
-                self.publish();
-                self.shared.registry.notify(self.group.changed());
-            }
+            Ok(()) => self.publish(),
             Err(reason) => {
                 for (_, decided) in answers.iter_mut().filter(|(_, decided)| decided.is_ok()) {
                     *decided = Err(CommitError::Unknown(reason.clone()));
@@ -163,7 +166,6 @@ impl Committer {
             if many || self.group.bytes() >= self.group_bytes_max {
                 self.write()?;
                 self.publish();
-                self.shared.registry.notify(self.group.changed());
                 self.group = Group::default();
             }
         }
@@ -196,7 +198,10 @@ impl Committer {
 
     /// Writes the group; it is on disk when this returns. A failure ends the engine.
     fn write(&mut self) -> Result<(), String> {
-        match self.tables.catch_up().and_then(|()| self.group.write(&self.tables)) {
+        let tables = &self.tables;
+        let caught_up = tables.catch_up();
+        let written = caught_up.and_then(|()| self.group.write(tables));
+        match written.and_then(|()| tables.rotate_full()) {
             Ok(()) => {
                 self.shared.syncs.fetch_add(1, Ordering::Relaxed);
                 self.unwritten_steps = 0;
@@ -213,14 +218,17 @@ impl Committer {
         }
     }
 
-    /// Shows readers the newest state: what is written, without what has fallen due since.
-    fn publish(&self) {
+    /// Shows readers the newest state (what is written, without what has fallen due since) and wakes those who watch what
+    /// is new in it.
+    fn publish(&mut self) {
         let shown = self.shared.view.borrow().as_ref().map(|view| view.last.revision);
         if shown == Some(self.sequencer.revision()) {
             return;
         }
         let view = View::new(self.tables.clone(), &self.sequencer);
         self.shared.view.send_replace(Some(Arc::new(view)));
+        let news = self.group.take_news();
+        self.shared.registry.notify(news.iter().map(|(revision, key)| (*revision, key)));
     }
 
     fn refuse(&self, gathered: Vec<Queued>) {

@@ -21,6 +21,8 @@ pub(crate) struct Group {
     changes: BTreeMap<Bytes, (u64, Option<Value>)>,
     /// Entries of the index by expiry: whether they will stand in it.
     expiries: BTreeMap<(Wall, Bytes), bool>,
+    /// What changed since somebody asked, in the order of the plans.
+    news: Vec<(u64, Bytes)>,
     bytes: usize,
     last: Option<Committed>,
 }
@@ -40,6 +42,7 @@ impl Group {
                 }
             }
             self.bytes += change.key.len() + change.value.as_ref().map_or(0, |v| v.bytes.len());
+            self.news.push((revision, change.key.clone()));
             self.changes.insert(change.key, (revision, change.value));
         }
     }
@@ -48,9 +51,9 @@ impl Group {
         self.bytes
     }
 
-    /// Which keys changed last at which revision.
-    pub(crate) fn changed(&self) -> impl Iterator<Item = (u64, &Bytes)> {
-        self.changes.iter().map(|(key, (revision, _))| (*revision, key))
+    /// Which keys changed at which revision since this was last asked.
+    pub(crate) fn take_news(&mut self) -> Vec<(u64, Bytes)> {
+        std::mem::take(&mut self.news)
     }
 
     /// Writes everything as one batch; it is on disk when this returns.
@@ -116,5 +119,32 @@ impl Latest for Newest<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Committed, Group, Plan};
+    use bytes::Bytes;
+    use outrigger_kernel::Wall;
+    use outrigger_keyspace::sequencer::Change;
+
+    #[test]
+    fn news_is_told_once() {
+        let mut group = Group::default();
+        let plan = |revision, key| Plan {
+            committed: Committed { revision, time: Wall(1) },
+            changes: vec![Change {
+                key: Bytes::from_static(key),
+                value: None,
+                expiry_before: Some(Wall(1)),
+            }],
+        };
+        group.apply(plan(1, b"a"));
+        group.apply(plan(2, b"b"));
+        assert_eq!(group.take_news(), [(1, Bytes::from("a")), (2, Bytes::from("b"))]);
+        group.apply(plan(3, b"a"));
+        assert_eq!(group.take_news(), [(3, Bytes::from("a"))]);
+        assert_eq!(group.take_news(), []);
     }
 }

@@ -42,6 +42,7 @@ mod local;
 mod log_check;
 mod options;
 mod tables;
+mod time;
 mod view;
 
 #[cfg(test)]

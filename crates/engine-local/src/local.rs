@@ -8,9 +8,10 @@ use crate::{
     group::Group,
     headroom::Headroom,
     tables::Tables,
+    time::Time,
     view::View,
 };
-use outrigger_kernel::{BoxFuture, World};
+use outrigger_kernel::{BoxFuture, Deadline, Wall, World, within};
 use outrigger_keyspace::{
     CommitError, Committed, KeyRange, KeySpace, Level, ReadError, Snapshot, Status, Transaction,
     Watch,
@@ -25,6 +26,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -43,6 +45,11 @@ pub struct Local {
 /// Most requests in the queue, however small.
 const QUEUE_LENGTH: usize = 4_096;
 const ROOM_UNIT_BYTES: usize = 1_024;
+/// How long a reader waits for the committer to take note of an expiry: longer than a sync usually takes, and much
+/// shorter than a disk can be away.
+const STEP_PATIENCE: Duration = Duration::from_millis(100);
+/// A stored time this far ahead of the clock is worth a warning.
+const CLOCK_BEHIND_TOLERATED: Duration = Duration::from_secs(60);
 
 impl Local {
     /// Opens the store in `dir`, making both if need be. Commits are stamped with `world`'s time.
@@ -56,10 +63,12 @@ impl Local {
     ) -> Result<Arc<Self>, OpenError> {
         let tables = Arc::new(folder::open(dir, &options)?);
         let sequencer = resume(dir, &tables)?;
+        warn_of_clock(dir, sequencer.time(), world.wall());
         let shared = Arc::new(Shared {
             view: watch::channel(Some(Arc::new(View::new(tables.clone(), &sequencer)))).0,
             failed: OnceLock::new(),
             registry: Registry::default(),
+            time: Time::new(sequencer.time()),
             syncs: AtomicU64::new(0),
         });
         let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
@@ -94,27 +103,64 @@ impl Local {
         self.shared.syncs.load(Ordering::Relaxed)
     }
 
-    fn current(&self) -> Result<Arc<View>, ReadError> {
+    pub(crate) fn current(&self) -> Result<Arc<View>, ReadError> {
         self.shared.view.borrow().clone().ok_or_else(closed)
     }
 
+    /// The published view as of what readers have been shown: who saw a key absent never sees it again.
+    fn shown(&self) -> Result<Arc<View>, ReadError> {
+        let time = self.shared.time.shown();
+        Ok(self.current()?.without_due(time))
+    }
+
     async fn linearizable(&self) -> Result<Arc<View>, ReadError> {
-        let now = self.world.wall();
+        let time = &self.shared.time;
+        let now = time.now(self.world.wall());
         let view = self.current()?;
         if !view.is_due(now) {
             return Ok(view);
         }
         drop(view);
-        if self.shared.failed.get().is_none() {
-            let (done, stepped) = oneshot::channel();
-            if self.requests.send(Request::Step(done)).await.is_ok() {
-                let _stepped: Result<(), _> = stepped.await;
+        if !time.is_stalled() && self.step_soon().await {
+            let view = self.current()?;
+            if !view.is_due(now) {
+                return Ok(view);
             }
         }
-        let view = self.current()?;
-        // The step may have failed just now.
-        let failed = self.shared.failed.get().is_some();
-        Ok(if failed { Arc::new(view.without_due(now)) } else { view })
+        // The committer is held up, or has failed: time passes without it, if that contradicts nothing under way.
+        while !time.pass(now) && self.shared.failed.get().is_none() {
+            self.step().await;
+        }
+        Ok(self.current()?.without_due(now))
+    }
+
+    /// Asks the committer to let time move, but waits for it only so long. Whether it did.
+    async fn step_soon(&self) -> bool {
+        let (done, mut stepped) = oneshot::channel();
+        if self.shared.failed.get().is_some()
+            || self.requests.try_send(Request::Step(done)).is_err()
+        {
+            return false;
+        }
+        let patience = Deadline::after(&*self.world, STEP_PATIENCE);
+        if let Ok(stepped) = within(&*self.world, patience, &mut stepped).await {
+            return stepped.is_ok();
+        }
+        let time = &self.shared.time;
+        time.note_stall();
+        // A committer that answers only now has perhaps ended its turn before the stall was noted.
+        let stepped = stepped.try_recv().is_ok();
+        if stepped {
+            time.forget_stall();
+        }
+        stepped
+    }
+
+    async fn step(&self) {
+        let (done, stepped) = oneshot::channel();
+        if self.requests.send(Request::Step(done)).await.is_ok() {
+            let _stepped: Result<(), _> = stepped.await;
+        }
     }
 
     async fn at_least(&self, revision: u64) -> Result<Arc<View>, ReadError> {
@@ -122,8 +168,8 @@ impl Local {
         let reached = |view: &Option<Arc<View>>| {
             view.as_ref().is_none_or(|view| view.last.revision >= revision)
         };
-        let view = views.wait_for(reached).await.map_err(|_| closed())?;
-        view.clone().ok_or_else(closed)
+        views.wait_for(reached).await.map_err(|_| closed()).map(drop)?;
+        self.shown()
     }
 
     async fn queue(&self, transaction: Transaction) -> Result<Committed, CommitError> {
@@ -158,6 +204,17 @@ fn resume(dir: &Path, tables: &Tables) -> Result<Sequencer, OpenError> {
     Ok(sequencer)
 }
 
+/// Time never goes back in the store; while the clock is behind it, time stands still there and nothing expires.
+fn warn_of_clock(dir: &Path, stored: Wall, clock: Wall) {
+    if clock.plus(CLOCK_BEHIND_TOLERATED) < stored {
+        tracing::warn!(
+            folder = %dir.display(),
+            behind_ms = stored.0 - clock.0,
+            "the clock is behind the last commit in the data folder; keys expire late until it has caught up"
+        );
+    }
+}
+
 fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX)
 }
@@ -176,7 +233,7 @@ impl KeySpace for Local {
             let view = match level {
                 Level::Linearizable => self.linearizable().await?,
                 Level::AtLeast(revision) => self.at_least(revision).await?,
-                Level::Local => self.current()?,
+                Level::Local => self.shown()?,
             };
             Ok(view as Arc<dyn Snapshot>)
         })
@@ -188,6 +245,10 @@ impl KeySpace for Local {
 
     fn watch(&self, range: KeyRange) -> Watch {
         self.shared.registry.watch(range)
+    }
+
+    fn now(&self) -> Wall {
+        self.shared.time.now(self.world.wall())
     }
 
     fn status(&self) -> Status {

@@ -5,10 +5,11 @@
 pub struct Options {
     /// Memory for blocks read from disk.
     pub cache_bytes: u64,
-    /// Memory for recent writes before they become a sorted file; up to five times this while files are being written.
+    /// Memory for recent writes before they become a sorted file. Up to four times this while files are being written,
+    /// and as much again where most writes carry an expiry.
     pub memtable_bytes: u64,
     /// Log kept on disk before the oldest part is forced into sorted files; bounds how long opening takes. At least
-    /// 64 MiB.
+    /// 64 MiB. Writes wait before the log is four times as long.
     pub log_bytes_max: u64,
     /// Most bytes one group of commits writes with one sync, unless a single transaction is larger.
     pub group_bytes_max: usize,

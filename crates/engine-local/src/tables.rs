@@ -24,6 +24,9 @@ pub(crate) struct Tables {
     pub(crate) expiry: Keyspace,
     pub(crate) meta: Keyspace,
     pub(crate) database: Database,
+    memtable_bytes: u64,
+    /// The log is never longer: writes wait.
+    log_bytes_bound: u64,
     _lock: Option<Lock>,
 }
 
@@ -39,6 +42,11 @@ const SEALED_MAX: usize = 3;
 const UNSORTED_RUNS_MAX: usize = 28;
 /// Smallest log fjall accepts as its bound.
 const LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// fjall lets go of a log file when everything in it has become files, which takes a while after the log has reached its
+/// bound; a log this many times as long means that something is stuck.
+const LOG_BOUND_FACTOR: u64 = 4;
+/// About ten seconds.
+const WAITS_PER_WARNING: u32 = 10_000;
 /// Few open files: the engine shares its process with everything else.
 const OPEN_FILES_MAX: usize = 128;
 
@@ -54,12 +62,14 @@ impl Tables {
             .max_cached_files(Some(OPEN_FILES_MAX))
             .worker_threads(1)
             .open()?;
-        let sized = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+        let unsized_by_fjall = || KeyspaceCreateOptions::default().max_memtable_size(u64::MAX);
         Ok(Self {
-            data: database.keyspace("data", sized)?,
-            expiry: database.keyspace("expiry", sized)?,
-            meta: database.keyspace("meta", sized)?,
+            data: database.keyspace("data", unsized_by_fjall)?,
+            expiry: database.keyspace("expiry", unsized_by_fjall)?,
+            meta: database.keyspace("meta", unsized_by_fjall)?,
             database,
+            memtable_bytes: options.memtable_bytes,
+            log_bytes_bound: options.log_bytes_max.max(LOG_BYTES_MIN) * LOG_BOUND_FACTOR,
             _lock: lock,
         })
     }
@@ -67,16 +77,43 @@ impl Tables {
     /// Waits until fjall has turned enough memory into files to take another batch, in steps small enough not to be
     /// noticed. fjall would wait by itself, but for ever if the thread that writes the files has died.
     pub(crate) fn catch_up(&self) -> Result<(), fjall::Error> {
+        let mut waits = 0_u32;
+        while self.is_behind()? {
+            if waits == 0 && self.database.journal_disk_space()? > self.log_bytes_bound {
+                // What keeps the oldest part of the log may lie in a memtable that nobody else would ever rotate.
+                self.keyspaces().into_iter().try_for_each(rotate)?;
+            }
+            // Fails when that thread has failed; does nothing else, since every batch is flushed as it is written.
+            self.database.persist(PersistMode::Buffer)?;
+            waits = waits.saturating_add(1);
+            if waits % WAITS_PER_WARNING == 0 {
+                tracing::warn!("writes wait for the disk to catch up with what was written before");
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn is_behind(&self) -> Result<bool, fjall::Error> {
         let behind = |keyspace: &Keyspace| {
             keyspace.sealed_memtable_count() >= SEALED_MAX
                 || keyspace.tree.l0_run_count() >= UNSORTED_RUNS_MAX
         };
-        while [&self.data, &self.expiry, &self.meta].into_iter().any(behind) {
-            // Fails when that thread has failed; does nothing else, since every batch is flushed as it is written.
-            self.database.persist(PersistMode::Buffer)?;
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        Ok(self.keyspaces().into_iter().any(behind)
+            || self.database.journal_disk_space()? > self.log_bytes_bound)
+    }
+
+    /// Lets memory that has grown past its bound become files. fjall would see to it as well, but by messages to a worker
+    /// that is busy with the last one: memory grows meanwhile, and when the worker's queue is full, the worker waits for
+    /// itself for ever.
+    pub(crate) fn rotate_full(&self) -> Result<(), fjall::Error> {
+        let full =
+            |keyspace: &&Keyspace| keyspace.tree.active_memtable().size() > self.memtable_bytes;
+        self.keyspaces().into_iter().filter(full).try_for_each(rotate)
+    }
+
+    fn keyspaces(&self) -> [&Keyspace; 3] {
+        [&self.data, &self.expiry, &self.meta]
     }
 
     /// The last commit in the store; the zeroth one in a new store.
@@ -96,6 +133,10 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+fn rotate(keyspace: &Keyspace) -> Result<(), fjall::Error> {
+    keyspace.rotate_memtable().map(|_rotated| ())
 }
 
 fn damaged(what: &str) -> ReadError {

@@ -3,7 +3,9 @@
 mod doors;
 mod exam;
 mod index;
+mod memory;
 mod restarts;
+mod time;
 
 use crate::{Local, OpenError, Options};
 use bytes::Bytes;

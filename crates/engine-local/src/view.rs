@@ -39,11 +39,14 @@ impl View {
         self.next_due.is_some_and(|due| due <= now)
     }
 
-    /// The same without what is due by `now`. Only for an engine that has failed and can give out no more revisions.
-    pub(crate) fn without_due(&self, now: Wall) -> Self {
-        let mut later = self.clone();
+    /// The same without what is due by `now`: what it will be after a step that has no revision yet.
+    pub(crate) fn without_due(self: Arc<Self>, now: Wall) -> Arc<Self> {
+        if !self.is_due(now) {
+            return self;
+        }
+        let mut later = (*self).clone();
         later.last.time = now.max(self.last.time);
-        later
+        Arc::new(later)
     }
 
     fn visible(&self, value: Value) -> Option<Value> {

@@ -1,4 +1,4 @@
-//! The contract between the blocks above and the engines below. Eight methods; everything else is a pattern over them.
+//! The contract between the blocks above and the engines below. Nine methods; everything else is a pattern over them.
 
 use bytes::Bytes;
 use outrigger_kernel::{BoxFuture, Wall};
@@ -17,6 +17,10 @@ pub trait KeySpace: Send + Sync + 'static {
 
     /// Tells that something in `range` has changed, and up to which revision. Level-triggered: the reader reads again.
     fn watch(&self, range: KeyRange) -> Watch;
+
+    /// What time it is for expiry: the world's, or the engine's own where that is ahead because the world's clock went
+    /// back. A lifetime is counted from here; counted from the world's clock it may be over before it begins.
+    fn now(&self) -> Wall;
 
     /// What the engine is and how it fares.
     fn status(&self) -> Status;
@@ -204,7 +208,7 @@ pub enum Write {
         key: Bytes,
         /// Its new value.
         value: Bytes,
-        /// When it becomes absent.
+        /// When it becomes absent; to be counted from [`KeySpace::now`].
         expires_at: Option<Wall>,
     },
     /// Removes `key`, if present. Counts as a change of the key even if it was absent.

@@ -6,7 +6,7 @@
 //! ```text
 //!   blocks -- Space::transact --+  retries conflicts within the caller's deadline
 //!                               v
-//!   KeySpace (8 methods) -- snapshot > get, get_many, scan      commit      watch, status, checkpoint
+//!   KeySpace (9 methods) -- snapshot > get, get_many, scan      commit      watch, now, status, checkpoint
 //!                               v
 //!   engines: memory (here), local (crate engine-local), later: remote, raft, postgres
 //! ```

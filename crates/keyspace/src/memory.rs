@@ -183,6 +183,10 @@ impl KeySpace for Memory {
         self.registry.watch(range)
     }
 
+    fn now(&self) -> Wall {
+        self.world.wall().max(self.state().sequencer.time())
+    }
+
     fn status(&self) -> Status {
         let revision = self.state().sequencer.revision();
         Status { engine: "memory", revision, durable: false, disk_bytes: 0, failed: None }

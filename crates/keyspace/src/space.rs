@@ -73,6 +73,12 @@ impl Space {
         self.engine.snapshot(level).await
     }
 
+    /// See [`KeySpace::now`].
+    #[must_use]
+    pub fn now(&self) -> Wall {
+        self.engine.now()
+    }
+
     /// See [`KeySpace::watch`].
     #[must_use]
     pub fn watch(&self, range: KeyRange) -> Watch {
@@ -112,13 +118,17 @@ impl Space {
     {
         let mut attempt = 0_u32;
         loop {
-            let snapshot = self.engine.snapshot(Level::Linearizable).await?;
-            let tx = Tx::new(snapshot);
-            let answer = body(tx.clone()).await?;
-            let transaction = tx.into_transaction();
+            let attempted = within(&*self.world, deadline, self.attempt(&mut body)).await;
+            let (answer, transaction) = match attempted {
+                Ok(attempted) => attempted?,
+                Err(_) if attempt > 0 => return Err(TransactError::Contended),
+                Err(_) => {
+                    let reason = "reading took longer than the deadline allows";
+                    return Err(ReadError::Unavailable(reason.to_owned()).into());
+                }
+            };
             if transaction.writes.is_empty() {
-                let read =
-                    Committed { revision: transaction.read_revision, time: self.world.wall() };
+                let read = Committed { revision: transaction.read_revision, time: self.now() };
                 return Ok((answer, read));
             }
             match within(&*self.world, deadline, self.engine.commit(transaction)).await {
@@ -136,6 +146,20 @@ impl Space {
         }
     }
 
+    /// Everything of a transaction but its commit.
+    async fn attempt<T, E, F, Fut>(
+        &self,
+        body: &mut F,
+    ) -> Result<(T, Transaction), TransactError<E>>
+    where
+        F: FnMut(Tx) -> Fut,
+        Fut: Future<Output = Result<T, TransactError<E>>>,
+    {
+        let tx = Tx::new(self.engine.snapshot(Level::Linearizable).await?);
+        let answer = body(tx.clone()).await?;
+        Ok((answer, tx.into_transaction()))
+    }
+
     /// Full jitter up to 1 ms doubled per attempt, at most 64 ms: long enough for the winner to finish.
     fn conflict_pause(&self, attempt: u32) -> Duration {
         let ceiling_us = 1_000_u64 << attempt.min(6);
@@ -145,7 +169,8 @@ impl Space {
 
 impl fmt::Debug for Space {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Space({})", self.engine.status().engine)
+        // Not the engine's status: that may look at a disk.
+        f.debug_struct("Space").finish_non_exhaustive()
     }
 }
 
@@ -257,3 +282,6 @@ impl fmt::Debug for Tx {
         write!(f, "Tx(at {})", self.read_revision())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,7 @@ impl Store {
         if changes.len() > OPERATIONS_MAX {
             return Err(ApplyError::TooManyOperations { count: changes.len() });
         }
-        let now = self.space().world().wall();
+        let now = self.space().now();
         let mut plan = Plan { writes: Vec::with_capacity(changes.len()), conditions: Vec::new() };
         for change in changes {
             let stored_key = self.stored_key(change.key())?;

@@ -70,7 +70,7 @@ impl Store {
     /// Whether `value` is still there. The engine hides what had expired at its last commit; an idle engine has a last
     /// commit long past, so the clock is asked too, but only for values that expire at all.
     pub(crate) fn is_live(&self, value: &Value) -> bool {
-        value.expires_at.is_none_or(|at| at > self.space.world().wall())
+        value.expires_at.is_none_or(|at| at > self.space.now())
     }
 
     /// `value` as a reader gets it; `None` when it has expired.

@@ -31,19 +31,26 @@ impl Agenda {
         before
     }
 
+    /// When `key` expires.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Wall> {
+        self.by_key.get(key).copied()
+    }
+
+    /// When the first key after `time` expires.
+    pub(super) fn next_after(&self, time: Wall) -> Option<Wall> {
+        let after = (Wall(time.0.saturating_add(1)), Arc::from([]));
+        self.by_time.range(after..).next().map(|(at, _)| *at)
+    }
+
     /// When the next key expires.
     pub(super) fn next(&self) -> Option<Wall> {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// Takes out the keys due at or before `time`: about `count` of them, and all of those with the same time.
+    /// Takes out the keys due at or before `time`, the earliest first: at most `count` of them.
     pub(super) fn take_due(&mut self, time: Wall, count: usize) -> Vec<(Wall, Bytes)> {
         let mut taken: Vec<(Wall, Bytes)> = Vec::new();
-        while let Some((at, _)) = self.by_time.first() {
-            let enough = taken.len() >= count && taken.last().is_some_and(|(last, _)| last != at);
-            if *at > time || enough {
-                break;
-            }
+        while self.next().is_some_and(|at| at <= time) && taken.len() < count {
             if let Some((at, key)) = self.by_time.pop_first() {
                 self.by_key.remove(&key);
                 taken.push((at, Bytes::copy_from_slice(&key)));

@@ -143,14 +143,28 @@ impl Sequencer {
         self.next_due().is_some_and(|due| due <= now.max(self.time))
     }
 
+    /// The first expiry after `now` of what `transaction` read: its decision holds until then. For a range it is the first
+    /// expiry of any key.
+    #[must_use]
+    pub fn rests_until(&self, transaction: &Transaction, now: Wall) -> Option<Wall> {
+        let keys = transaction.read_keys.iter().filter_map(|key| self.agenda.get(key));
+        let ranges = transaction.read_ranges.first().and_then(|_| self.agenda.next_after(now));
+        keys.filter(|at| *at > now).chain(ranges).min()
+    }
+
     /// Moves time to `now` (never back). When keys are due by then, answers a plan that makes them absent; apply it and
     /// call again until there is none.
     pub fn advance(&mut self, now: Wall, mono: Mono) -> Option<Plan> {
         let target = now.max(self.time);
+        self.window.forget(mono);
         let due = self.agenda.take_due(target, DUE_KEYS_PER_STEP);
-        // A step that could not take everything stops at the time of the last key it took.
-        self.time = match due.last() {
-            Some((at, _)) if self.is_due(target) => self.time.max(*at),
+        // A step that could not take everything stops at the time of the last key it took, or just before it when others
+        // are due at the same instant.
+        self.time = match (due.last(), self.agenda.next()) {
+            (Some((at, _)), Some(next)) if next <= target => {
+                let before_next = Wall(next.0.saturating_sub(1));
+                self.time.max(before_next.min(*at))
+            }
             _ => target,
         };
         if due.is_empty() {

@@ -222,3 +222,44 @@ fn keys_removed_by_range_count_towards_the_size() {
     let refused = bench.commit(blind(vec![Write::DeleteRange { range: KeyRange::all() }]));
     assert!(matches!(refused, Err(CommitError::TransactionTooLarge { .. })), "{refused:?}");
 }
+
+#[test]
+fn a_step_may_end_inside_one_instant() {
+    let mut bench = Bench::new();
+    for i in 0..10_000_u32 {
+        bench.sequencer.restore_expiry(Bytes::from(format!("{i:05}")), Wall(50));
+    }
+    let (mut sizes, mut times) = (Vec::new(), Vec::new());
+    while let Some(plan) = bench.sequencer.advance(Wall(60), bench.mono) {
+        sizes.push(plan.changes.len());
+        times.push(plan.committed.time);
+    }
+    assert_eq!(sizes, [4_096, 4_096, 1_808]);
+    // Nothing is stamped at the instant before all of it is gone.
+    assert_eq!(times, [Wall(49), Wall(49), Wall(60)]);
+}
+
+#[test]
+fn what_is_too_old_is_forgotten_without_another_write() {
+    let mut bench = Bench::new();
+    let read = bench.commit(blind(vec![put("a", None)])).unwrap();
+    assert_eq!(bench.sequencer.window.floor(), 0);
+    bench.mono = bench.mono.plus(TRANSACTION_AGE_MAX + Duration::from_millis(1));
+    assert_eq!(bench.sequencer.advance(Wall(1), bench.mono), None);
+    assert_eq!(bench.sequencer.window.floor(), read);
+}
+
+#[test]
+fn a_decision_rests_on_what_it_read_until_that_expires() {
+    let mut bench = Bench::new();
+    bench.commit(blind(vec![put("a", Some(20)), put("b", Some(30)), put("c", None)])).unwrap();
+    let until = |keys: &[&'static str], ranges: &[KeyRange], now| {
+        bench.sequencer.rests_until(&bench.reading(1, keys, ranges), Wall(now))
+    };
+    assert_eq!(until(&[], &[], 0), None);
+    assert_eq!(until(&["c", "absent"], &[], 0), None);
+    assert_eq!(until(&["c", "b", "a"], &[], 0), Some(Wall(20)));
+    assert_eq!(until(&["a", "b"], &[], 20), Some(Wall(30)));
+    assert_eq!(until(&[], &[KeyRange::prefix("b")], 0), Some(Wall(20)));
+    assert_eq!(until(&[], &[KeyRange::all()], 30), None);
+}

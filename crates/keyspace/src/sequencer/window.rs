@@ -73,7 +73,8 @@ impl Window {
         self.forget(at);
     }
 
-    fn forget(&mut self, now: Mono) {
+    /// Lets go of what is too old to matter, or too much.
+    pub(super) fn forget(&mut self, now: Mono) {
         while let Some(oldest) = self.order.front() {
             let aged = now.since(oldest.at) > TRANSACTION_AGE_MAX;
             if !aged && self.bytes <= self.bytes_max {

@@ -3,7 +3,7 @@
 use super::{set, soon};
 use crate::{ApplyError, Change, GetError, Set, Store};
 use bytes::Bytes;
-use outrigger_kernel::{BoxFuture, Deadline, World};
+use outrigger_kernel::{BoxFuture, Deadline, Wall, World};
 use outrigger_keyspace::{
     CommitError, Committed, KeyRange, KeySpace, Level, ReadError, Snapshot, Space, Status,
     Transaction, Watch, Write, memory::Memory,
@@ -53,6 +53,9 @@ impl KeySpace for Moody {
     }
     fn watch(&self, range: KeyRange) -> Watch {
         self.inner.watch(range)
+    }
+    fn now(&self) -> Wall {
+        self.inner.now()
     }
     fn status(&self) -> Status {
         self.inner.status()

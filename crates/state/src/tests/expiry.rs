@@ -73,3 +73,14 @@ async fn a_jumping_clock_takes_what_it_jumped_over() {
     assert_eq!(text(&store, "k").await, None);
     assert_eq!(text(&store, "other").await.as_deref(), Some("v"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lifetime_is_what_was_asked_for_after_the_clock_went_back() {
+    let (world, store) = fresh();
+    world.jump_wall(3_600_000);
+    set(&store, Set::new("x", "1")).await.unwrap();
+    world.jump_wall(-3_600_000);
+    set(&store, Set::new("session", "v").expiring(Ttl::After(600 * SECOND))).await.unwrap();
+    assert_eq!(text(&store, "session").await.as_deref(), Some("v"));
+    set(&store, Set::new("session", "w").first_write()).await.unwrap_err();
+}

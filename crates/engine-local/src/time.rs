@@ -1,0 +1,112 @@
+//! What time it is for this engine: the world's, but never earlier than what a commit was stamped with or a reader was
+//! shown; not even after the world's clock went back.
+//!
+//! Time usually moves in the committer: what is due becomes absent with a revision of its own. A reader that finds a key
+//! due asks it for such a step. When the committer is held up by the disk, the reader moves time alone and hides what is
+//! due ([`Time::pass`]); the committer follows with its next turn. That is a correct order of events unless something
+//! under way was decided on a key that is due in between: it saw the key and is not visible yet, so a reader must not
+//! see the key gone before it sees that. The committer says until when its turn lets time pass ([`Time::begin_turn`]).
+
+use outrigger_kernel::Wall;
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+pub(crate) struct Time {
+    reached: Mutex<Reached>,
+    /// Some reader has waited for a step in vain since the last turn ended.
+    stalled: AtomicBool,
+}
+
+struct Reached {
+    time: Wall,
+    /// The first expiry on which something under way rests.
+    rests_until: Option<Wall>,
+}
+
+impl Time {
+    pub(crate) fn new(time: Wall) -> Self {
+        let reached = Mutex::new(Reached { time, rests_until: None });
+        Self { reached, stalled: AtomicBool::new(false) }
+    }
+
+    fn reached(&self) -> MutexGuard<'_, Reached> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time that was shown to somebody already.
+    pub(crate) fn shown(&self) -> Wall {
+        self.reached().time
+    }
+
+    /// The time, given that the world's clock says `wall`.
+    pub(crate) fn now(&self, wall: Wall) -> Wall {
+        wall.max(self.shown())
+    }
+
+    /// Begins a turn of the committer and answers its time. `rests_until` answers the first expiry after that time on
+    /// which the turn's decisions rest.
+    pub(crate) fn begin_turn(
+        &self,
+        wall: Wall,
+        rests_until: impl FnOnce(Wall) -> Option<Wall>,
+    ) -> Wall {
+        let mut reached = self.reached();
+        reached.time = reached.time.max(wall);
+        reached.rests_until = rests_until(reached.time);
+        reached.time
+    }
+
+    /// Everything decided in the turn is visible, or will never be.
+    pub(crate) fn end_turn(&self) {
+        self.reached().rests_until = None;
+        self.stalled.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets time reach `now` without the committer; `false` when something under way rests on what would be gone.
+    /// Whoever lets it pass looks at what is visible afterwards.
+    pub(crate) fn pass(&self, now: Wall) -> bool {
+        let mut reached = self.reached();
+        let passes = reached.rests_until.is_none_or(|until| now < until);
+        if passes {
+            reached.time = reached.time.max(now);
+        }
+        passes
+    }
+
+    /// Notes that the committer did not step in time.
+    pub(crate) fn note_stall(&self) {
+        self.stalled.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn forget_stall(&self) {
+        self.stalled.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether asking the committer for a step is known to take long.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Time;
+    use outrigger_kernel::Wall;
+
+    #[test]
+    fn time_passes_for_readers_up_to_what_a_turn_rests_on() {
+        let time = Time::new(Wall(10));
+        assert!(time.pass(Wall(20)));
+        // The turn comes after what was shown, whatever the world's clock says.
+        assert_eq!(time.begin_turn(Wall(15), |now| Some(Wall(now.0 + 5))), Wall(20));
+        assert!(time.pass(Wall(24)));
+        assert!(!time.pass(Wall(25)), "what the turn saw is gone before the turn is seen");
+        assert_eq!(time.shown(), Wall(24));
+        time.end_turn();
+        assert!(time.pass(Wall(25)));
+        assert_eq!(time.now(Wall(3)), Wall(25));
+        assert_eq!(time.now(Wall(30)), Wall(30));
+    }
+}
