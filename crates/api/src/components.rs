@@ -140,12 +140,12 @@ pub struct PubsubComponent {
     pub consumer_group: String,
     /// `components.<name>.outbound`.
     pub outbound: Policed,
-    /// `components.<name>.inbound`: `None` when no policy is set, which sends the first failure to the dead-letter
+    /// `components.<name>.inbound`: `None` when no policy is set, which means a few quick retries before the dead-letter
     /// topic where there is one, and retries for ever where there is none.
     pub inbound: Option<Retry>,
     /// The timeout of `components.<name>.inbound`.
     pub inbound_timeout: Option<std::time::Duration>,
-    /// Most messages of one subscription that the app works on at once.
+    /// Most messages of one subscription that the app works on at once; 0 for a number that suits most.
     pub max_in_flight: u32,
 }
 

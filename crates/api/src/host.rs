@@ -216,16 +216,19 @@ impl Host {
     #[must_use]
     pub fn new(parts: HostParts) -> Arc<Self> {
         let trust_domain = parts.configuration.access_control.trust_domain.clone();
+        // Who says nothing is in the namespace that access lists call "default".
+        let namespace =
+            if parts.namespace.is_empty() { "default" } else { parts.namespace.as_str() };
         let caller = Caller {
             app_id: parts.app_id.clone(),
-            namespace: parts.namespace.clone(),
+            namespace: namespace.to_owned(),
             trust_domain: trust_domain.unwrap_or_else(|| "public".to_owned()),
         };
         // Ids come from the command line and are plain; what cannot be a header value is left empty.
         let value = |text: &str| {
             HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
         };
-        let caller_headers = [value(&parts.app_id), value(&parts.namespace)];
+        let caller_headers = [value(&parts.app_id), value(namespace)];
         let app_id: Arc<str> = parts.app_id.as_str().into();
         let subscriptions = Subscriptions::new(Outlet {
             app_id: Arc::clone(&app_id),

@@ -54,7 +54,17 @@ catalogue! {
     HEALTH_APP_ID_MISMATCH = "ERR_HEALTH_APPID_NOT_MATCH", "", 500, Internal,
         "Ask the runtime of the app that is meant.";
     DIRECT_INVOKE = "ERR_DIRECT_INVOKE", "", 500, Internal,
-        "See whether the called app runs and is healthy.";
+        "See whether the called app runs, listens and is healthy.";
+    DIRECT_INVOKE_UNKNOWN = "ERR_DIRECT_INVOKE", "", 500, Internal,
+        "Check the app's id, and whether the app was started.";
+    DIRECT_INVOKE_FORBIDDEN = "ERR_DIRECT_INVOKE", "", 403, PermissionDenied,
+        "Allow the call in the accessControl of the called app's configuration.";
+    DIRECT_INVOKE_INVALID = "ERR_DIRECT_INVOKE", "", 400, InvalidArgument,
+        "";
+    DIRECT_INVOKE_TIMEOUT = "ERR_DIRECT_INVOKE", "", 504, DeadlineExceeded,
+        "Give the call more time, or find what keeps the app.";
+    DIRECT_INVOKE_OVERLOAD = "ERR_DIRECT_INVOKE", "", 503, ResourceExhausted,
+        "Call less often, or raise the app's limit on calls at once.";
     DIRECT_INVOKE_NO_APP = "ERR_DIRECT_INVOKE", "", 404, NotFound,
         "Name the app to call in the path, in dapr-app-id, or by Basic authentication.";
 

@@ -69,7 +69,26 @@ impl<const N: usize> Counts<N> {
     }
 }
 
+impl<const N: usize> Counts<N> {
+    /// The metric itself, to be recorded into without a look-up.
+    pub(crate) fn handle(&self, app: &App, values: [Word; N]) -> Tally {
+        let set = Set { app: app.clone(), names: self.names, values };
+        if let Some(tally) = self.family.get(&set) {
+            return tally.clone();
+        }
+        self.family.get_or_create_owned(&bounded(set, &self.series))
+    }
+}
+
 impl<const N: usize> Spreads<N> {
+    /// The metric itself, to be recorded into without a look-up.
+    pub(crate) fn handle(&self, app: &App, values: [Word; N]) -> Spread {
+        let set = Set { app: app.clone(), names: self.names, values };
+        if let Some(spread) = self.family.get(&set) {
+            return spread.clone();
+        }
+        self.family.get_or_create_owned(&bounded(set, &self.series))
+    }
     fn register(
         registry: &mut Registry,
         name: &str,

@@ -7,12 +7,14 @@
 //! combination of labels.
 
 mod families;
+mod handles;
 mod kinds;
 mod labels;
 mod process;
 
 use crate::{operations::Stage, trace::Started};
 use families::Families;
+use handles::{Tables, fixed};
 use http::{Method, StatusCode};
 use labels::App;
 use outrigger_kernel::World;
@@ -54,7 +56,7 @@ impl Metrics {
         let mut apps = self.apps.write().unwrap_or_else(PoisonError::into_inner);
         apps.insert(app_id.to_owned(), app.clone());
         drop(apps);
-        AppMetrics { node: Arc::clone(self), app }
+        AppMetrics { node: Arc::clone(self), app, tables: Arc::default() }
     }
 
     /// Everything in the Prometheus text format, version 0.0.4.
@@ -95,6 +97,7 @@ impl fmt::Debug for Metrics {
 pub struct AppMetrics {
     node: Arc<Metrics>,
     app: App,
+    tables: Arc<Tables>,
 }
 
 /// What became of a delivery, for [`AppMetrics::delivered`].
@@ -133,19 +136,31 @@ impl AppMetrics {
     }
 
     pub(crate) fn http_served(&self, served: &Served<'_>) {
-        let (families, app) = (&self.node.families, &self.app);
         let (method, path) = (verb(served.method), served.path);
         let status = served.status.as_u16();
-        families.http_requests.add(app, [method.into(), path.into()], 1);
-        families.http_responses.add(app, [method.into(), path.into(), status.into()], 1);
-        let answer = [method.into(), path.into(), status.into()];
-        families.http_latency.observe_milli(app, answer, micros(served.took));
-        if let Some(bytes) = served.request_bytes {
-            families.http_request_bytes.observe_milli(app, [], bytes.saturating_mul(1000));
-        }
-        if let Some(bytes) = served.response_bytes {
-            families.http_response_bytes.observe_milli(app, [], bytes.saturating_mul(1000));
-        }
+        let key = (fixed(method), fixed(path), status);
+        let make = || {
+            let (families, app) = (&self.node.families, &self.app);
+            let answer = || [method.into(), path.into(), status.into()];
+            handles::Http {
+                requests: families.http_requests.handle(app, [method.into(), path.into()]),
+                responses: families.http_responses.handle(app, answer()),
+                latency: families.http_latency.handle(app, answer()),
+                request_bytes: families.http_request_bytes.handle(app, []),
+                response_bytes: families.http_response_bytes.handle(app, []),
+            }
+        };
+        self.tables.http.with(key, make, |metrics| {
+            metrics.requests.add(1);
+            metrics.responses.add(1);
+            metrics.latency.observe_milli(micros(served.took));
+            if let Some(bytes) = served.request_bytes {
+                metrics.request_bytes.observe_milli(bytes.saturating_mul(1000));
+            }
+            if let Some(bytes) = served.response_bytes {
+                metrics.response_bytes.observe_milli(bytes.saturating_mul(1000));
+            }
+        });
     }
 
     pub(crate) fn app_called(&self, served: &Served<'_>) {
@@ -186,10 +201,20 @@ impl AppMetrics {
     }
 
     pub(crate) fn state(&self, stage: &Stage<'_>, started: Started, world: &dyn World, ok: bool) {
-        let (families, app) = (&self.node.families, &self.app);
-        let labels = || [stage.component.into(), stage.operation.into(), ok.into()];
-        families.state.add(app, labels(), 1);
-        families.state_latency.observe_milli(app, labels(), micros(started.elapsed(world)));
+        let key = (stage.component.as_ptr().addr(), fixed(stage.operation), ok);
+        let make = || {
+            let (families, app) = (&self.node.families, &self.app);
+            let labels = || [stage.component.into(), stage.operation.into(), ok.into()];
+            handles::Operation {
+                count: families.state.handle(app, labels()),
+                latency: families.state_latency.handle(app, labels()),
+                _name: Arc::clone(stage.component),
+            }
+        };
+        self.tables.state.with(key, make, |metrics| {
+            metrics.count.add(1);
+            metrics.latency.observe_milli(micros(started.elapsed(world)));
+        });
     }
 
     pub(crate) fn secret(&self, stage: &Stage<'_>, started: Started, world: &dyn World, ok: bool) {

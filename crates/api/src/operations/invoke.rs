@@ -6,11 +6,10 @@ use crate::{
     names,
     trace::Trace,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use outrigger_calls::{AppProtocol, CallError, CallPolicy, Caller, HeaderEdits, Patience, Target};
 use outrigger_kernel::{Deadline, Kind};
-use std::sync::Arc;
-use tonic::Code;
+use std::{sync::Arc, time::Duration};
 
 /// Headers of the caller that are meant for us and go no further.
 static OURS: [HeaderName; 3] = [
@@ -89,15 +88,17 @@ pub(crate) fn patience(host: &Host, named: Option<Deadline>) -> Patience {
 
 /// A call that got no answer.
 pub(crate) fn fault(address: &str, error: &CallError) -> Fault {
-    let fault =
-        Fault::new(&catalogue::DIRECT_INVOKE, format!("failed to invoke {address}: {error}"));
+    let entry = match error.kind() {
+        Kind::NotFound => &catalogue::DIRECT_INVOKE_UNKNOWN,
+        Kind::Forbidden => &catalogue::DIRECT_INVOKE_FORBIDDEN,
+        Kind::Invalid => &catalogue::DIRECT_INVOKE_INVALID,
+        Kind::Timeout => &catalogue::DIRECT_INVOKE_TIMEOUT,
+        Kind::Exhausted => &catalogue::DIRECT_INVOKE_OVERLOAD,
+        _ => &catalogue::DIRECT_INVOKE,
+    };
+    let fault = Fault::new(entry, format!("failed to invoke {address}: {error}"));
     match error.kind() {
-        Kind::Forbidden => fault.status(StatusCode::FORBIDDEN, Code::PermissionDenied),
-        Kind::Invalid => fault.status(StatusCode::BAD_REQUEST, Code::InvalidArgument),
-        Kind::Timeout => fault.status(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
-        Kind::Exhausted => fault
-            .status(StatusCode::SERVICE_UNAVAILABLE, Code::ResourceExhausted)
-            .retry_after(std::time::Duration::from_secs(1)),
+        Kind::Exhausted => fault.retry_after(Duration::from_secs(1)),
         _ => fault,
     }
 }

@@ -7,7 +7,10 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrigger_api::{AppConnection, AppHealthCheck, Settings, watch_app};
-use outrigger_calls::{AccessList, access::Action};
+use outrigger_calls::{
+    AccessList, Caller,
+    access::{Action, CallerPolicy, Operation},
+};
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -170,6 +173,23 @@ async fn access_lists_and_health_refuse() {
     channel.set_access(Some(Arc::new(AccessList::new(Some(Action::Deny), Vec::new()))));
     let answer = ask(node.http, "GET", "/v1.0/invoke/compat/method/path", vec![], "").await;
     assert_eq!((answer.status, answer.code().as_str()), (403, "ERR_DIRECT_INVOKE"));
+    // A policy names its caller whole; without a namespace of its own an app is in "default".
+    let operation =
+        Operation { name: "/teapot".to_owned(), verbs: Vec::new(), action: Action::Deny };
+    let policy = CallerPolicy {
+        caller: Caller {
+            app_id: "compat".to_owned(),
+            namespace: "default".to_owned(),
+            trust_domain: "public".to_owned(),
+        },
+        default: Some(Action::Allow),
+        operations: vec![operation],
+    };
+    channel.set_access(Some(Arc::new(AccessList::new(None, vec![policy]))));
+    let answer = ask(node.http, "GET", "/v1.0/invoke/compat/method/teapot", vec![], "").await;
+    assert_eq!((answer.status, answer.code().as_str()), (403, "ERR_DIRECT_INVOKE"));
+    let answer = ask(node.http, "GET", "/v1.0/invoke/compat/method/path", vec![], "").await;
+    assert_eq!(answer.status, 200);
     channel.set_access(None);
     channel.set_healthy(false);
     let answer = ask(node.http, "GET", "/v1.0/invoke/compat/method/path", vec![], "").await;
