@@ -4,6 +4,7 @@
 //! to do. All rules run before the verdict, so that one run shows everything.
 
 mod layers;
+mod links;
 mod modules;
 mod text;
 
@@ -33,6 +34,7 @@ pub(crate) fn run() -> Result<()> {
     let sources: Vec<Source> = paths.into_iter().filter_map(read).collect();
     findings.extend(layers::check(&sources)?);
     findings.extend(modules::forgotten(&sources));
+    findings.extend(links::broken(&sources));
     for source in &sources {
         findings.extend(text::check(source));
     }
