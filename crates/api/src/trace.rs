@@ -229,3 +229,69 @@ fn from_binary_header(value: &HeaderValue) -> Option<TraceContext> {
         sampled: options & 1 == 1,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Trace;
+    use crate::names;
+    use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+    use http::{HeaderMap, HeaderValue};
+    use outrigger_sim::SimWorld;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_str(v).unwrap())).collect()
+    }
+
+    #[tokio::test]
+    async fn continues_what_it_is_given() {
+        let world = SimWorld::new(1);
+        let given = headers(&[("traceparent", PARENT), ("tracestate", "a=1"), ("baggage", "b=2")]);
+        let trace = Trace::from_headers(&*world, &given, 0.0);
+        assert_eq!(trace.parent, Some(0x00f0_67aa_0ba9_02b7));
+        assert!(trace.context.sampled && trace.context.span_id != 0x00f0_67aa_0ba9_02b7);
+        let mut next = HeaderMap::new();
+        trace.write(&mut next);
+        assert_eq!(next[names::TRACEPARENT], trace.context.to_string());
+        assert_eq!(
+            (&next[names::TRACESTATE], &next[names::BAGGAGE]),
+            (&"a=1".parse().unwrap(), &"b=2".parse().unwrap())
+        );
+    }
+
+    #[tokio::test]
+    async fn reads_the_binary_form() {
+        let world = SimWorld::new(1);
+        let mut bytes = vec![0, 0];
+        bytes.extend([0x4b; 16]);
+        bytes.push(1);
+        bytes.extend([0x0f; 8]);
+        bytes.extend([2, 1]);
+        let encoded = STANDARD_NO_PAD.encode(&bytes);
+        let trace = Trace::from_headers(&*world, &headers(&[("grpc-trace-bin", &encoded)]), 0.0);
+        assert_eq!(trace.parent, Some(0x0f0f_0f0f_0f0f_0f0f));
+        assert_eq!(trace.context.trace_id, u128::from_be_bytes([0x4b; 16]));
+        for cut in 0..bytes.len() {
+            let encoded = STANDARD_NO_PAD.encode(&bytes[..cut]);
+            let trace =
+                Trace::from_headers(&*world, &headers(&[("grpc-trace-bin", &encoded)]), 0.0);
+            assert_eq!(trace.parent, None, "{cut} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn begins_where_nothing_usable_is_given() {
+        let world = SimWorld::new(1);
+        let broken =
+            headers(&[("traceparent", "00-zz"), ("tracestate", "a=1"), ("baggage", "b=2")]);
+        let trace = Trace::from_headers(&*world, &broken, 1.0);
+        assert!(trace.parent.is_none() && trace.state.is_none() && trace.baggage.is_some());
+        assert!(trace.context.sampled);
+        let sampled =
+            |rate: f64| (0..10_000).filter(|_| Trace::root(&*world, rate).context.sampled).count();
+        assert_eq!(sampled(0.0), 0);
+        assert_eq!(sampled(1.0), 10_000);
+        assert!((800..1200).contains(&sampled(0.1)), "{}", sampled(0.1));
+    }
+}
