@@ -74,13 +74,18 @@ pub fn eventually<T>(what: &str, question: impl FnMut() -> Option<T>) -> T {
 ///
 /// # Panics
 /// When patience runs out; the message names what was waited for.
-pub fn within<T>(time: Duration, what: &str, mut question: impl FnMut() -> Option<T>) -> T {
+pub fn within<T>(time: Duration, what: &str, question: impl FnMut() -> Option<T>) -> T {
+    asked(time, question).unwrap_or_else(|| panic!("waited {time:?} in vain for {what}"))
+}
+
+/// Asks until the answer is `Some`, at most `time`; `None` when it never was.
+pub fn asked<T>(time: Duration, mut question: impl FnMut() -> Option<T>) -> Option<T> {
     let patience = Patience::of(time);
     loop {
-        if let Some(answer) = question() {
+        let answer = question();
+        if answer.is_some() || patience.is_over() {
             return answer;
         }
-        assert!(!patience.is_over(), "waited {time:?} in vain for {what}");
         patience.pause();
     }
 }

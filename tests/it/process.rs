@@ -69,7 +69,12 @@ fn under_the_references_name_it_is_a_sidecar() -> Result<()> {
         .stderr(Stdio::null())
         .spawn()?;
     let healthy = || outrigger_tests::http::send(http, "GET", "/v1.0/healthz", &[], b"").ok();
-    eventually("the sidecar", || healthy().filter(|answer| answer.status == 204));
+    let ready = patience::asked(patience::SOON, || healthy().filter(|answer| answer.status == 204));
+    if ready.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    ensure!(ready.is_some(), "the sidecar did not start");
     let log = std::fs::read_to_string(node.home.join("daprd.log"))?;
     child.kill()?;
     child.wait()?;

@@ -16,6 +16,8 @@ from dapr.clients.grpc._state import Concurrency, StateItem, StateOptions
 
 STORE = 'statestore'
 PUBSUB = 'pubsub'
+# Of this app alone: what another app publishes must not arrive here.
+TOPIC = 'py-topic-' + os.environ['APP_ID']
 
 failed = 0
 
@@ -127,11 +129,11 @@ def state(client):
 
 
 def publish(client, arrived):
-    """`arrived` is a queue of what the app's subscription to `py-topic` was given."""
+    """`arrived` is a queue of what the app's subscription to TOPIC was given."""
 
     def one():
         client.publish_event(
-            PUBSUB, 'py-topic', json.dumps({'id': 1}), data_content_type='application/json'
+            PUBSUB, TOPIC, json.dumps({'id': 1}), data_content_type='application/json'
         )
         got = arrived.get(timeout=30)
         assert got == {'id': 1}, got
@@ -139,7 +141,7 @@ def publish(client, arrived):
     def many():
         answer = client.publish_events(
             PUBSUB,
-            'py-topic',
+            TOPIC,
             [json.dumps({'id': n}) for n in range(100, 120)],
             data_content_type='application/json',
         )

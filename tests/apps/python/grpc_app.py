@@ -8,7 +8,7 @@ import threading
 os.environ['DAPR_API_METHOD_INVOCATION_PROTOCOL'] = 'grpc'
 
 import grpc  # noqa: E402
-from checks import check, client, finish, publish, state  # noqa: E402
+from checks import TOPIC, check, client, finish, publish, state  # noqa: E402
 from dapr.clients.grpc._response import TopicEventResponse  # noqa: E402
 from dapr.ext.grpc import App, InvokeMethodRequest, InvokeMethodResponse, SubscriptionMessage  # noqa: E402
 
@@ -16,7 +16,7 @@ app = App()
 arrived = queue.Queue()
 
 
-@app.subscribe(pubsub_name='pubsub', topic='py-topic')
+@app.subscribe(pubsub_name='pubsub', topic=TOPIC)
 def on_topic(event: SubscriptionMessage) -> TopicEventResponse:
     arrived.put(event.data())
     return TopicEventResponse('success')

@@ -6,7 +6,7 @@ import queue
 import threading
 
 import uvicorn
-from checks import check, client, finish, metadata, peer, publish, state, stream
+from checks import TOPIC, check, client, finish, metadata, peer, publish, state, stream
 from dapr.ext.fastapi import DaprApp
 from fastapi import FastAPI, Request
 
@@ -15,7 +15,7 @@ dapr_app = DaprApp(app)
 arrived = queue.Queue()
 
 
-@dapr_app.subscribe(pubsub='pubsub', topic='py-topic')
+@dapr_app.subscribe(pubsub='pubsub', topic=TOPIC)
 async def on_topic(request: Request):
     envelope = await request.json()
     arrived.put(envelope['data'])
