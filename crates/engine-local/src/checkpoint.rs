@@ -12,18 +12,20 @@ use crate::{
 };
 use fjall::{Keyspace, OwnedWriteBatch, PersistMode, Readable};
 use outrigger_keyspace::ReadError;
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Copies `view` into the empty or absent folder `target`; answers its revision.
 pub(crate) fn write(view: &View, target: &Path, options: &Options) -> Result<u64, ReadError> {
     let refused = |error: OpenError| ReadError::Unavailable(error.to_string());
-    make_empty(target).map_err(|error| refused(from_io(target, error)))?;
+    let parents = make_empty(target).map_err(|error| refused(from_io(target, error)))?;
     let mut unreadable = None;
-    let filled = folder::create_with(target, |store| {
-        let tables =
-            Tables::open(store, options, None).map_err(|error| from_store(target, error))?;
+    let filled = folder::create_with(target, parents, |store| {
+        let tables = Tables::create(store, options).map_err(|error| from_store(target, error))?;
         for (from, to) in [(&view.tables.data, &tables.data), (&view.tables.expiry, &tables.expiry)]
         {
             copy(view, from, &tables, to).map_err(|error| match error {
@@ -45,13 +47,13 @@ pub(crate) fn write(view: &View, target: &Path, options: &Options) -> Result<u64
     }
 }
 
-fn make_empty(target: &Path) -> io::Result<()> {
-    folder::make_private(target)?;
+fn make_empty(target: &Path) -> io::Result<Vec<PathBuf>> {
+    let parents = folder::make_private(target)?;
     if fs::read_dir(target)?.next().is_some() {
         let reason = "a checkpoint needs an empty folder";
         return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, reason));
     }
-    Ok(())
+    Ok(parents)
 }
 
 enum Failure {

@@ -1,12 +1,14 @@
 //! The folder: made with care, locked, and never opened when a newer release wrote it.
 //!
-//! A new store is built in `store.new` and renamed when it is complete, so that a crash at any instant leaves either no
-//! store or a whole one.
+//! A new store is built in `store.new` and renamed when it is complete and on disk, so that a crash at any instant leaves
+//! either no store or a whole one. fjall syncs a hundred times while it makes an empty store, one after the other, for a
+//! result that nobody could miss before it is renamed. So an empty store is drafted in memory ([`DRAFTS`]), copied, and
+//! what there is in the end (two dozen names) is synced once, at the same time.
 
 use crate::{
     OpenError, Options,
     error::{from_io, from_store},
-    log_check,
+    log_check, syncing,
     tables::Tables,
 };
 use nix::fcntl::{Flock, FlockArg};
@@ -16,11 +18,14 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+use tempfile::TempDir;
 
 /// The newest layout this release reads and writes.
 const FORMAT: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NAME: &str = "outrigger-local";
+/// A file system in memory, on most systems. Where there is none, a store is made where it belongs, only slower.
+const DRAFTS: &str = "/dev/shm";
 
 /// Held for as long as the store is open.
 #[derive(Debug)]
@@ -30,16 +35,21 @@ pub(crate) struct Lock {
 
 /// Makes `dir` if need be, locks it, and opens the store in it.
 pub(crate) fn open(dir: &Path, options: &Options) -> Result<Tables, OpenError> {
-    make_private(dir).map_err(|error| from_io(dir, error))?;
+    let parents = make_private(dir).map_err(|error| from_io(dir, error))?;
     let lock = lock(dir)?;
     check_format(dir)?;
     let store = store_of(dir);
     if store.try_exists().map_err(|error| from_io(dir, error))? {
         log_check::check(dir, &store)?;
     } else {
-        create(dir, options)?;
+        if parents.is_empty() {
+            // Who made the folder may have died before its name was on disk. It may be older, too, and in one that we may
+            // not look at: nothing depends on this then.
+            let _known: Option<io::Result<()>> = dir.parent().map(syncing::one);
+        }
+        create_with(dir, parents, |store| create(dir, store, options, Path::new(DRAFTS)))?;
     }
-    Tables::open(&store, options, Some(lock)).map_err(|error| from_store(dir, error))
+    Tables::open(dir, options, Some(lock))
 }
 
 /// Where the store is in a folder.
@@ -47,9 +57,11 @@ pub(crate) fn store_of(dir: &Path) -> PathBuf {
     dir.join("store")
 }
 
-/// Writes a store into the folder `dir`, which has none, by means of `fill`: whole or not at all.
+/// Writes a store into the folder `dir`, which has none, by means of `fill`: whole or not at all. `parents` are folders
+/// whose new names have to be on disk as well.
 pub(crate) fn create_with(
     dir: &Path,
+    mut parents: Vec<PathBuf>,
     fill: impl FnOnce(&Path) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
     let failed = |error| from_io(dir, error);
@@ -63,22 +75,68 @@ pub(crate) fn create_with(
         let _kept: io::Result<()> = fs::remove_dir_all(&unfinished);
         return Err(error);
     }
-    sync_tree(&unfinished).map_err(failed)?;
-    write_format(dir).map_err(failed)?;
+    let format = write_format(dir).map_err(failed)?;
+    parents.push(format.clone());
+    syncing::tree(&unfinished, parents).map_err(failed)?;
+    fs::rename(format, dir.join(FORMAT_FILE)).map_err(failed)?;
     fs::rename(&unfinished, store_of(dir)).map_err(failed)?;
-    sync_folder(dir).map_err(failed)
+    syncing::one(dir).map_err(failed)
 }
 
-fn create(dir: &Path, options: &Options) -> Result<(), OpenError> {
-    create_with(dir, |store| {
-        let tables = Tables::open(store, options, None);
-        tables.map(drop).map_err(|error| from_store(dir, error))
-    })
+/// Makes an empty store in the empty folder `store`, by way of a draft in `drafts` if that is possible.
+fn create(dir: &Path, store: &Path, options: &Options, drafts: &Path) -> Result<(), OpenError> {
+    let failed = |error| from_io(dir, error);
+    match draft(options, drafts) {
+        Some(draft) => copy_tree(draft.path(), store).map_err(failed),
+        None => {
+            let made = Tables::create(store, options);
+            made.map(drop).map_err(|error| from_store(dir, error))
+        }
+    }
 }
 
-/// Only the owner may look: what is stored here is other people's data.
-pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+/// An empty store in memory. Only the owner may look into it, and its name cannot be guessed. A process that is killed
+/// meanwhile leaves it behind: some kilobytes, under its id.
+fn draft(options: &Options, drafts: &Path) -> Option<TempDir> {
+    let prefix = format!("outrigger-{}-", std::process::id());
+    let draft = tempfile::Builder::new().prefix(&prefix).tempdir_in(drafts).ok()?;
+    // Opened once more, fjall removes what it wrote on the way.
+    for _ in 0..2 {
+        Tables::create(draft.path(), options).ok()?;
+    }
+    Some(draft)
+}
+
+/// Copies small files and the folders they are in, and the length of those that are mostly hole.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            make_private(&target)?;
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
+            file.write_all(&log_check::read_data(&entry.path())?)?;
+            file.set_len(entry.metadata()?.len())?;
+        }
+    }
+    Ok(())
+}
+
+/// Only the owner may look: what is stored here is other people's data. Answers the folders in which others were made:
+/// their names are on disk only when those are synced.
+pub(crate) fn make_private(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let absent = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let made = dir.ancestors().take_while(absent);
+    let parents = made.filter_map(Path::parent).map(|parent| match parent.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => parent.to_owned(),
+    });
+    let parents = parents.collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    Ok(parents)
 }
 
 fn lock(dir: &Path) -> Result<Lock, OpenError> {
@@ -139,29 +197,12 @@ fn check_format(dir: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn write_format(dir: &Path) -> io::Result<()> {
+/// Writes the file that says the format, under another name; answers that name.
+fn write_format(dir: &Path) -> io::Result<PathBuf> {
     let unfinished = dir.join("FORMAT.new");
     let mut file = File::create(&unfinished)?;
     writeln!(file, "{FORMAT_NAME} {FORMAT}")?;
-    file.sync_all()?;
-    fs::rename(&unfinished, dir.join(FORMAT_FILE))
-}
-
-/// Everything below `dir`, files and names: the rename that follows must not outlive what it names.
-fn sync_tree(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
-            File::open(entry.path())?.sync_all()?;
-        }
-    }
-    sync_folder(dir)
-}
-
-fn sync_folder(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    Ok(unfinished)
 }
 
 /// Bytes that the files in `dir` take on disk. Files come and go while it looks; what cannot be seen is not counted.
@@ -175,4 +216,40 @@ pub(crate) fn bytes_on_disk(dir: &Path) -> u64 {
         Err(_) => 0,
     });
     sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FORMAT_FILE, create, create_with, make_private, store_of};
+    use crate::{Options, tables::Tables};
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    #[test]
+    fn a_store_is_made_with_and_without_a_draft() {
+        let folder = tempfile::tempdir().unwrap();
+        let drafts = tempfile::tempdir().unwrap();
+        for (name, drafts) in [("a", drafts.path()), ("b", Path::new("/nonexistent"))] {
+            let dir = folder.path().join(name);
+            let parents = make_private(&dir).unwrap();
+            assert_eq!(parents, [folder.path()]);
+            let options = Options::default();
+            create_with(&dir, parents, |store| create(&dir, store, &options, drafts)).unwrap();
+            assert!(dir.join(FORMAT_FILE).exists());
+            assert!(store_of(&dir).join("0.jnl").exists());
+            let tables = Tables::open(&dir, &options, None).unwrap();
+            tables.data.insert("k", "v").unwrap();
+        }
+        assert_eq!(fs::read_dir(drafts.path()).unwrap().count(), 0, "nothing is left of the draft");
+    }
+
+    #[test]
+    fn every_folder_with_a_new_name_in_it_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, ab) = (folder.path().join("a"), folder.path().join("a/b"));
+        assert_eq!(make_private(&ab).unwrap(), [a, folder.path().to_owned()]);
+        assert_eq!(make_private(&ab).unwrap(), Vec::<PathBuf>::new());
+    }
 }

@@ -20,6 +20,9 @@
 //!   have dropped the pages it failed to write;
 //! - one process at a time holds the folder.
 //!
+//! A new store is on disk, whole, before it has its name (the module `folder` tells how that takes two dozen syncs at once instead
+//! of a hundred in a row); a store that has lost a part is refused, never opened as an empty one.
+//!
 //! What it is not: fast on a disk that cannot sync, readable by two processes at once, or safe from a disk that lies
 //! about syncing.
 //!
@@ -41,6 +44,7 @@ mod headroom;
 mod local;
 mod log_check;
 mod options;
+mod syncing;
 mod tables;
 mod time;
 mod view;

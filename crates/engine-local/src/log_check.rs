@@ -70,7 +70,7 @@ fn log_files(store: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The file without the hole at its end: files are made 64 MiB long, and most of that is never written.
-fn read_data(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_data(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mut end = 0;
     // The only error is that no data follows; where holes are unknown, all of the file is data.

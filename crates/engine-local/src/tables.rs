@@ -8,7 +8,11 @@
 //!
 //! Numbers are big-endian.
 
-use crate::{Options, error::from_read, folder::Lock};
+use crate::{
+    OpenError, Options,
+    error::{from_read, from_store},
+    folder::{Lock, store_of},
+};
 use bytes::Bytes;
 use fjall::{
     AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, UserKey,
@@ -33,6 +37,9 @@ pub(crate) struct Tables {
 /// Where `meta` keeps the last commit.
 pub(crate) const LAST: &[u8] = b"last";
 
+const NAMES: [&str; 3] = ["data", "expiry", "meta"];
+/// What fjall takes for the sign of a store.
+const VERSION_FILE: &str = "version";
 const HEADER_BYTES: usize = 17;
 const VALUE_FORMAT: u8 = 1;
 const NEVER: u64 = u64::MAX;
@@ -51,22 +58,49 @@ const WAITS_PER_WARNING: u32 = 10_000;
 const OPEN_FILES_MAX: usize = 128;
 
 impl Tables {
+    /// Opens the store in the folder `dir`. fjall would make what is missing anew and leave out of the log what belonged
+    /// to it: a store that has lost a part must not be opened as one that never had it.
     pub(crate) fn open(
-        store: &Path,
+        dir: &Path,
         options: &Options,
         lock: Option<Lock>,
-    ) -> Result<Self, fjall::Error> {
-        let database = Database::builder(store)
+    ) -> Result<Self, OpenError> {
+        let store = store_of(dir);
+        let lost = |part: &str| OpenError::Damaged {
+            path: dir.to_owned(),
+            reason: format!("its part {part:?} is missing"),
+        };
+        if !store.join(VERSION_FILE).exists() {
+            return Err(lost(VERSION_FILE));
+        }
+        let failed = |error| from_store(dir, error);
+        let database = Self::database(&store, options).map_err(failed)?;
+        if let Some(absent) = NAMES.into_iter().find(|name| !database.keyspace_exists(name)) {
+            return Err(lost(absent));
+        }
+        Self::of(database, options, lock).map_err(failed)
+    }
+
+    /// Makes a store in the folder `store` itself, or opens what was begun there.
+    pub(crate) fn create(store: &Path, options: &Options) -> Result<Self, fjall::Error> {
+        Self::of(Self::database(store, options)?, options, None)
+    }
+
+    fn database(store: &Path, options: &Options) -> Result<Database, fjall::Error> {
+        Database::builder(store)
             .cache_size(options.cache_bytes)
             .max_journaling_size(options.log_bytes_max.max(LOG_BYTES_MIN))
             .max_cached_files(Some(OPEN_FILES_MAX))
             .worker_threads(1)
-            .open()?;
+            .open()
+    }
+
+    fn of(database: Database, options: &Options, lock: Option<Lock>) -> Result<Self, fjall::Error> {
         let unsized_by_fjall = || KeyspaceCreateOptions::default().max_memtable_size(u64::MAX);
         Ok(Self {
-            data: database.keyspace("data", unsized_by_fjall)?,
-            expiry: database.keyspace("expiry", unsized_by_fjall)?,
-            meta: database.keyspace("meta", unsized_by_fjall)?,
+            data: database.keyspace(NAMES[0], unsized_by_fjall)?,
+            expiry: database.keyspace(NAMES[1], unsized_by_fjall)?,
+            meta: database.keyspace(NAMES[2], unsized_by_fjall)?,
             database,
             memtable_bytes: options.memtable_bytes,
             log_bytes_bound: options.log_bytes_max.max(LOG_BYTES_MIN) * LOG_BOUND_FACTOR,
@@ -86,7 +120,7 @@ impl Tables {
             // Fails when that thread has failed; does nothing else, since every batch is flushed as it is written.
             self.database.persist(PersistMode::Buffer)?;
             waits = waits.saturating_add(1);
-            if waits % WAITS_PER_WARNING == 0 {
+            if waits.is_multiple_of(WAITS_PER_WARNING) {
                 tracing::warn!("writes wait for the disk to catch up with what was written before");
             }
             thread::sleep(Duration::from_millis(1));

@@ -129,6 +129,43 @@ fn killed_at_random_instants() {
     assert!(acknowledged.len() > 1_000, "only {} commits were acknowledged", acknowledged.len());
 }
 
+#[test]
+fn killed_while_the_store_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for round in 0..30 {
+        let dir = folder.path().join(round.to_string());
+        let mut child = child("writing_child", &dir);
+        while !dir.exists() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_micros(round * 700));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        remove_drafts_of(child.id());
+        runtime.block_on(async {
+            let engine = Local::open(&dir, SimWorld::new(2), small()).unwrap();
+            let writes = vec![put("a", vec![1])];
+            engine.commit(Transaction { writes, ..Transaction::default() }).await.unwrap();
+            engine.close().await;
+        });
+        let names = std::fs::read_dir(&dir).unwrap().flatten().map(|entry| entry.file_name());
+        let unfinished: Vec<_> = names.filter(|n| n.to_string_lossy().ends_with(".new")).collect();
+        assert!(unfinished.is_empty(), "round {round}: {unfinished:?}");
+    }
+}
+
+/// A killed process cannot clean up after itself.
+fn remove_drafts_of(pid: u32) {
+    let Ok(entries) = std::fs::read_dir("/dev/shm") else { return };
+    let prefix = format!("outrigger-{pid}-");
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            std::fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+}
+
 /// Every acknowledged commit is there, whole, in its place; what else is there was under way.
 async fn check(dir: &Path, acknowledged: &BTreeMap<(u64, u64), u64>, round: u64) {
     let engine = Local::open(dir, SimWorld::new(2), small()).unwrap();

@@ -122,3 +122,17 @@ async fn a_full_store_can_be_drained() {
         engine.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_store_that_has_lost_a_part_is_damaged_not_empty() {
+    for part in ["store/version", "store/keyspaces/1", "store/keyspaces/3/current"] {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+        let engine = open(folder.path(), &clock);
+        write(&engine, vec![put("a", "1")]).await.unwrap();
+        engine.close().await;
+        let part = folder.path().join(part);
+        if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) }.unwrap();
+        let error = refused(folder.path());
+        assert!(matches!(error, OpenError::Damaged { .. }), "{}: {error}", part.display());
+    }
+}

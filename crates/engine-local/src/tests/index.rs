@@ -2,7 +2,7 @@
 
 use super::{clock, key, open, write};
 use crate::{
-    Options, folder,
+    Options,
     tables::{Tables, decode_value},
 };
 use fjall::Readable;
@@ -43,7 +43,7 @@ async fn the_index_agrees_with_the_data() {
 }
 
 fn compare(dir: &std::path::Path, round: u64) {
-    let tables = Tables::open(&folder::store_of(dir), &Options::default(), None).unwrap();
+    let tables = Tables::open(dir, &Options::default(), None).unwrap();
     let mut indexed = BTreeSet::new();
     tables.expiries(|at, key| assert!(indexed.insert((at, key)))).unwrap();
     let mut expected = BTreeSet::new();
