@@ -173,9 +173,23 @@ fn decode<M: Message + Default>(content: &Bytes) -> Result<M, Status> {
         .map_err(|error| Status::internal(format!("the app's answer cannot be read: {error}")))
 }
 
-/// gRPC metadata that stays behind when a message moves from one call to another.
-pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+/// The headers of one call that may go along with another: not those that say what the first one is, and only text.
+pub(crate) fn passable(headers: &HeaderMap) -> HeaderMap {
+    let kept =
+        |(name, value): &(&HeaderName, &HeaderValue)| !is_reserved(name) && value.to_str().is_ok();
+    let pairs = headers.iter().filter(kept);
+    let mut passed = HeaderMap::new();
+    for (name, value) in pairs {
+        passed.append(name, value.clone());
+    }
+    passed
+}
+
+fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("grpc-")
-        || matches!(name, "content-type" | "te" | "user-agent" | "content-length" | "host")
+        || matches!(
+            name,
+            "content-type" | "content-length" | "content-encoding" | "te" | "user-agent" | "host"
+        )
 }

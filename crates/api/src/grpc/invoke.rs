@@ -70,7 +70,7 @@ impl Call<'_> {
         let invoked = Invoked {
             route: self.route,
             operation: &self.path,
-            headers: passable(metadata.as_ref()),
+            headers: callback::passable(metadata.as_ref()),
         };
         let Context { trace, named_deadline, .. } = self.context;
         match callback::on_invoke(self.host, trace, *named_deadline, invoked, message).await {
@@ -93,7 +93,7 @@ impl Call<'_> {
             Verb::None => Method::POST,
             verb => Method::from_bytes(verb.as_str_name().as_bytes()).unwrap_or(Method::POST),
         };
-        let mut headers = passable(metadata.as_ref());
+        let mut headers = callback::passable(metadata.as_ref());
         if let Ok(content_type) = HeaderValue::from_str(&message.content_type)
             && !content_type.is_empty()
         {
@@ -175,28 +175,10 @@ fn http_refusal(status: StatusCode, content: &[u8], metadata: MetadataMap) -> St
     Status::with_details_and_metadata(code, words, all.encode_to_vec().into(), metadata)
 }
 
-/// The caller's metadata without what belongs to its own call.
-fn passable(headers: &HeaderMap) -> HeaderMap {
-    let mut headers = headers.clone();
-    let reserved: Vec<_> =
-        headers.keys().filter(|name| callback::is_reserved(name)).cloned().collect();
-    for name in reserved {
-        headers.remove(name);
-    }
-    headers
-}
-
 /// The app's headers as metadata of the answer.
 fn copy_headers(headers: &HeaderMap, metadata: &mut MetadataMap) {
-    let mut kept = headers.clone();
-    let reserved: Vec<_> = kept
-        .keys()
-        .filter(|name| callback::is_reserved(name) || **name == header::DATE)
-        .cloned()
-        .collect();
-    for name in reserved {
-        kept.remove(name);
-    }
+    let mut kept = callback::passable(headers);
+    kept.remove(header::DATE);
     // The map is built whole, because its typed view refuses binary entries that are not base64.
     let mut all = std::mem::take(metadata).into_headers();
     all.extend(kept);

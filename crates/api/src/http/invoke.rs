@@ -14,7 +14,9 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, StatusCode, header};
-use outrigger_calls::{CallError, CanonicalPath, Invocation, body, split_invocation};
+use outrigger_calls::{
+    CallError, CanonicalPath, Invocation, body, split_invocation, strip_hop_by_hop,
+};
 
 /// `{app}/method/{path}` behind `/v1.0/invoke/`.
 pub(super) async fn by_path(
@@ -89,7 +91,7 @@ async fn send(
     let path = CanonicalPath::parse(path)
         .map_err(|bad| invoke::fault(address, &CallError::BadPath(bad)))?;
     if route.is_grpc_app() {
-        return send_to_grpc(x, address, route, &path, request_body).await;
+        return send_to_grpc(x, address, route, &path, &headers, request_body).await;
     }
     let query = Some(x.query.0).filter(|query| !query.is_empty());
     let answer = x.host.invoker.invoke(Invocation {
@@ -114,17 +116,23 @@ async fn send_to_grpc(
     address: &str,
     route: &Route,
     path: &CanonicalPath,
+    headers: &HeaderMap,
     request_body: RequestBody,
 ) -> Result<Reply, Fault> {
     let content = x.read(request_body).await?;
-    let request =
-        callback::http_request(&x.parts.method, path, x.query.0, &x.parts.headers, content);
-    let invoked = callback::Invoked { route, operation: path, headers: HeaderMap::new() };
+    let request = callback::http_request(&x.parts.method, path, x.query.0, headers, content);
+    let headers = callback::passable(headers);
+    let invoked = callback::Invoked { route, operation: path, headers };
     match callback::on_invoke(x.host, x.trace, x.named_deadline, invoked, request).await {
-        Ok((answer, _)) => {
+        Ok((answer, headers)) => {
             let content_type = Some(answer.content_type.as_str()).filter(|t| !t.is_empty());
             let data = answer.data.unwrap_or_default();
-            Ok(Reply::data(data.value.into(), content_type))
+            let mut reply = Reply::data(data.value.into(), content_type);
+            let mut passed = callback::passable(&headers);
+            strip_hop_by_hop(&mut passed);
+            passed.remove(header::DATE);
+            reply.headers_mut().extend(passed);
+            Ok(reply)
         }
         Err(callback::Failed::NoAnswer(error)) => Err(invoke::fault(address, &error)),
         Err(callback::Failed::Status(status)) => {

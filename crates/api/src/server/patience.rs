@@ -70,8 +70,8 @@ pub(super) struct Patient<S> {
     world: Arc<dyn World>,
     /// Whether bytes came that no request has accounted for yet.
     head_begun: bool,
-    /// How many requests had begun when that was last looked at.
-    seen: u64,
+    /// How many requests had begun and ended when that was last looked at.
+    seen: (u64, u64),
     first_read: bool,
     http2: bool,
     head: Watchdog,
@@ -87,7 +87,7 @@ impl<S> Patient<S> {
             socket,
             pulse,
             head_begun: false,
-            seen: 0,
+            seen: (0, 0),
             first_read: true,
             http2: false,
             head: dog(HEAD_MAX),
@@ -101,32 +101,34 @@ impl<S> Patient<S> {
         if std::mem::take(&mut self.first_read) {
             self.http2 = bytes.starts_with(HTTP2_START);
         }
-        let begun = self.pulse.begun.load(Ordering::Acquire);
-        let busy = begun != self.pulse.ended.load(Ordering::Acquire);
-        if !busy && (!self.head_begun || begun != self.seen) {
+        let busy = self.look();
+        if !busy && !self.head_begun {
             self.head_begun = true;
             self.head.since = self.world.mono();
         }
-        self.seen = begun;
         self.idle.since = self.world.mono();
+    }
+
+    /// Takes note of requests that began or ended since the last look. Whether one is under way.
+    fn look(&mut self) -> bool {
+        // In this order a request that ends in between is seen as under way, not as never begun.
+        let ended = self.pulse.ended.load(Ordering::Acquire);
+        let begun = self.pulse.begun.load(Ordering::Acquire);
+        if (begun, ended) != self.seen {
+            // Whatever head was begun has become a request; and the wait for the next one starts when this one ended.
+            if begun != self.seen.0 {
+                self.head_begun = false;
+            }
+            self.idle.since = self.world.mono();
+            self.seen = (begun, ended);
+        }
+        begun != ended
     }
 
     fn waited_too_long(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
         // HTTP/2 asks silent peers by itself, and its frames belong to no single request.
-        if self.http2 {
+        if self.http2 || self.look() {
             return None;
-        }
-        let begun = self.pulse.begun.load(Ordering::Acquire);
-        if begun != self.pulse.ended.load(Ordering::Acquire) {
-            self.head_begun = false;
-            self.seen = begun;
-            self.idle.since = self.world.mono();
-            return None;
-        }
-        if begun != self.seen {
-            self.head_begun = false;
-            self.seen = begun;
-            self.idle.since = self.world.mono();
         }
         let (dog, what) = if self.head_begun {
             (&mut self.head, "the head of a request")

@@ -154,13 +154,13 @@ async fn bodies_stream_both_ways() {
 async fn an_app_that_speaks_grpc() {
     let mut app = App::grpc(&world()).await;
     let node = Node::start(Plan { app: of(&app), ..Plan::default() }).await;
-    let headers = vec![("content-type", "text/plain".to_owned())];
+    let headers = vec![("content-type", "text/plain".to_owned()), ("x-mine", "1".to_owned())];
     let answer = ask(node.http, "PUT", "/v1.0/invoke/compat/method/do?q=1", headers, "hi").await;
     assert_eq!((answer.status, answer.text().as_str()), (200, "hi"));
     assert_eq!(answer.header("content-type"), Some("text/plain"));
     let seen = app.next().await;
     assert_eq!((seen.path.as_str(), &*seen.body), ("do", &b"hi"[..]));
-    assert_eq!(seen.header("dapr-caller-app-id"), "compat");
+    assert_eq!((seen.header("dapr-caller-app-id"), seen.header("x-mine")), ("compat", "1"));
     let answer = ask(node.http, "GET", "/v1.0/invoke/compat/method/refuse", vec![], "").await;
     assert_eq!((answer.status, answer.json()["message"].as_str()), (404, Some("no such thing")));
 }
