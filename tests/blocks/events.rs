@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use outrigger_engine_local::{Local, Options};
 use outrigger_events::{
-    Batch, Broker, BrokerSettings, Consumer, Delivery, NewMessage, SubscribeOptions, Verdict,
+    Batch, Broker, BrokerSettings, Consumer, Delivery, NewMessage, PublishError, SubscribeOptions,
+    Verdict,
 };
 use outrigger_kernel::{BoxFuture, Deadline, World};
 use outrigger_keyspace::Space;
@@ -32,9 +33,13 @@ struct Node {
 
 impl Node {
     fn open(folder: &Path) -> Self {
+        Self::with(folder, Options::default())
+    }
+
+    fn with(folder: &Path, options: Options) -> Self {
         let world = SimWorld::new(1);
         let clock: Arc<dyn World> = Arc::clone(&world) as _;
-        let engine = Local::open(folder, Arc::clone(&clock), Options::default()).unwrap();
+        let engine = Local::open(folder, Arc::clone(&clock), options).unwrap();
         let space = Space::new(Arc::clone(&engine) as _, clock);
         Self { world, engine, broker: Broker::open(space, "b", BrokerSettings::default()) }
     }
@@ -164,6 +169,38 @@ fn a_killed_process_loses_nothing_it_acknowledged() {
     delivered.extend(rest);
     let lost: Vec<&String> = published.difference(&delivered).collect();
     assert_eq!(lost, Vec::<&String>::new());
+}
+
+/// Less than the reserve is free, but more than half of it: nobody can publish any more, and whoever consumes makes room.
+#[tokio::test]
+async fn a_full_store_is_drained() {
+    let folder = Folder::new("full");
+    let node = Node::open(&folder.0);
+    let nobody = Arc::new(Teller(|_: &[Delivery]| {}));
+    let options = SubscribeOptions::new("t", "g");
+    let handle = node.broker.subscribe(options.clone(), nobody).await.unwrap();
+    handle.stop(MINUTE).await;
+    node.publish((0..50).map(|n| message(n.to_string())).collect()).await;
+    node.close().await;
+
+    let disk = nix::sys::statvfs::statvfs(&folder.0).unwrap();
+    let free_bytes = disk.blocks_available() * disk.fragment_size();
+    let reserve_bytes = Some(free_bytes / 10 * 15);
+    let node = Node::with(&folder.0, Options { reserve_bytes, ..Options::default() });
+    let deadline = Deadline::after(&*node.world, MINUTE);
+    let refused = node.broker.publish("t", vec![message("more".to_owned())], deadline).await;
+    assert!(matches!(refused, Err(PublishError::Full(_))), "{refused:?}");
+    let (count, mut counted) = watch::channel(0);
+    let consumer =
+        Teller(move |batch: &[Delivery]| count.send_modify(|count| *count += batch.len()));
+    let handle = node.broker.subscribe(options, Arc::new(consumer)).await.unwrap();
+    counted.wait_for(|count| *count >= 50).await.unwrap();
+    assert!(handle.stop(MINUTE).await.settled);
+    // The sweeper comes round on its own.
+    while node.broker.stats().await.unwrap()[0].stored > 0 {
+        node.world.sleep(Duration::from_millis(20)).await;
+    }
+    node.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
