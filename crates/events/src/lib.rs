@@ -20,6 +20,9 @@
 //! - **A new group starts at the earliest message that is still there**, and from the moment that
 //!   [`Broker::subscribe`] returned nothing is deleted that it has not handled.
 //! - **Bounds everywhere** ([`limits`], [`BrokerSettings`]): going over one is an error of its own, or back-pressure.
+//! - **A full store can be drained.** Publishing ends, consuming goes on, and what is consumed makes room. Failed messages
+//!   are tried again out of memory then, and dead letters wait for room.
+//! - **Whoever is served no more is told** ([`SubscriptionHandle::ended`]).
 //! - **Nothing runs while nothing happens.** Dispatchers are woken by the key space, never by a poll.
 //!
 //! ## Not guaranteed
@@ -29,7 +32,8 @@
 //!   happened.
 //! - *Order.* Messages are handed out in the order of the log, but a retried message comes later, and several in flight
 //!   overtake each other. One consumer in the group, with one message in flight and no retries, sees the order.
-//! - *How often a message was tried*, after a crash: an attempt that was under way then is not counted.
+//! - *How often a message was tried*, after a crash: an attempt that was under way then is not counted, nor those made
+//!   while the store was full.
 //! - *Room.* Messages are kept for a registered group until it handled them: a group that nobody serves any more keeps
 //!   its topics growing until [`Broker::forget`]. A topic without groups keeps messages for the retention time; nothing
 //!   bounds their number within it but the disk, whose end is [`PublishError::Full`].
