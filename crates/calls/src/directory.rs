@@ -155,7 +155,9 @@ impl Registered {
     }
 }
 
+/// An app without a namespace is in the one called `default`, and may be called there by its full name.
 fn key(app_id: &str, namespace: &str) -> String {
+    let namespace = if namespace.is_empty() { "default" } else { namespace };
     [app_id, ".", namespace].concat()
 }
 
@@ -174,5 +176,22 @@ impl fmt::Debug for Directory {
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Registration({})", self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Directory;
+
+    #[test]
+    fn without_a_namespace_is_in_the_default_one() {
+        let directory = Directory::new();
+        let _here = directory.register_without_port("shop", "");
+        for (address, from) in
+            [("shop", ""), ("shop.default", ""), ("shop", "default"), ("shop.default", "prod")]
+        {
+            assert!(directory.resolve(address, from).is_ok(), "{address} from {from:?}");
+        }
+        assert!(directory.resolve("shop", "prod").is_err());
     }
 }

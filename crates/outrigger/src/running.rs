@@ -45,8 +45,11 @@ pub struct RunningApp {
     pub metrics_port: u16,
     /// Port it listens on; 0 for none.
     pub app_port: u16,
-    /// Its process; 0 when we did not start it.
+    /// Its process; 0 when we did not start it, or it has ended.
     pub app_pid: i32,
+    /// Its exit code, once it has ended.
+    #[serde(default)]
+    pub app_ended: Option<u8>,
     /// Its command line.
     pub command: String,
 }

@@ -175,7 +175,16 @@ impl Answer {
 
     /// The failure that a bad answer is.
     pub(super) fn refusal(&self, what: &str) -> Failure {
+        let told = serde_json::from_slice::<serde_json::Value>(&self.body).ok();
+        let field = |name: &str| Some(told.as_ref()?.get(name)?.as_str()?.to_owned());
+        let missing =
+            |code: String| code.ends_with("_NOT_FOUND") || code.ends_with("_NOT_CONFIGURED");
         let exit = match self.status.as_u16() {
+            _ if field("errorCode").is_some_and(missing) => Exit::NotFound,
+            // A call to an app that nobody knows has the same code as one that failed on its way.
+            500 if field("message").is_some_and(|text| text.contains("no app named")) => {
+                Exit::NotFound
+            }
             404 => Exit::NotFound,
             409 | 412 => Exit::Conflict,
             401 | 403 => Exit::Forbidden,
@@ -184,8 +193,6 @@ impl Answer {
             _ => Exit::Failed,
         };
         let failure = Failure::new("OUTR-0021", exit, format!("{what}: {}", self.status));
-        let told = serde_json::from_slice::<serde_json::Value>(&self.body).ok();
-        let field = |name: &str| Some(told.as_ref()?.get(name)?.as_str()?.to_owned());
         match (field("errorCode"), field("message")) {
             (Some(code), Some(message)) => failure.why(format!("{code}: {message}")),
             _ if self.body.is_empty() => failure,

@@ -33,6 +33,7 @@ pub(super) fn run(args: &ListArgs, context: &Context) -> Outcome {
                 "daprdPid": runtime.pid,
                 "cliPid": runtime.pid,
                 "appPid": app.app_pid,
+                "app": app.app_ended.map_or_else(|| app.app_pid.to_string(), |code| format!("ended ({code})")),
                 "runTemplatePath": runtime.run_file,
                 "dataDir": runtime.data_dir,
             });
@@ -50,7 +51,7 @@ pub(super) fn run(args: &ListArgs, context: &Context) -> Outcome {
         Column("COMMAND", "command"),
         Column("CREATED", "created"),
         Column("PID", "daprdPid"),
-        Column("APP PID", "appPid"),
+        Column("APP PID", "app"),
     ];
     if rows.is_empty() && args.output.form == output::Form::Table {
         output::note("nothing is running; start something with `outrigger run`");

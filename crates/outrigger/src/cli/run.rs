@@ -54,6 +54,9 @@ pub(super) async fn run(args: RunArgs, context: Context, world: Arc<RealWorld>) 
     if !layers.is_set("log.level") && log.shape == Shape::Short {
         // The screen belongs to the apps; what the person must see is told as notices.
         "warn".clone_into(&mut log.level);
+        if plan.apps.iter().any(|app| app.settings.api_logging) {
+            log.level.push_str(",outrigger::api=info");
+        }
     }
     logging::install(&log, Arc::clone(&world) as _)?;
     warn_of_flags_without_effect(&layers);

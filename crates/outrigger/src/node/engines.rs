@@ -134,7 +134,7 @@ impl std::fmt::Debug for Engines {
 
 fn refused(folder: &Path, error: &OpenError) -> Failure {
     let folder = folder.display();
-    let elsewhere = "or use another folder with --data-dir, or keep nothing with --ephemeral";
+    let elsewhere = "use another folder with --data-dir, or keep nothing with --ephemeral";
     let of = |code, what: String| {
         Failure::new(code, Exit::Failed, what).at(format!("--data-dir {folder}"))
     };

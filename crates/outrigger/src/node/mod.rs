@@ -66,10 +66,33 @@ pub struct Node {
     exporter: OnceLock<Option<Arc<Exporter>>>,
     on_shutdown: OnShutdown,
     sides: Mutex<Vec<Arc<Side>>>,
-    notices: Mutex<Vec<String>>,
+    notices: Mutex<Vec<Notice>>,
     reload: reload::Trigger,
     ports: Ours,
     shelf: sources::Shelf,
+}
+
+/// Something the user should know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Notice {
+    /// The code of a warning; `None` for what is merely good to know.
+    pub code: Option<&'static str>,
+    /// What to know.
+    pub text: String,
+}
+
+impl Notice {
+    fn plain(text: String) -> Self {
+        Self { code: None, text }
+    }
+
+    /// Tells it, whatever the log level.
+    pub fn tell(&self) {
+        match self.code {
+            Some(code) => tracing::warn!(target: NOTICE, code, "{}", self.text),
+            None => tracing::info!(target: NOTICE, "{}", self.text),
+        }
+    }
 }
 
 /// What `run` shows of the components.
@@ -133,7 +156,7 @@ impl Node {
 
     /// What the user should be told and has not been told yet.
     #[must_use]
-    pub fn take_notices(&self) -> Vec<String> {
+    pub fn take_notices(&self) -> Vec<Notice> {
         let all = std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner));
         // Ten apps that share a folder say the same ten times.
         let mut told = BTreeSet::new();
@@ -235,8 +258,8 @@ impl Node {
         self.sides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn notice(&self, lines: Vec<String>) {
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(lines);
+    fn notice(&self, notices: impl IntoIterator<Item = Notice>) {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(notices);
     }
 
     fn metrics(&self, configuration: &Configuration) -> Arc<Metrics> {
@@ -256,7 +279,7 @@ impl Node {
             return Ok(sink(exporter.as_ref()));
         }
         let (target, told) = telemetry::target(&self.environment, tracing);
-        self.notice(told.into_iter().collect());
+        self.notice(told.map(Notice::plain));
         let started = target.map(|target| Exporter::start(&target, &self.world)).transpose()?;
         Ok(match started {
             None => sink(None),
@@ -273,10 +296,6 @@ impl Node {
             all.extend(side.endpoints());
         }
         self.directory.set_endpoints(all);
-    }
-
-    fn tell(&self, line: &str) {
-        tracing::info!(target: NOTICE, "{line}");
     }
 }
 

@@ -4,7 +4,7 @@
 //! event costs at most one comparison interval, and an editor that writes a file in five steps costs one reload.
 //! A folder with an error in it keeps the old resources in force, all of them: half a change is worse than none.
 
-use super::{Node, Side, components, side, sources::Loaded};
+use super::{Node, Notice, Side, components, side, sources::Loaded};
 use crate::failure::Failure;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use outrigger_resources::{Body, Configuration, Resource};
@@ -126,11 +126,12 @@ async fn refresh_all(node: &Node, known: &mut [Known]) {
     }
     let several = node.sides().len() > 1;
     for (line, apps) in told {
-        node.tell(&if several { format!("{}: {line}", apps.join(", ")) } else { line });
+        let text = if several { format!("{}: {line}", apps.join(", ")) } else { line };
+        Notice::plain(text).tell();
     }
     node.merge_endpoints();
     for notice in node.take_notices() {
-        node.tell(&notice);
+        notice.tell();
     }
 }
 
@@ -149,7 +150,8 @@ async fn refresh(node: &Node, known: &mut Known) -> Result<Option<String>, Failu
         return Ok(None);
     }
     let built = components::build(&side::workshop(node), settings, &configuration, &loaded)?;
-    node.notice(built.notices.clone());
+    node.notice(built.notices.iter().cloned().map(Notice::plain));
+    node.notice(side::warnings(&loaded));
     known.side.refresh(built, configuration.clone(), &loaded).await;
     known.loaded = loaded;
     known.configuration = configuration;

@@ -1,7 +1,7 @@
 //! One app's side of the node: its ports, its host, the way to it.
 
 use super::{
-    Node, access,
+    Node, Notice, access,
     components::{self, Workshop},
     sources::{self, Loaded},
 };
@@ -16,7 +16,10 @@ use outrigger_api::{
     AppConnection, AppHealthCheck, Host, HostParts, Listener, Settings, Surface, serve_grpc,
     serve_http, serve_metrics, watch_app,
 };
-use outrigger_calls::{AppChannel, AppHealth, AppProtocol, AppTarget, HttpEndpoint, Registration};
+use outrigger_calls::{
+    AppChannel, AppHealth, AppProtocol, AppTarget, Directory, Forwarding, HttpEndpoint,
+    Registration,
+};
 use outrigger_kernel::{Deadline, World, within};
 use outrigger_resources::{Configuration, Severity, Subscription};
 use std::{
@@ -98,7 +101,7 @@ impl Side {
             world: Arc::clone(&node.world),
             directory: Arc::clone(&node.directory),
             invoker: Arc::clone(&node.invoker),
-            forwarding: None,
+            forwarding: forwarding(node, &settings),
             app: channel.clone(),
             settings: host_settings(node, &settings, &configuration),
             telemetry: node.telemetry(&configuration.tracing)?,
@@ -110,12 +113,10 @@ impl Side {
             },
         });
         host.components.store(Arc::new(built.components));
-        node.notice(built.notices);
+        node.notice(built.notices.into_iter().map(Notice::plain));
         node.notice(warnings(&loaded));
         let state = State {
-            registration: Some(
-                node.directory.register_without_port(&settings.id, &settings.namespace),
-            ),
+            registration: Some(register(&node.directory, &settings, channel.as_ref())),
             health: None,
             attached: false,
             declared: built.subscriptions,
@@ -265,15 +266,14 @@ impl Side {
         drop(self.world.spawn("app attached", Box::pin(start)));
     }
 
-    /// The app is gone: it is not called and gets no events until it is attached again.
+    /// The app is gone: it gets no events until it is attached again, and calls to it fail.
     pub fn detach(self: &Arc<Self>) {
         let mut state = self.state();
         if state.leaving || !std::mem::take(&mut state.attached) {
             return;
         }
-        let directory = &self.host.directory;
-        state.registration =
-            Some(directory.register_without_port(&self.settings.id, &self.settings.namespace));
+        let channel = self.channel.as_ref();
+        state.registration = Some(register(&self.host.directory, &self.settings, channel));
         drop(state);
         let side = Arc::clone(self);
         let detach = async move { side.host.subscriptions.detach().await };
@@ -376,6 +376,28 @@ impl fmt::Debug for Side {
     }
 }
 
+/// Makes an app known. With a port that was named it can be called at once: whether it listens yet is for the call to
+/// find out. A port that is still to be found is as good as none.
+fn register(
+    directory: &Arc<Directory>,
+    settings: &AppSettings,
+    channel: Option<&Arc<AppChannel>>,
+) -> Registration {
+    let named = settings.channel.as_ref().is_some_and(|channel| channel.port.is_some());
+    match channel.filter(|_| named) {
+        Some(channel) => directory.register(&settings.id, &settings.namespace, Arc::clone(channel)),
+        None => directory.register_without_port(&settings.id, &settings.namespace),
+    }
+}
+
+/// What `Forwarded` headers say of this machine: the address that others know it by, else the one the API listens on.
+fn forwarding(node: &Node, settings: &AppSettings) -> Option<Forwarding> {
+    let told = node.environment.get("DAPR_HOST_IP").and_then(|text| text.parse().ok());
+    let address = told.or_else(|| settings.ports.addresses.first().copied())?;
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    Some(Forwarding::new(address, name.as_deref().unwrap_or_default()))
+}
+
 pub(super) fn workshop(node: &Node) -> Workshop<'_> {
     Workshop {
         engines: &node.engines,
@@ -395,9 +417,9 @@ pub(super) fn configuration(node: &Node, settings: &AppSettings) -> Result<Confi
     }
 }
 
-fn warnings(loaded: &Loaded) -> Vec<String> {
+pub(super) fn warnings(loaded: &Loaded) -> Vec<Notice> {
     let milder = loaded.issues.iter().filter(|issue| issue.severity != Severity::Error);
-    milder.map(ToString::to_string).collect()
+    milder.map(|issue| Notice { code: Some(issue.code), text: issue.to_string() }).collect()
 }
 
 fn new_channel(

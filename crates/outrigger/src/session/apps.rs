@@ -30,6 +30,9 @@ const RESTART_MAX: Duration = Duration::from_secs(5);
 /// An app that ran this long has recovered: its next restart is quick again.
 const RECOVERED: Duration = Duration::from_secs(10);
 
+/// An app that has not begun to listen after this time is waited for aloud.
+const LATE: Duration = Duration::from_secs(2);
+
 /// What happened to the apps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
@@ -57,6 +60,8 @@ pub(super) struct Apps {
 struct Slot {
     side: Arc<Side>,
     pid: Arc<AtomicI32>,
+    /// The exit code of an app that is not started again; negative while it runs.
+    ended: Arc<AtomicI32>,
 }
 
 impl Apps {
@@ -74,7 +79,10 @@ impl Apps {
         let mut started = 0;
         for (index, (plan, side)) in plans.iter().zip(sides).enumerate() {
             let pid = Arc::new(AtomicI32::new(0));
-            slots.push(Slot { side: Arc::clone(side), pid: Arc::clone(&pid) });
+            let ended = Arc::new(AtomicI32::new(-1));
+            let slot =
+                Slot { side: Arc::clone(side), pid: Arc::clone(&pid), ended: Arc::clone(&ended) };
+            slots.push(slot);
             let Some(command) = &plan.command else {
                 drop(world.spawn(
                     "app discovery",
@@ -87,12 +95,14 @@ impl Apps {
             let command = with_environment(command, plan, side);
             let process = Process::start(&command, Arc::clone(&lines), Arc::clone(world) as _)?;
             pid.store(process.pid(), Ordering::Release);
+            describe(side, &command.line, process.pid());
             started += 1;
             let supervisor = Supervisor {
                 command,
                 lines,
                 side: Arc::clone(side),
                 pid,
+                ended,
                 restart: manner.restart,
                 tell: tell.clone(),
                 stop: stopped.clone(),
@@ -123,6 +133,11 @@ impl Apps {
         }
     }
 
+    /// The code of the first app that failed by itself; 0 for none.
+    pub(super) fn failed(&self) -> u8 {
+        self.code
+    }
+
     /// Asks all apps to end and waits until they have; after `grace` they are ended.
     pub(super) async fn stop(&mut self, grace: Duration) {
         self.stop.send_replace(Some(grace));
@@ -139,6 +154,7 @@ impl Apps {
     pub(super) fn describe(&self, apps: &mut [RunningApp]) {
         for (app, slot) in apps.iter_mut().zip(&self.slots) {
             app.app_pid = slot.pid.load(Ordering::Acquire);
+            app.app_ended = u8::try_from(slot.ended.load(Ordering::Acquire)).ok();
             if let Some(port) = slot.side.app_port() {
                 app.app_port = port;
             }
@@ -151,6 +167,7 @@ struct Supervisor {
     lines: Arc<LineSink>,
     side: Arc<Side>,
     pid: Arc<AtomicI32>,
+    ended: Arc<AtomicI32>,
     restart: bool,
     tell: mpsc::Sender<Told>,
     stop: watch::Receiver<Option<Duration>>,
@@ -191,11 +208,20 @@ impl Supervisor {
         let port = self.side.wanted_port(process.pid());
         let mut found = pin!(wait_for_port(&port, &*self.world));
         let mut looking = true;
+        let mut late = self.world.sleep(LATE);
+        let mut told = false;
         loop {
             tokio::select! {
                 biased;
                 ending = process.wait() => return Life::Ended(ending),
                 grace = stop_asked(&mut self.stop) => return Life::Stopped(process.stop(grace).await),
+                () = &mut late, if looking && !told => {
+                    told = true;
+                    if let AppPort::Known { host, port } = &port {
+                        let name = self.side.app_id();
+                        tracing::info!(target: NOTICE, "waiting for {name} to listen on {host}:{port}");
+                    }
+                }
                 port = &mut found, if looking => {
                     looking = false;
                     self.side.attach(port);
@@ -232,6 +258,7 @@ impl Supervisor {
 
     async fn end(self, ending: Ending) {
         self.pid.store(0, Ordering::Release);
+        self.ended.store(i32::from(ending.exit_code()), Ordering::Release);
         drop(self.tell.send(Told::Ended(ending)).await);
     }
 }
@@ -252,6 +279,15 @@ async fn stop_asked(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
             return Duration::ZERO;
         }
     }
+}
+
+/// What tools of the reference's CLI look for in the metadata.
+fn describe(side: &Side, line: &[String], pid: i32) {
+    let host = side.host();
+    // Three small entries always find room.
+    let _ = host.set_extended("appCommand", &line.join(" "));
+    let _ = host.set_extended("appPID", &pid.to_string());
+    let _ = host.set_extended("cliPID", &std::process::id().to_string());
 }
 
 /// Waits for an app that somebody else starts.

@@ -138,7 +138,7 @@ async fn start(
         banner::show(&banner::head(plan, &sides, &node, manner));
     }
     for notice in node.take_notices() {
-        tracing::info!(target: NOTICE, "{notice}");
+        notice.tell();
     }
     let apps = Apps::start(&plan.apps, &sides, manner, world)?;
     let announcement = announce(plan, &sides, manner, &**world);
@@ -212,6 +212,7 @@ impl Session {
             banner::show("\n  stopping in order; once more stops at once\n");
         }
         let settings = self.node.settings().clone();
+        let failed = self.apps.failed();
         self.node.leave();
         if let (Some(block), Ended::Signal(_)) = (settings.block, ended) {
             tracing::info!(
@@ -237,7 +238,9 @@ impl Session {
         tracing::info!(scope = "dapr.runtime", "Daprd shutdown gracefully");
         match ended {
             Ended::Apps(code) => Exit::App(code).into(),
-            Ended::Signal(_) | Ended::Request(_) | Ended::StoreFailed => ExitCode::SUCCESS,
+            // An app that had failed by itself before is not made good by a clean stop.
+            Ended::Signal(_) | Ended::Request(_) => Exit::App(failed).into(),
+            Ended::StoreFailed => Exit::Failed.into(),
         }
     }
 }
@@ -256,6 +259,7 @@ fn announce(
         metrics_port: side.ports().metrics.unwrap_or_default(),
         app_port: app.channel().and_then(|channel| channel.port).unwrap_or_default(),
         app_pid: 0,
+        app_ended: None,
         command: app.command.as_ref().map(|command| command.line.join(" ")).unwrap_or_default(),
     });
     let running = Running {

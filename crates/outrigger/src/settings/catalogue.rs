@@ -267,8 +267,13 @@ pub static CATALOGUE: &[Setting] = &[
     .default("*"),
     Setting::new("limits.body-size", "max-body-size", Shape::Bytes, "Largest request body.")
         .default("4Mi"),
-    Setting::new("limits.header-size", "read-buffer-size", Shape::Bytes, "Largest request head.")
-        .default("4Ki"),
+    Setting::new(
+        "limits.header-size",
+        "read-buffer-size",
+        Shape::Bytes,
+        "Largest request head; less than 64Ki counts as 64Ki.",
+    )
+    .default("4Ki"),
     Setting::new(
         "limits.body-size-mb",
         "dapr-http-max-request-size",

@@ -14,7 +14,9 @@ fn state_by_command() {
     let clash = run(&["state", "set", "statestore", "k", "2", "--etag", "999"]);
     assert_eq!(clash.status.code(), Some(4), "{}", stderr(&clash));
     let unknown = run(&["state", "get", "nostore", "k"]);
-    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(unknown.status.code(), Some(3));
+    let nobody = run(&["invoke", "nobody", "hello"]);
+    assert_eq!(nobody.status.code(), Some(3), "{}", stderr(&nobody));
     assert!(stderr(&unknown).contains("ERR_STATE_STORE_NOT_FOUND"), "{}", stderr(&unknown));
     assert_eq!(run(&["state", "delete", "statestore", "k"]).status.code(), Some(0));
     assert_eq!(run(&["state", "get", "statestore", "k"]).status.code(), Some(3));
