@@ -1,7 +1,14 @@
 //! The door of the gRPC port: who is asked for, and what holds for every call.
 
 use super::{Context, health::HealthService, service::DaprService, subscribe::Streams};
-use crate::{guard, host::Host, names, operations::invoke, trace::SpanStatus};
+use crate::{
+    errors::{Fault, catalogue},
+    guard,
+    host::Host,
+    names,
+    operations::invoke,
+    trace::SpanStatus,
+};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use outrigger_calls::{CanonicalPath, Invocation, body, grpc as passing};
@@ -46,8 +53,9 @@ impl Front {
         match service {
             "dapr.proto.runtime.v1.Dapr" => {
                 let context = Context::new(&self.host, request.headers());
+                let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
                 request.extensions_mut().insert(context);
-                served(self.dapr.clone().call(request).await)
+                self.explained(&method, served(self.dapr.clone().call(request).await))
             }
             "grpc.health.v1.Health" => served(self.health.clone().call(request).await),
             "grpc.reflection.v1.ServerReflection" => match &self.reflection {
@@ -60,6 +68,23 @@ impl Front {
             },
             _ => Box::pin(self.pass_on(request)).await,
         }
+    }
+
+    /// Answers that come from the generated code, which knows neither our codes nor our remedies, in our words.
+    fn explained(&self, method: &str, answer: Response<Body>) -> Response<Body> {
+        let header = |name| answer.headers().get(name).map(http::HeaderValue::as_bytes);
+        let fault = match (header("grpc-status"), header("grpc-message")) {
+            // No such method. Our own refusals say what they refuse.
+            (Some(b"12"), None | Some(b"")) => super::later::answer(method),
+            (Some(b"11"), _) => {
+                let limit = self.host.settings.max_body_bytes;
+                let message = format!("the message is larger than the {limit} bytes allowed");
+                Fault::new(&catalogue::BODY_TOO_LARGE, message)
+            }
+            _ => return answer,
+        };
+        self.host.metrics.failed("grpc", fault.code());
+        fault.into_status().into_http()
     }
 
     /// A service that is not ours is another app's, if the call says whose.
@@ -93,6 +118,12 @@ impl Front {
             Ok(path) => path,
             Err(bad) => return refuse(&bad.into()),
         };
+        if route.speaks_http1() {
+            let message = format!(
+                "the app {address} speaks HTTP; only apps that speak gRPC are called this way"
+            );
+            return Status::unimplemented(message).into_http();
+        }
         head.headers.remove(names::STREAM);
         let answer = host.invoker.proxy(Invocation {
             target: &route.target,

@@ -35,7 +35,9 @@ pub(super) async fn service(
     let started = Started::now(&*host.world);
     let (metadata, _, asked) = request.into_parts();
     let fail = |fault: Fault| failed(&host, "invoke", fault);
-    let message = asked.message.ok_or_else(|| fail(incomplete("the request has no message")))?;
+    let mut message =
+        asked.message.ok_or_else(|| fail(incomplete("the request has no message")))?;
+    split_query(&mut message);
     if asked.id.is_empty() {
         let fault = Fault::new(&catalogue::DIRECT_INVOKE_NO_APP, "the request names no app");
         return Err(fail(fault));
@@ -52,6 +54,20 @@ pub(super) async fn service(
     let took = started.elapsed(&*host.world);
     host.metrics.invoked(route.label(), &Method::POST, status, took);
     answer
+}
+
+/// A query may stand behind the method, as it would in a path; it goes in front of the one that has a field of its own.
+fn split_query(message: &mut common::InvokeRequest) {
+    if let Some((method, query)) = message.method.split_once('?') {
+        let (method, mut query) = (method.to_owned(), query.to_owned());
+        let extension = message.http_extension.get_or_insert_default();
+        if !extension.querystring.is_empty() {
+            query.push('&');
+            query.push_str(&extension.querystring);
+        }
+        extension.querystring = query;
+        message.method = method;
+    }
 }
 
 struct Call<'a> {

@@ -13,6 +13,7 @@ mod context;
 mod front;
 mod health;
 mod invoke;
+mod later;
 mod metadata;
 mod publish;
 mod secrets;

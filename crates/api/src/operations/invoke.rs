@@ -41,6 +41,11 @@ impl Route {
         self.app_protocol().is_some_and(AppProtocol::is_grpc)
     }
 
+    /// Whether it leads to an app that cannot be spoken to in HTTP/2, which gRPC needs.
+    pub(crate) fn speaks_http1(&self) -> bool {
+        matches!(self.app_protocol(), Some(AppProtocol::Http | AppProtocol::Https))
+    }
+
     /// What metrics call it. URLs are as many as callers like, and share one label.
     pub(crate) fn label(&self) -> &str {
         match &self.target {

@@ -54,6 +54,9 @@ pub(crate) fn get(host: &Host) -> pb::GetMetadataResponse {
 
 /// Sets an entry of the extended metadata.
 pub(crate) fn set(host: &Host, key: &str, value: &str) -> Result<(), Fault> {
+    if key.is_empty() {
+        return Err(Fault::new(&catalogue::MALFORMED_REQUEST, "the metadata entry has no key"));
+    }
     if host.set_extended(key, value) {
         return Ok(());
     }

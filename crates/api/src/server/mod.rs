@@ -111,8 +111,8 @@ fn builder(host: &Host) -> auto::Builder<WorldExecutor> {
         .http1()
         // Ours, in `patience`: hyper's own would also close connections that merely wait for their next request.
         .header_read_timeout(None)
-        // A client that has sent all it wants to may say so and still read the answer.
-        .half_close(true)
+        // `patience` decides when the end of what a client sends is the end of the client.
+        .half_close(false)
         .max_buf_size(settings.max_header_bytes.max(8 * 1024));
     builder
         .http2()

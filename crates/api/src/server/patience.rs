@@ -4,6 +4,10 @@
 //! for the peer to read what is sent to it. While a request is under way nothing is bounded here: whoever serves it knows
 //! better.
 //!
+//! The end of what a client sends is ambiguous: it may have gone, or only have said that it is done and be waiting for
+//! its answer. Nothing but time tells the two apart. So the end is held back while a request is under way, for as long as
+//! most answers take; after that the client counts as gone, and what is done for it is dropped.
+//!
 //! Timers are lazy. One that is running is not moved when something happens; it looks, when it fires, how long it has
 //! really been. So a busy connection costs one timer a minute instead of one per request.
 
@@ -29,6 +33,9 @@ const HEAD_MAX: Duration = Duration::from_secs(10);
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// How long a peer may not read while there is something for it.
 const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// How long a client that has stopped sending is served.
+const HALF_CLOSED_MAX: Duration = Duration::from_secs(2);
 
 /// What a connection that speaks HTTP/2 begins with.
 const HTTP2_START: &[u8] = b"PRI";
@@ -74,9 +81,12 @@ pub(super) struct Patient<S> {
     seen: (u64, u64),
     first_read: bool,
     http2: bool,
+    /// Whether the peer has stopped sending.
+    sent_all: bool,
     head: Watchdog,
     idle: Watchdog,
     stall: Watchdog,
+    gone: Watchdog,
 }
 
 impl<S> Patient<S> {
@@ -92,7 +102,9 @@ impl<S> Patient<S> {
             http2: false,
             head: dog(HEAD_MAX),
             idle: dog(IDLE_MAX),
+            sent_all: false,
             stall: dog(STALL_MAX),
+            gone: dog(HALF_CLOSED_MAX),
             world,
         }
     }
@@ -123,6 +135,14 @@ impl<S> Patient<S> {
             self.seen = (begun, ended);
         }
         begun != ended
+    }
+
+    /// Whether the end of what the peer sends is to be passed on.
+    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        if !std::mem::replace(&mut self.sent_all, true) {
+            self.gone.since = self.world.mono();
+        }
+        self.http2 || !self.look() || self.gone.barks(&*self.world, cx)
     }
 
     fn waited_too_long(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
@@ -171,14 +191,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
+        if this.sent_all {
+            return if this.is_gone(cx) { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
         match Pin::new(&mut this.socket).poll_read(cx, buffer) {
-            Poll::Ready(Ok(())) => {
-                if let Some(new) = buffer.filled().get(before..).filter(|new| !new.is_empty()) {
+            Poll::Ready(Ok(())) => match buffer.filled().get(before..) {
+                Some(new) if !new.is_empty() => {
                     this.got(new);
+                    Poll::Ready(Ok(()))
                 }
-                Poll::Ready(Ok(()))
-            }
+                _ if room > 0 && !this.is_gone(cx) => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
+            },
             Poll::Pending => match this.waited_too_long(cx) {
                 Some(what) => {
                     let message = format!("{what} did not come in time");

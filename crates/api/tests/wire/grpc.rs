@@ -236,9 +236,36 @@ async fn other_services_are_passed_on() {
     assert!(!seen.header("x-bin").is_empty());
     let refused = raw(&node, "/shop.Orders/Place", Some("nobody")).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
-    for unknown in ["/shop.Orders/Place", "/dapr.proto.runtime.v1.Dapr/ConverseAlpha1"] {
-        assert_eq!(raw(&node, unknown, None).await.unwrap_err().code(), Code::Unimplemented);
+    for unknown in ["/shop.Orders/Place", "/dapr.proto.runtime.v1.Dapr/NoSuchMethod"] {
+        let refused = raw(&node, unknown, None).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message().is_empty()), (Code::Unimplemented, false));
     }
+    for (later, code, expected) in [
+        (
+            "/dapr.proto.runtime.v1.Dapr/TryLockAlpha1",
+            Code::FailedPrecondition,
+            "ERR_LOCK_STORE_NOT_CONFIGURED",
+        ),
+        ("/dapr.proto.runtime.v1.Dapr/InvokeBinding", Code::Internal, "ERR_INVOKE_OUTPUT_BINDING"),
+        ("/dapr.proto.runtime.v1.Dapr/InvokeActor", Code::Internal, "ERR_ACTOR_RUNTIME_NOT_FOUND"),
+    ] {
+        let refused = raw(&node, later, None).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (code, expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_too_large_and_keys_too_short() {
+    let settings = Settings { max_body_bytes: 1000, ..Settings::default() };
+    let node = Node::start(Plan { settings, ..Plan::default() }).await;
+    let mut client = client(&node).await;
+    let refused = save(&mut client, vec![item("a", &[b'x'; 2000])]).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "ERR_BODY_READ")
+    );
+    let refused = client.set_metadata(pb::SetMetadataRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
 fn invoke(method: &str, verb: Verb, data: &str) -> pb::InvokeServiceRequest {
@@ -269,6 +296,11 @@ async fn invoke_service_of_an_app_that_speaks_http() {
     let seen = app.next().await;
     assert_eq!((seen.method.as_str(), seen.path.as_str()), ("PUT", "/echo?a=1"));
     assert_eq!(seen.header("content-type"), "text/plain");
+    client.invoke_service(invoke("path?b=2", Verb::Get, "")).await.unwrap();
+    assert_eq!(app.next().await.path, "/path?b=2&a=1");
+    let refused = raw(&node, "/shop.Orders/Place", Some("compat")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
+    assert!(refused.message().contains("speaks HTTP"), "{}", refused.message());
     let refused = client.invoke_service(invoke("nowhere", Verb::Get, "")).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
     assert_eq!(refused.metadata().get("dapr-http-status").unwrap(), "404");

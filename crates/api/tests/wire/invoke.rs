@@ -225,3 +225,18 @@ async fn a_deadline_named_by_the_client_is_kept() {
     app.gate.send_replace(true);
     assert_eq!(later.await.text(), "at last");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_has_gone_is_not_worked_for() {
+    let mut app = App::http(&world(), "").await;
+    let node = Node::start(Plan { app: of(&app), ..Plan::default() }).await;
+    let mut caller = TcpStream::connect(("127.0.0.1", node.http)).unwrap();
+    caller.write_all(b"GET /v1.0/invoke/compat/method/slow HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    assert_eq!(app.next().await.path, "/slow");
+    let channel = node.host.app.clone().unwrap();
+    assert_eq!(channel.calls(), 1);
+    drop(caller);
+    while channel.calls() > 0 {
+        node.world.sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,6 +1,6 @@
 //! Hours of silence in milliseconds.
 
-use super::{HEAD_MAX, IDLE_MAX, Patient, Pulse, STALL_MAX};
+use super::{HALF_CLOSED_MAX, HEAD_MAX, IDLE_MAX, Patient, Pulse, STALL_MAX};
 use outrigger_kernel::World;
 use outrigger_sim::SimWorld;
 use std::{io::ErrorKind, sync::Arc, time::Duration};
@@ -140,4 +140,27 @@ async fn a_client_that_reads_slowly_is_waited_for() {
     let writing = server.write_all(&[0; 128]);
     let (written, ()) = tokio::join!(writing, reading);
     written.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_sending_is_served_for_a_while() {
+    let mut set = set();
+    set.client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut buffer = [0; 64];
+    assert_eq!(set.server.read(&mut buffer).await.unwrap(), 18);
+    let busy = set.pulse.begin();
+    set.client.shutdown().await.unwrap();
+    let began = set.world.mono();
+    assert_eq!(set.server.read(&mut buffer).await.unwrap(), 0);
+    about(HALF_CLOSED_MAX, set.world.mono().since(began));
+    drop(busy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_requests_the_end_is_the_end() {
+    let mut set = set();
+    let began = set.world.mono();
+    set.client.shutdown().await.unwrap();
+    assert_eq!(set.server.read(&mut [0; 64]).await.unwrap(), 0);
+    about(Duration::ZERO, set.world.mono().since(began));
 }
