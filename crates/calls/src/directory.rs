@@ -11,6 +11,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// The namespace of apps that name none.
+const DEFAULT: &str = "default";
+
 /// Who can be called.
 #[derive(Default)]
 pub struct Directory {
@@ -112,7 +115,7 @@ impl Directory {
         let found = table.apps.get(&key(app, namespace));
         found.map(|app| Target::App(Arc::clone(app))).ok_or_else(|| CallError::NotFound {
             app: app.to_owned(),
-            namespace: namespace.to_owned(),
+            namespace: if namespace.is_empty() { DEFAULT } else { namespace }.to_owned(),
         })
     }
 
@@ -157,7 +160,7 @@ impl Registered {
 
 /// An app without a namespace is in the one called `default`, and may be called there by its full name.
 fn key(app_id: &str, namespace: &str) -> String {
-    let namespace = if namespace.is_empty() { "default" } else { namespace };
+    let namespace = if namespace.is_empty() { DEFAULT } else { namespace };
     [app_id, ".", namespace].concat()
 }
 

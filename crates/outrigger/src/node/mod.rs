@@ -13,10 +13,12 @@
 mod access;
 pub(crate) mod components;
 mod engines;
+mod hosting;
 mod policies;
 mod reload;
 mod serving;
 mod side;
+mod sockets;
 pub(crate) mod sources;
 mod trip;
 

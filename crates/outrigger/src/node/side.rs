@@ -3,30 +3,22 @@
 use super::{
     Node, Notice, access,
     components::{self, Workshop},
+    hosting,
+    sockets::{Sockets, to_tokio},
     sources::{self, Loaded},
 };
 use crate::{
-    failure::{Exit, Failure},
-    ports::{Bound, Ours, WhenTaken, bind},
-    settings::app::{AppSettings, ChannelSettings, Port},
+    failure::Failure,
+    ports::WhenTaken,
+    settings::app::{AppSettings, ChannelSettings},
     supervise::AppPort,
-    telemetry,
 };
-use outrigger_api::{
-    AppConnection, AppHealthCheck, Host, HostParts, Listener, Settings, Surface, serve_grpc,
-    serve_http, serve_metrics, watch_app,
-};
-use outrigger_calls::{
-    AppChannel, AppHealth, AppProtocol, AppTarget, Directory, Forwarding, HttpEndpoint,
-    Registration,
-};
+use outrigger_api::{Host, HostParts, Surface, serve_grpc, serve_http, serve_metrics, watch_app};
+use outrigger_calls::{AppChannel, AppHealth, Directory, HttpEndpoint, Registration};
 use outrigger_kernel::{Deadline, World, within};
 use outrigger_resources::{Configuration, Severity, Subscription};
 use std::{
     fmt,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -90,7 +82,7 @@ impl Side {
         let channel = settings
             .channel
             .as_ref()
-            .map(|channel| new_channel(channel, &node.world))
+            .map(|channel| hosting::new_channel(channel, &node.world))
             .transpose()?;
         if let Some(channel) = &channel {
             channel.set_access(access::list(&configuration.access_control));
@@ -101,9 +93,9 @@ impl Side {
             world: Arc::clone(&node.world),
             directory: Arc::clone(&node.directory),
             invoker: Arc::clone(&node.invoker),
-            forwarding: forwarding(node, &settings),
+            forwarding: hosting::forwarding(node, &settings),
             app: channel.clone(),
-            settings: host_settings(node, &settings, &configuration),
+            settings: hosting::host_settings(node, &settings, &configuration),
             telemetry: node.telemetry(&configuration.tracing)?,
             metrics: node.metrics(&configuration).for_app(&settings.id, &settings.namespace),
             configuration,
@@ -390,14 +382,6 @@ fn register(
     }
 }
 
-/// What `Forwarded` headers say of this machine: the address that others know it by, else the one the API listens on.
-fn forwarding(node: &Node, settings: &AppSettings) -> Option<Forwarding> {
-    let told = node.environment.get("DAPR_HOST_IP").and_then(|text| text.parse().ok());
-    let address = told.or_else(|| settings.ports.addresses.first().copied())?;
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    Some(Forwarding::new(address, name.as_deref().unwrap_or_default()))
-}
-
 pub(super) fn workshop(node: &Node) -> Workshop<'_> {
     Workshop {
         engines: &node.engines,
@@ -420,167 +404,4 @@ pub(super) fn configuration(node: &Node, settings: &AppSettings) -> Result<Confi
 pub(super) fn warnings(loaded: &Loaded) -> Vec<Notice> {
     let milder = loaded.issues.iter().filter(|issue| issue.severity != Severity::Error);
     milder.map(|issue| Notice { code: Some(issue.code), text: issue.to_string() }).collect()
-}
-
-fn new_channel(
-    settings: &ChannelSettings,
-    world: &Arc<dyn World>,
-) -> Result<Arc<AppChannel>, Failure> {
-    let protocol: AppProtocol = settings.protocol.parse().map_err(|error| {
-        Failure::new("OUTR-0001", Exit::Usage, "the app's protocol is unknown").why(error)
-    })?;
-    let target = AppTarget {
-        protocol,
-        host: settings.host.clone(),
-        port: settings.port.unwrap_or_default(),
-        socket: None,
-    };
-    let mut headers = Vec::new();
-    if let Some(token) = &settings.api_token {
-        let value = http::HeaderValue::try_from(token).map_err(|_| {
-            Failure::new("OUTR-0001", Exit::Usage, "APP_API_TOKEN cannot be sent in a header")
-        })?;
-        headers.push((http::HeaderName::from_static("dapr-api-token"), value));
-    }
-    let channel = outrigger_calls::ChannelSettings {
-        max_concurrency: settings.max_concurrency,
-        headers,
-        ..Default::default()
-    };
-    Ok(AppChannel::new(target, channel, Arc::clone(world)))
-}
-
-fn host_settings(node: &Node, app: &AppSettings, configuration: &Configuration) -> Settings {
-    let logging = &configuration.api_logging;
-    let connection = app.channel.as_ref().map(|channel| AppConnection {
-        port: channel.port,
-        address: channel.host.clone(),
-        protocol: channel.protocol.clone(),
-        max_concurrency: channel.max_concurrency,
-        health: channel.health.as_ref().map(|health| AppHealthCheck {
-            path: health.path.clone(),
-            interval: health.interval,
-            timeout: health.timeout,
-            threshold: health.threshold,
-        }),
-    });
-    let origins = app.allowed_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-    let features = configuration.features.iter().flatten().filter(|feature| feature.enabled);
-    Settings {
-        api_token: app.api_token.clone(),
-        max_body_bytes: app.body_bytes_max,
-        // The reference's bound of 4 KiB is one line of its buffer; ours is the whole head, so it is never below this.
-        max_header_bytes: app.header_bytes_max.max(64 * 1024),
-        drain: node.settings.grace,
-        sampling_rate: telemetry::sampling_rate(&node.environment, &configuration.tracing),
-        allowed_origins: origins.map(ToOwned::to_owned).collect(),
-        log_requests: app.api_logging || logging.enabled.unwrap_or_default(),
-        log_routes_only: logging.obfuscate_urls.unwrap_or_default(),
-        log_omit_probes: logging.omit_health_checks.unwrap_or_default(),
-        app: connection.unwrap_or_default(),
-        ask_for_subscriptions: !app.disable_init_endpoints.iter().any(|name| name == "subscribe"),
-        features: features.map(|feature| feature.name.clone()).collect(),
-        ..Settings::default()
-    }
-}
-
-/// Everything an app listens on, bound before anything is served, so that a taken port stops the start cleanly.
-struct Sockets {
-    http: Vec<Listener>,
-    grpc: Vec<Listener>,
-    public: Option<Vec<Listener>>,
-    metrics: Option<Bound>,
-    http_port: u16,
-    grpc_port: u16,
-    moved: Vec<String>,
-}
-
-impl Sockets {
-    fn open(settings: &AppSettings, when_taken: WhenTaken, ours: &Ours) -> Result<Self, Failure> {
-        let ports = &settings.ports;
-        let mut moved = Vec::new();
-        let metrics = match &ports.metrics {
-            Some(port) => Some(note(
-                bind(&[ports.metrics_address], port, when_taken, ours)?,
-                port,
-                &mut moved,
-            )),
-            None => None,
-        };
-        let public = match &ports.public {
-            Some(port) => {
-                Some(listeners(bind(&[ports.public_address], port, when_taken, ours)?.sockets)?)
-            }
-            None => None,
-        };
-        if let Some(folder) = &ports.sockets {
-            let http = unix(folder, &format!("dapr-{}-http.socket", settings.id))?;
-            let grpc = unix(folder, &format!("dapr-{}-grpc.socket", settings.id))?;
-            let (http, grpc) = (vec![http], vec![grpc]);
-            return Ok(Self { http, grpc, public, metrics, http_port: 0, grpc_port: 0, moved });
-        }
-        let http =
-            note(bind(&ports.addresses, &ports.http, when_taken, ours)?, &ports.http, &mut moved);
-        let grpc =
-            note(bind(&ports.addresses, &ports.grpc, when_taken, ours)?, &ports.grpc, &mut moved);
-        Ok(Self {
-            http_port: http.port,
-            grpc_port: grpc.port,
-            http: listeners(http.sockets)?,
-            grpc: listeners(grpc.sockets)?,
-            public,
-            metrics,
-            moved,
-        })
-    }
-
-    fn ports(&self) -> Ports {
-        Ports {
-            http: self.http_port,
-            grpc: self.grpc_port,
-            metrics: self.metrics.as_ref().map(|bound| bound.port),
-            moved: self.moved.clone(),
-        }
-    }
-}
-
-fn note(bound: Bound, port: &Port, moved: &mut Vec<String>) -> Bound {
-    if let Some((from, holder)) = &bound.moved_from {
-        let who = holder.as_ref().map_or_else(|| "another process".to_owned(), ToString::to_string);
-        moved.push(format!(
-            "port {from} is held by {who}; using {} instead (--{} chooses)",
-            bound.port, port.flag
-        ));
-    }
-    bound
-}
-
-fn listeners(sockets: Vec<TcpListener>) -> Result<Vec<Listener>, Failure> {
-    sockets.into_iter().map(|socket| to_tokio(socket).map(Listener::Tcp)).collect()
-}
-
-fn to_tokio(socket: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
-    tokio::net::TcpListener::from_std(socket).map_err(|error| {
-        Failure::new("OUTR-0005", Exit::Failed, "a port cannot be listened on").why(error)
-    })
-}
-
-fn unix(folder: &Path, name: &str) -> Result<Listener, Failure> {
-    let path = folder.join(name);
-    let failed = |error: std::io::Error| {
-        Failure::new("OUTR-0005", Exit::Failed, format!("cannot listen on {}", path.display()))
-            .at("--unix-domain-socket")
-            .why(error)
-    };
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    // A socket file left by a runtime that was killed answers nobody; one that answers belongs to somebody.
-    if path.exists() {
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-            return Err(failed(std::io::Error::from(std::io::ErrorKind::AddrInUse)));
-        }
-        std::fs::remove_file(&path).map_err(failed)?;
-    }
-    let listener = tokio::net::UnixListener::bind(&path).map_err(failed)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    Ok(Listener::Unix(listener))
 }
