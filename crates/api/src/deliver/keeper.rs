@@ -35,6 +35,8 @@ const CHANGE_GRACE: Duration = Duration::from_secs(30);
 const OPEN_WAIT: Duration = Duration::from_secs(10);
 /// How long, beyond the time of grace, the last verdicts may take to be committed.
 const SETTLING_MAX: Duration = Duration::from_secs(6);
+/// How long to wait before a subscription that was lost is opened again.
+const LOST_PAUSE: Duration = Duration::from_millis(100);
 /// When to try again what failed.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
@@ -109,6 +111,7 @@ impl Keeper {
                 () = finished(&mut self.app.knocking) => self.app.listens = true,
                 wanted = finished(&mut self.app.asking) => self.app.said(wanted),
                 Some(left) = self.leaving.next() => tell_of(left),
+                key = first_ended(&self.serving) => self.lost(&key).await,
             }
         }
     }
@@ -178,6 +181,15 @@ impl Keeper {
             tracing::info!(pubsub = %served.subscription.pubsub, topic = %served.subscription.topic, "unsubscribed");
             self.leave(served, CHANGE_GRACE);
         }
+    }
+
+    /// A subscription ended that nobody stopped: its group was forgotten, or its dispatcher died. What is still wanted is
+    /// opened again by the next turn; the pause keeps one that ends at once from being opened in a circle.
+    async fn lost(&mut self, key: &Key) {
+        let (pubsub, topic) = key;
+        tracing::warn!(%pubsub, %topic, "a subscription ended that nobody stopped; subscribing again");
+        drop(self.serving.remove(key));
+        self.shared.outlet.world.sleep(LOST_PAUSE).await;
     }
 
     fn leave(&self, served: Served, grace: Duration) {
@@ -321,6 +333,18 @@ impl Keeper {
         if within(&*world, deadline, all).await.is_err() {
             self.leaving.clear();
         }
+    }
+}
+
+/// The key of the first subscription that is served no more though nobody stopped it; waits for ever while there is none.
+async fn first_ended(serving: &BTreeMap<Key, Served>) -> Key {
+    let waits = serving.iter().map(|(key, served)| async move {
+        served.handle.ended().await;
+        key.clone()
+    });
+    match waits.collect::<FuturesUnordered<_>>().next().await {
+        Some(key) => key,
+        None => pending().await,
     }
 }
 

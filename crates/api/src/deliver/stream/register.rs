@@ -201,6 +201,8 @@ async fn keep(
     let grace = tokio::select! {
         grace = told => grace,
         () = hung_up.cancelled() => Duration::ZERO,
+        // The group was forgotten, or its dispatcher died: the app sees its stream end, and opens another.
+        () = handle.ended() => Duration::ZERO,
     };
     let leave = pin!(handle.stop(grace));
     let gone = pin!(hung_up.cancelled());

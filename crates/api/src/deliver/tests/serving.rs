@@ -289,3 +289,32 @@ async fn leaving_an_app_that_is_away_costs_no_attempt() {
     assert_eq!(server.call(&stage).await.path, "/o");
     stage.soon(subscriptions.stop(PATIENCE)).await;
 }
+
+#[tokio::test]
+async fn a_subscription_that_ended_by_itself_is_opened_again() {
+    let stage = Stage::new();
+    let mut server = HttpServer::start(&stage, |call| {
+        (if call.path == "/dapr/subscribe" { 404 } else { 200 }, String::new())
+    })
+    .await;
+    let subscriptions = stage.subscriptions(AppProtocol::Http, server.port);
+    let files = declared(&[("orders", &route("/file"))]);
+    stage.soon(subscriptions.start(files, stage.components(), None)).await;
+    stage.publish("orders", [event("1", "x")]).await;
+    assert_eq!(server.call(&stage).await.path, "/file");
+    let forget = stage.component.broker.forget("orders", "app");
+    stage.soon(forget).await.unwrap();
+    // Forgetting forgets what was published until the group is back; keep publishing until it hears something.
+    let heard = async {
+        loop {
+            stage.publish("orders", [event("2", "x")]).await;
+            let pause = stage.world.sleep(Duration::from_millis(50));
+            tokio::select! {
+                call = server.call(&stage) => break call,
+                () = pause => {}
+            }
+        }
+    };
+    assert_eq!(stage.soon(heard).await.path, "/file");
+    stage.soon(subscriptions.stop(PATIENCE)).await;
+}
