@@ -3,6 +3,7 @@
 use crate::{
     AccessList, Body, CallError, Patience,
     gate::Gate,
+    headers::strip_hop_by_hop,
     outgoing::Outgoing,
     wire::{Address, Pool, PoolSettings, Protocol, Security},
 };
@@ -41,6 +42,12 @@ impl AppProtocol {
     #[must_use]
     pub fn is_grpc(self) -> bool {
         matches!(self, Self::Grpc | Self::Grpcs)
+    }
+
+    /// Whether the app speaks HTTP/2, which is what gRPC travels on.
+    #[must_use]
+    pub fn is_http2(self) -> bool {
+        self.wire().0 == Protocol::Http2
     }
 
     /// Its name in settings.
@@ -204,7 +211,7 @@ impl AppChannel {
     }
 
     /// Sends a request whose answer must begin by `deadline`; both bodies stream. Of the request's URI only path and
-    /// query count. Dropping the future, or later the response's body, cancels the call.
+    /// query count; of its headers, those that belong to a single connection stay behind. Dropping the future, or later the response's body, cancels the call.
     ///
     /// # Errors
     /// [`CallError`] when there is no answer. Any status is an answer.
@@ -222,9 +229,10 @@ impl AppChannel {
     /// [`CallError`] when there is no answer.
     pub async fn send_patiently(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         patience: Patience,
     ) -> Result<Response<Body>, CallError> {
+        strip_hop_by_hop(request.headers_mut());
         self.exchange(&mut Outgoing::new(request).await, patience).await
     }
 
@@ -262,7 +270,7 @@ impl AppChannel {
     /// Waits until something listens at the app's address, trying every `every`. Never returns if nothing ever does.
     pub async fn wait_until_open(&self, every: Duration) {
         while self.pool().knock().await.is_err() {
-            self.world.sleep(every).await;
+            self.world.sleep(every.max(Duration::from_millis(1))).await;
         }
     }
 

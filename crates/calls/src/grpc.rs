@@ -6,7 +6,7 @@
 //! understands.
 
 use crate::{
-    Body, CallError, Invocation, Invoker, body, headers,
+    Body, CallError, Invocation, Invoker, Target, body, headers,
     invoke::{check_access, prepare},
     outgoing::Outgoing,
 };
@@ -157,6 +157,13 @@ impl Invoker {
         let (target, policy, patience) = (call.target, call.policy, call.patience);
         let operation = call.operation.unwrap_or(call.path);
         check_access(&call)?;
+        if let Target::App(instances) = target
+            && let Some(channel) = instances.channels().first()
+            && !channel.protocol().is_http2()
+        {
+            let reason = "gRPC needs HTTP/2, and it does not speak that";
+            return Err(CallError::BadTarget { target: target.id().to_owned(), reason });
+        }
         let mut outgoing = prepare(call).await?;
         outgoing.budget = patience.whole;
         let answer = self.call(target, outgoing, policy, operation, patience, grpc_class).await?;

@@ -144,6 +144,8 @@ impl AppHealth {
     }
 }
 
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
 async fn watch_over(
     channel: &AppChannel,
     probe: &impl Probe,
@@ -166,7 +168,8 @@ async fn watch_over(
             }
         }
         let next = Deadline(asked.plus(settings.interval));
-        world.sleep(next.remaining(world.mono())).await;
+        // A probe slower than the interval is not followed by the next one at once.
+        world.sleep(next.remaining(world.mono()).max(PAUSE_MIN)).await;
     }
 }
 

@@ -7,19 +7,22 @@
 //! An answer is an answer: whatever status the callee gives is passed on. Errors are only for calls that got none.
 //!
 //! What can be sent again decides what may be retried. A body that is in memory (known length, at most
-//! [`REPLAY_BYTES_MAX`]) can; a stream can as long as nothing of it was taken, which is the case when no connection came
-//! up. Whether it *should* be sent again is the policy's business.
+//! [`REPLAY_BYTES_MAX`]) can, a stream cannot. Whether it *should* be sent again is the policy's business, with one
+//! exception: an instance that cannot be reached is passed over for another one, which is safe whatever the method and,
+//! since nothing of it was taken, even for a stream.
 
 use crate::{
     Body, CallError, Caller, CanonicalPath, HeaderEdits, OutboundClient, Over, Patience, Phase,
-    Target, headers,
-    outgoing::{Held, Outgoing},
+    Target,
+    gate::patience_ends,
+    headers,
+    outgoing::{Held, Outgoing, Upload},
 };
 use http::{
     HeaderMap, Method, Response, StatusCode, Uri,
     uri::{Parts, PathAndQuery},
 };
-use outrigger_kernel::{Deadline, Mono, World};
+use outrigger_kernel::{Deadline, Mono, World, within};
 use outrigger_resilience::{Breakers, Class, GaveUp, Policy, PolicyState};
 use std::{fmt, sync::Arc};
 
@@ -131,7 +134,13 @@ impl Invoker {
             return self.attempt(target, &mut outgoing, patience).await;
         };
         if policy.retry.is_some() {
-            outgoing.hold_if_small().await?;
+            let holding = outgoing.hold_if_small();
+            match patience_ends(self.world(), patience) {
+                None => holding.await?,
+                Some(deadline) => within(self.world(), deadline, holding)
+                    .await
+                    .map_err(|_| CallError::RequestBody("it did not come in time".into()))??,
+            }
         }
         let replayable = outgoing.upload.replayable();
         // A stream is tried once; what is left of its policy is the timeout and the breaker.
@@ -143,7 +152,8 @@ impl Invoker {
         // The driver keeps this deadline; a second timer for it below would only cost.
         let patience = Patience { until_answer: None, ..patience };
         let held = Held::new(outgoing);
-        let ended = outrigger_resilience::run(
+        // On the heap, so that calls without a policy, which are most, need not be as large.
+        let ended = Box::pin(outrigger_resilience::run(
             self.world(),
             effective,
             &state,
@@ -155,7 +165,7 @@ impl Invoker {
                 };
                 self.attempt(target, &mut outgoing, patience).await
             },
-        );
+        ));
         ended.await.unwrap_or_else(|gave_up| Err(no_outcome(target, gave_up)))
     }
 
@@ -176,6 +186,7 @@ impl Invoker {
                     let failed_over = ended.as_ref().is_err_and(|error| {
                         matches!(error, CallError::Connect { .. } | CallError::Broken { .. })
                             && error.nothing_sent()
+                            && !matches!(outgoing.upload, Upload::Gone)
                     });
                     tried.push(channel);
                     if !failed_over || tried.len() >= instances.channels().len() {
@@ -209,12 +220,14 @@ pub(crate) fn check_access(call: &Invocation<'_>) -> Result<(), CallError> {
 }
 
 pub(crate) async fn prepare(call: Invocation<'_>) -> Result<Outgoing, CallError> {
+    let bad = |reason| CallError::BadTarget { target: call.target.id().to_owned(), reason };
+    if call.method == Method::CONNECT {
+        return Err(bad("CONNECT asks for a tunnel, which an invocation is not"));
+    }
     let mut request = http::Request::new(call.body);
     *request.method_mut() = call.method;
-    *request.uri_mut() = uri(call.path, call.query).ok_or(CallError::BadTarget {
-        target: call.target.id().to_owned(),
-        reason: "the path and query do not make a URI",
-    })?;
+    *request.uri_mut() =
+        uri(call.path, call.query).ok_or_else(|| bad("the path and query do not make a URI"))?;
     *request.headers_mut() = call.headers;
     call.edits.apply(request.headers_mut());
     Ok(Outgoing::new(request).await)

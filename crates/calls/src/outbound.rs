@@ -2,6 +2,7 @@
 
 use crate::{
     Base, Body, CallError, Patience,
+    headers::strip_hop_by_hop,
     outgoing::Outgoing,
     wire::{Address, Pool, PoolSettings, Protocol, Security},
 };
@@ -89,9 +90,10 @@ impl OutboundClient {
         &self,
         base: &Base,
         tls: Option<&Arc<ClientTls>>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         patience: Patience,
     ) -> Result<Response<Body>, CallError> {
+        strip_hop_by_hop(request.headers_mut());
         self.exchange(base, tls, &mut Outgoing::new(request).await, patience).await
     }
 

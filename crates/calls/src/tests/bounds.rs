@@ -77,11 +77,21 @@ async fn an_app_that_does_not_answer_is_given_up_on_in_time() {
 #[tokio::test]
 async fn a_deadline_already_past_sends_nothing() {
     let world = SimWorld::new(1);
-    let server = Server::raw(&world, |_socket, _| async {}).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let server = Server::http1(&world, move |_request| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Response::new(body::empty()) }
+    })
+    .await;
     let channel = server.channel(&world, Http);
+    drop(send(&world, &channel, get("/")).await.unwrap());
     let past = Deadline(world.mono());
     let error = channel.send(get("/"), past).await.unwrap_err();
     assert!(matches!(error, CallError::Timeout { .. }), "{error}");
+    assert!(error.nothing_sent());
+    drop(send(&world, &channel, get("/")).await.unwrap());
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

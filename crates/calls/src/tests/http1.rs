@@ -231,6 +231,7 @@ async fn what_is_not_an_answer_is_an_error() {
     let many = format!("HTTP/1.1 200 OK\r\n{many}\r\n");
     for answer in [
         "hello\r\n\r\n".to_owned(),
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".to_owned(),
         "HTTP/1.1 2000 OK\r\n\r\n".to_owned(),
         "HTTP/1.1 200 OK\r\ncontent-length: 1, 2\r\n\r\nab".to_owned(),
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab".to_owned(),
@@ -431,6 +432,6 @@ async fn a_unix_socket_will_do() {
             assert_eq!(text(answer.into_body()).await, "ok");
         }
     };
-    soon(&world, async { tokio::join!(serve, calls) }).await;
+    Box::pin(soon(&world, async { tokio::join!(serve, calls) })).await;
     std::fs::remove_dir_all(&folder).unwrap();
 }

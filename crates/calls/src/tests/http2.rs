@@ -1,6 +1,6 @@
 //! HTTP/2 with an app: many calls on one connection, both ways at once, and connections that go away in every way.
 
-use super::servers::{LONG, Server, Spawner, fed, get, pieces, post, send, soon, streaming, text};
+use super::servers::{Server, Spawner, fed, get, pieces, post, send, soon, streaming, text};
 use crate::{AppProtocol::H2c, BodyFault, CallError, body};
 use bytes::Bytes;
 use h2::{Reason, server};
@@ -275,6 +275,40 @@ async fn a_refused_stream_is_sent_once_more_even_if_it_is_a_post() {
     let answer = soon(&world, send(&world, &channel, post("/", "x"))).await.unwrap();
     assert_eq!(text(answer.into_body()).await, "second");
     assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_stream_of_which_nothing_was_taken_is_sent_once_more() {
+    let world = SimWorld::new(1);
+    let (arrived, mut arrivals) = mpsc::channel(4);
+    let server = Server::raw(&world, move |socket, connection| {
+        let arrived = arrived.clone();
+        by_hand(socket, 100, move |request, mut respond, _| {
+            arrived.try_send(connection).unwrap();
+            if connection == 0 {
+                respond.send_reset(Reason::REFUSED_STREAM);
+                return;
+            }
+            let echo = async move {
+                let mut sent = request.into_body();
+                let piece = sent.data().await.unwrap().unwrap();
+                let mut answer = respond.send_response(Response::new(()), false).unwrap();
+                answer.send_data(piece, true).unwrap();
+            };
+            drop(SimWorld::new(2).spawn("echo", Box::pin(echo)));
+        })
+    })
+    .await;
+    let channel = server.channel(&world, H2c);
+    let (mut feed, content) = fed();
+    let call = send(&world, &channel, streaming("/", content));
+    let (answer, ()) = tokio::join!(call, async {
+        assert_eq!(arrivals.recv().await, Some(0));
+        assert_eq!(arrivals.recv().await, Some(1));
+        feed.send_data(Bytes::from("whole")).await.unwrap();
+        drop(feed);
+    });
+    assert_eq!(text(answer.unwrap().into_body()).await, "whole");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody, channel::Channel};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use outrigger_kernel::{BoxFuture, Deadline, TaskHandle, World, within};
+use outrigger_kernel::{Deadline, TaskHandle, World, within};
 use outrigger_sim::SimWorld;
 use std::{
     convert::Infallible,
@@ -241,8 +241,4 @@ pub(super) async fn soon<T>(world: &Arc<SimWorld>, work: impl Future<Output = T>
 /// Whether `work` is still not done after a while.
 pub(super) async fn hangs<T>(world: &Arc<SimWorld>, work: impl Future<Output = T>) -> bool {
     within(&**world, Deadline::after(&**world, SHORT), work).await.is_err()
-}
-
-pub(super) fn boxed<T>(work: impl Future<Output = T> + Send + 'static) -> BoxFuture<'static, T> {
-    Box::pin(work)
 }

@@ -2,6 +2,7 @@
 
 use super::{
     fault::BodyFault,
+    hush::Hush,
     io::{Io, Meter},
     pool::Pool,
     silence::{Over, Silence, unless_over},
@@ -32,6 +33,7 @@ pub(super) struct Line {
     sender: http1::SendRequest<UploadBody>,
     driver: http1::Connection<TokioIo<Io>, UploadBody>,
     pub(super) meter: Arc<Meter>,
+    hush: Hush,
     /// When it was last put aside.
     pub(super) used: Mono,
 }
@@ -61,7 +63,7 @@ impl Line {
         let mut builder = http1::Builder::new();
         builder.max_headers(HEADERS_MAX).max_header_size(HEAD_BYTES_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(io)).await?;
-        Ok(Box::new(Self { sender, driver, meter, used: now }))
+        Ok(Box::new(Self { sender, driver, meter, hush: Hush::new(), used: now }))
     }
 
     /// Sends a request and drives the connection until the answer's headers are there. A line that fails is gone.
@@ -69,19 +71,25 @@ impl Line {
         mut self: Box<Self>,
         request: Request<UploadBody>,
     ) -> Result<(Response<Incoming>, Option<Box<Self>>), NoAnswer> {
-        // The promise is kept by the driver, which is polled right here and nowhere else. So the promise need not wake
-        // anybody: it is looked at after each time the driver was. A waker would send this task round once more for
-        // nothing, on another core if there is one to spare. `unconstrained`, because running out of the task's budget
-        // is reported by waking, too.
-        let mut promise = pin!(tokio::task::unconstrained(self.sender.try_send_request(request)));
+        let mut promise = pin!(self.sender.try_send_request(request));
         let mut line = Some(self);
         let answer = poll_fn(|cx| {
-            let ended = line.as_mut().is_some_and(|l| Pin::new(&mut l.driver).poll(cx).is_ready());
-            if ended {
-                // Dropping the driver breaks the promise, if it was not kept.
-                line = None;
+            if let Some(live) = &mut line {
+                let Line { driver, hush, .. } = &mut **live;
+                let mut ended = false;
+                let answered = hush.poll(cx, |cx| {
+                    ended = ended || Pin::new(&mut *driver).poll(cx).is_ready();
+                    promise.as_mut().poll(cx)
+                });
+                if ended {
+                    // Dropping the driver breaks the promise it did not keep.
+                    line = None;
+                }
+                if answered.is_ready() || !ended {
+                    return answered;
+                }
             }
-            promise.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            promise.as_mut().poll(cx)
         });
         let answer = answer.await?;
         Ok((answer, line))
@@ -89,9 +97,11 @@ impl Line {
 
     /// Makes the line ready for the next exchange. `None` when it has none left in it.
     pub(super) fn settle(mut self: Box<Self>) -> Option<Box<Self>> {
-        // Polled with a waker that wakes nobody: a line on the shelf must not stir the task that used it last.
+        // On behalf of nobody: a line on the shelf must not stir the task that used it last.
+        let Line { driver, hush, .. } = &mut *self;
         let cx = &mut Context::from_waker(Waker::noop());
-        let ended = Pin::new(&mut self.driver).poll(cx).is_ready();
+        let ended = hush.poll(cx, |cx| Pin::new(&mut *driver).poll(cx)).is_ready();
+        self.hush.forget_task();
         (!ended && self.sender.is_ready()).then_some(self)
     }
 
@@ -229,6 +239,7 @@ impl LineBody {
                 pool.take_back(line);
                 return Answered::Whole(None);
             }
+            // Only a look: if it is not there, whoever wants it will poll again.
             let cx = &mut Context::from_waker(Waker::noop());
             if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut incoming).poll_frame(cx) {
                 match frame.into_data() {
@@ -256,15 +267,24 @@ impl LineBody {
         let Some(line) = &mut self.line else {
             return Pin::new(&mut self.incoming).poll_frame(cx);
         };
-        // As in `exchange`: only the driver fills the body, and it is polled here.
-        let quiet = &mut Context::from_waker(Waker::noop());
-        if let ready @ Poll::Ready(_) = Pin::new(&mut self.incoming).poll_frame(quiet) {
-            return ready;
-        }
-        if Pin::new(&mut line.driver).poll(cx).is_ready() {
+        let Line { driver, hush, .. } = &mut **line;
+        let incoming = &mut self.incoming;
+        let mut ended = false;
+        let polled = hush.poll(cx, |cx| {
+            // What is there already first, then what the connection has to add to it.
+            if let ready @ Poll::Ready(_) = Pin::new(&mut *incoming).poll_frame(cx) {
+                return ready;
+            }
+            ended = ended || Pin::new(&mut *driver).poll(cx).is_ready();
+            Pin::new(&mut *incoming).poll_frame(cx)
+        });
+        if ended {
             self.line = None;
+            if polled.is_pending() {
+                return Pin::new(&mut self.incoming).poll_frame(cx);
+            }
         }
-        Pin::new(&mut self.incoming).poll_frame(quiet)
+        polled
     }
 
     fn finish(&mut self) {

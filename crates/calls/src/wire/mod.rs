@@ -12,7 +12,9 @@
 //! hand-over between threads, which is most of what a proxy's latency is made of.
 
 mod dial;
+mod exchange;
 mod fault;
+mod hush;
 mod io;
 mod line;
 mod pool;
@@ -23,6 +25,7 @@ mod tls;
 pub(crate) use dial::{Address, Protocol};
 pub use fault::BodyFault;
 pub(crate) use fault::verdict;
+pub use hush::Hushed;
 pub(crate) use pool::{Pool, PoolSettings};
 pub(crate) use tls::Security;
 pub use tls::{BadTls, ClientTls};

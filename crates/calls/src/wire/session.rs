@@ -9,7 +9,7 @@ use super::{
     io::{Io, Meter},
     silence::{Over, Silence, unless_over},
 };
-use crate::{BoxError, Patience, gate::Turn, outgoing::Upload};
+use crate::{BoxError, Patience, STALL_DEFAULT, gate::Turn, outgoing::Upload};
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::SendRequest};
 use http::{Request, Response};
@@ -45,6 +45,8 @@ struct State {
     gone: AtomicBool,
     opened: Mono,
     used: AtomicU64,
+    /// What the whole connection has moved.
+    meter: Arc<Meter>,
 }
 
 /// One stream's place on its connection.
@@ -59,6 +61,7 @@ impl Drop for Place {
 
 impl Session {
     pub(super) async fn open(io: Io, world: &dyn World) -> Result<Self, h2::Error> {
+        let meter = Arc::clone(io.meter());
         let mut builder = h2::client::Builder::new();
         builder
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -72,6 +75,7 @@ impl Session {
             gone: AtomicBool::new(false),
             opened: world.mono(),
             used: AtomicU64::new(world.mono().0),
+            meter,
         };
         let state = Arc::new(state);
         let watched = Arc::clone(&state);
@@ -100,6 +104,11 @@ impl Session {
 
     pub(super) fn streams(&self) -> usize {
         self.state.streams.load(Ordering::Relaxed)
+    }
+
+    /// Grows with whatever comes from the other side, on any stream.
+    pub(super) fn heard(&self) -> u64 {
+        self.state.meter.read()
     }
 
     /// When the connection was made.
@@ -132,7 +141,7 @@ impl Session {
                 stream.send_data(content, true)?;
                 None
             }
-            upload => Some(Pump { stream, upload, meter: Arc::clone(&meter) }),
+            upload => Some(Pump { stream, upload, meter: Arc::clone(&meter), stopped: false }),
         };
         Ok(Exchange { answer, pump, meter, place })
     }
@@ -161,14 +170,16 @@ impl Exchange {
     pub(super) async fn answer(&mut self) -> Result<Response<RecvStream>, NoAnswer> {
         let Self { answer, pump, .. } = self;
         poll_fn(|cx| {
-            if let Some(pumping) = pump {
+            if let Some(pumping) = pump
+                && !pumping.stopped
+            {
                 match pumping.poll(cx) {
                     Poll::Ready(Ok(())) => *pump = None,
                     Poll::Ready(Err(Stopped::Upload(error))) => {
                         return Poll::Ready(Err(NoAnswer::Upload(error)));
                     }
                     // The answer says what happened, and may be a good one.
-                    Poll::Ready(Err(Stopped::Stream)) => *pump = None,
+                    Poll::Ready(Err(Stopped::Stream)) => pumping.stopped = true,
                     Poll::Pending => {}
                 }
             }
@@ -193,7 +204,8 @@ impl Exchange {
         world: &Arc<dyn World>,
         turn: Option<Turn>,
     ) -> StreamBody {
-        let cancel = self.pump.map(|pump| pump.run_apart(patience, world));
+        let pump = self.pump.filter(|pump| !pump.stopped);
+        let cancel = pump.map(|pump| pump.run_apart(patience, world));
         let open = Open { recv, _place: self.place, _turn: turn };
         StreamBody {
             open: Some(open),
@@ -223,6 +235,8 @@ struct Pump {
     stream: SendStream<Bytes>,
     upload: Upload,
     meter: Arc<Meter>,
+    /// The other side does not want more.
+    stopped: bool,
 }
 
 impl Pump {
@@ -275,30 +289,32 @@ impl Pump {
     /// Goes on in a task of its own until the end, until nothing moves any more, or until the sender that is handed
     /// back is dropped without having been used.
     fn run_apart(mut self, patience: Patience, world: &Arc<dyn World>) -> oneshot::Sender<()> {
-        let (keep, mut dropped) = oneshot::channel::<()>();
+        let (answered, mut ending) = oneshot::channel::<()>();
         let clock = Arc::clone(world);
         let run = async move {
             let meter = Arc::clone(&self.meter);
-            let mut answered = false;
-            let pumping = poll_fn(|cx| {
-                if !answered {
-                    match Pin::new(&mut dropped).poll(cx) {
-                        Poll::Ready(Ok(())) => answered = true,
-                        Poll::Ready(Err(_)) => {
-                            self.stream.send_reset(Reason::CANCEL);
-                            return Poll::Ready(Err(Stopped::Stream));
-                        }
-                        Poll::Pending => {}
-                    }
+            let beat = || meter.beat();
+            let beside_answer = poll_fn(|cx| match Pin::new(&mut ending).poll(cx) {
+                Poll::Ready(Ok(())) => Poll::Ready(false),
+                Poll::Ready(Err(_)) => {
+                    self.stream.send_reset(Reason::CANCEL);
+                    Poll::Ready(true)
                 }
-                self.poll(cx)
+                Poll::Pending => self.poll(cx).map(|_ended| true),
             });
             let silence = Silence::after_answer(patience);
-            let ended = unless_over(&*clock, silence, || meter.beat(), pumping).await;
-            tracing::trace!(?ended, "a request body under way beside its answer is done");
+            let done = unless_over(&*clock, silence, beat, beside_answer).await;
+            if done == Ok(false) {
+                // The answer is complete and nobody can tell any more whether the rest is wanted. It may come, but
+                // silence is no longer in the nature of the stream.
+                let stall = patience.stall.or(Some(STALL_DEFAULT));
+                let silence = Silence::after_answer(Patience { stall, ..patience });
+                let ended = unless_over(&*clock, silence, beat, poll_fn(|cx| self.poll(cx))).await;
+                tracing::trace!(?ended, "the rest of a request after its answer");
+            }
         };
         drop(world.spawn("calls: both ways", Box::pin(run)));
-        keep
+        answered
     }
 }
 
