@@ -103,6 +103,12 @@ impl Local {
         self.shared.syncs.load(Ordering::Relaxed)
     }
 
+    /// Why the engine has stopped for good, if it has. Costs nothing, unlike [`KeySpace::status`], which walks the folder.
+    #[must_use]
+    pub fn failed(&self) -> Option<String> {
+        self.shared.failed.get().cloned()
+    }
+
     pub(crate) fn current(&self) -> Result<Arc<View>, ReadError> {
         self.shared.view.borrow().clone().ok_or_else(closed)
     }
@@ -253,7 +259,7 @@ impl KeySpace for Local {
 
     fn status(&self) -> Status {
         let revision = self.shared.view.borrow().as_ref().map_or(0, |view| view.last.revision);
-        let failed = self.shared.failed.get().cloned();
+        let failed = self.failed();
         let disk_bytes = folder::bytes_on_disk(&self.dir);
         Status { engine: "local", revision, durable: true, disk_bytes, failed }
     }

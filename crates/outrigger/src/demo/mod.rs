@@ -82,7 +82,7 @@ pub async fn run(args: DemoArgs, world: Arc<dyn World>) -> Result<ExitCode> {
         let key = screen.key_within(&*world, Duration::from_millis(250)).await;
         let strike = if args.chaos && world.mono() >= strike_at {
             strike_at = world.mono().plus(CHAOS_EVERY);
-            Some(if world.random() % 3 == 0 { Key::KillRuntime } else { Key::KillService })
+            Some(if world.random().is_multiple_of(3) { Key::KillRuntime } else { Key::KillService })
         } else {
             key
         };

@@ -92,7 +92,7 @@ impl Engines {
     #[must_use]
     pub fn failed(&self) -> Option<String> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.local.as_ref().and_then(|local| local.status().failed)
+        opened.local.as_ref().and_then(|local| local.failed())
     }
 
     fn space_in(&self, opened: &mut Opened, medium: Medium) -> Result<Space, Failure> {
