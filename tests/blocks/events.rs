@@ -1,13 +1,15 @@
-//! Topics on the local engine: what a killed process leaves behind, and how fast it goes.
+//! Topics on the local engine: what a killed process leaves behind.
 //!
 //! The test starts itself again as a child, lets it publish and consume, kills it in the middle and looks at what is on
-//! disk. `cargo test --release -p outrigger-tests --test events -- --ignored --nocapture` prints the figures.
+//! disk.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test file: what cannot be unwrapped is a failure of the test"
+)]
 
-use bytes::Bytes;
 use outrigger_engine_local::{Local, Options};
 use outrigger_events::{
-    Batch, Broker, BrokerSettings, Consumer, Delivery, NewMessage, PublishError, SubscribeOptions,
-    Verdict,
+    Broker, BrokerSettings, Consumer, Delivery, NewMessage, PublishError, SubscribeOptions, Verdict,
 };
 use outrigger_kernel::{BoxFuture, Deadline, World};
 use outrigger_keyspace::Space;
@@ -200,83 +202,5 @@ async fn a_full_store_is_drained() {
     while node.broker.stats().await.unwrap()[0].stored > 0 {
         node.world.sleep(Duration::from_millis(20)).await;
     }
-    node.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "prints figures"]
-async fn figures() {
-    let folder = Folder::new("figures");
-    let node = Node::open(&folder.0);
-    let payload = Bytes::from(vec![b'x'; 1024]);
-    let one = || NewMessage { data: payload.clone(), ..NewMessage::default() };
-    drop(
-        node.broker
-            .subscribe(SubscribeOptions::new("t", "g"), Arc::new(Teller(|_: &[Delivery]| {})))
-            .await,
-    );
-    let start = node.world.mono();
-    for _ in 0..500 {
-        node.publish((0..100).map(|_| one()).collect()).await;
-    }
-    let took = node.world.mono().since(start);
-    say(&format!("publish 50,000 x 1 KiB in bulks of 100: {took:?}"));
-    for batch in [Some(Batch { max_messages: 100, max_wait: Duration::from_millis(10) }), None] {
-        let group = if batch.is_some() { "g" } else { "h" };
-        if batch.is_none() {
-            drop(
-                node.broker
-                    .subscribe(
-                        SubscribeOptions::new("t", "h"),
-                        Arc::new(Teller(|_: &[Delivery]| {})),
-                    )
-                    .await,
-            );
-            for _ in 0..500 {
-                node.publish((0..100).map(|_| one()).collect()).await;
-            }
-        }
-        let (count, mut counted) = watch::channel(0);
-        let consumer =
-            Teller(move |batch: &[Delivery]| count.send_modify(|count| *count += batch.len()));
-        let options =
-            SubscribeOptions { max_in_flight: 400, batch, ..SubscribeOptions::new("t", group) };
-        let start = node.world.mono();
-        let handle = node.broker.subscribe(options, Arc::new(consumer)).await.unwrap();
-        counted.wait_for(|count| *count >= 49_000).await.unwrap();
-        let took = node.world.mono().since(start);
-        handle.stop(MINUTE).await;
-        let all = node.world.mono().since(start);
-        say(&format!("drain about 50,000, batch {batch:?}: {took:?}, acknowledged {all:?}"));
-    }
-    let (arrived, mut arrivals) = watch::channel(node.world.mono());
-    let world = Arc::clone(&node.world);
-    let consumer = Teller(move |_: &[Delivery]| {
-        arrived.send_replace(world.mono());
-    });
-    drop(
-        node.broker
-            .subscribe(SubscribeOptions::new("t", "l"), Arc::new(Teller(|_: &[Delivery]| {})))
-            .await,
-    );
-    let _handle =
-        node.broker.subscribe(SubscribeOptions::new("u", "l"), Arc::new(consumer)).await.unwrap();
-    let (mut commits, mut latencies) = (Vec::new(), Vec::new());
-    for _ in 0..200 {
-        node.world.sleep(Duration::from_millis(20)).await;
-        arrivals.mark_unchanged();
-        let start = node.world.mono();
-        let deadline = Deadline::after(&*node.world, MINUTE);
-        node.broker.publish("u", vec![one()], deadline).await.unwrap();
-        commits.push(node.world.mono().since(start));
-        arrivals.changed().await.unwrap();
-        latencies.push(arrivals.borrow().since(start));
-    }
-    commits.sort();
-    latencies.sort();
-    say(&format!(
-        "publish p50 {:?} p99 {:?}; publish to delivery p50 {:?} p99 {:?}",
-        commits[100], commits[198], latencies[100], latencies[198]
-    ));
     node.close().await;
 }
