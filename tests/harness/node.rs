@@ -160,8 +160,8 @@ impl Start {
         for (name, text) in &self.resources {
             home.write(&format!("resources/{name}"), text)?;
         }
-        if !several {
-            fs::create_dir_all(home.join("resources"))?;
+        // Without resources of its own a node has what is there by default.
+        if !self.resources.is_empty() {
             command.arg("--resources-path").arg(home.join("resources"));
         }
         let data = self.data.clone().unwrap_or_else(|| home.join("data"));

@@ -8,6 +8,7 @@ mod compat;
 mod crash;
 mod curl;
 mod delivery;
+mod documents;
 mod process;
 mod reload;
 mod several;

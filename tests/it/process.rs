@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use outrigger_tests::{App, Start, eventually, patience, ports, tools};
 use std::{
     ffi::OsStr,
+    io::{Read, Write},
     net::TcpListener,
     os::unix::fs::symlink,
     process::{Command, Stdio},
@@ -177,5 +178,34 @@ fn the_demo_keeps_its_promises_under_fire() -> Result<()> {
     ensure!(output.status.success(), "ended with {}\n{said}{complaint}", output.status);
     ensure!(said.contains("killed") || complaint.contains("killed"), "nobody was shot\n{said}");
     ensure!(said.contains("orders lost: 0") && said.contains("charged twice: 0"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn traces_are_exported_where_a_collector_is_named() -> Result<()> {
+    let collector = TcpListener::bind(("127.0.0.1", ports::free()))?;
+    collector.set_nonblocking(true)?;
+    let endpoint = format!("http://127.0.0.1:{}", collector.local_addr()?.port());
+    let node = Start::sidecar("traced-app")
+        .components()
+        .environment("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        .environment("OTEL_BSP_SCHEDULE_DELAY", "100")
+        .ready()?;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    node.send("GET", "/v1.0/state/statestore/k", &[("traceparent", trace)], b"")?;
+    let mut stream = eventually("the exporter to connect", || collector.accept().ok()).0;
+    // Enough of the protocol to be spoken to: our settings. What comes is looked at as bytes.
+    stream.set_nonblocking(false)?;
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])?;
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(50)))?;
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    eventually("a span of the app and its trace", || {
+        if let Ok(read) = stream.read(&mut buffer) {
+            seen.extend_from_slice(&buffer[..read]);
+        }
+        let has = |bytes: &[u8]| seen.windows(bytes.len()).any(|window| window == bytes);
+        (has(b"traced-app") && has(&0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes()))
+            .then_some(())
+    });
     Ok(())
 }
