@@ -107,7 +107,10 @@ impl AccessList {
         over: Over<'_>,
         path: &CanonicalPath,
     ) -> Result<(), Refusal> {
-        match self.decide(caller, over, path) {
+        // What could be read in two ways is not judged in one of them.
+        let judged =
+            path.ambiguity().map_or_else(|| self.decide(caller, over, path), |_| Action::Deny);
+        match judged {
             Action::Allow => Ok(()),
             Action::Deny => Err(Refusal {
                 caller: caller

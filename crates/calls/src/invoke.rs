@@ -216,6 +216,12 @@ pub(crate) fn check_access(call: &Invocation<'_>) -> Result<(), CallError> {
     let Some(access) = channel.access() else { return Ok(()) };
     let grpc = channel.target().protocol.is_grpc();
     let over = if grpc { Over::Grpc } else { Over::Http(&call.method) };
+    // With a list in force, both what is judged and what is sent must have one meaning.
+    for path in [Some(call.path), call.operation].into_iter().flatten() {
+        if let Some(bad) = path.ambiguity() {
+            return Err(CallError::BadPath(bad));
+        }
+    }
     Ok(access.check(call.caller, over, call.operation.unwrap_or(call.path))?)
 }
 

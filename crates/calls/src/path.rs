@@ -5,8 +5,11 @@
 //! turns a path into its canonical form or refuses it, and only its result, [`CanonicalPath`], can be checked or sent.
 //!
 //! Canonical means: starts with a slash, no empty segments but a trailing one, unreserved characters plain, everything
-//! else percent-encoded with upper-case digits. Refused is what common servers are known to read in different ways:
-//! encoded slashes, backslashes, dot segments, control characters, broken percent-encoding, `?` and `#`.
+//! else percent-encoded with upper-case digits. Control characters, broken percent-encoding, `?` and `#` are refused.
+//!
+//! Some paths have no canonical form, because common servers are known to read them in different ways: those with
+//! encoded slashes, backslashes or dot segments. Where nobody checks paths they go through as they are (an id may well
+//! be `a%2Fb`); an access list refuses them, whatever its rules say ([`CanonicalPath::ambiguity`]).
 
 use percent_encoding::percent_decode_str;
 use std::{borrow::Cow, fmt};
@@ -16,10 +19,13 @@ pub const PATH_BYTES_MAX: usize = 8 * 1024;
 
 /// A path in the one form that is both checked and sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CanonicalPath(String);
+pub struct CanonicalPath {
+    sent: String,
+    ambiguity: Option<BadPath>,
+}
 
 /// Why a path was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BadPath {
     /// A `%` that is not followed by two hexadecimal digits.
     #[error("the path has a '%' that is not followed by two hexadecimal digits")]
@@ -48,26 +54,33 @@ impl CanonicalPath {
     /// The canonical form of a path in percent-encoding; a leading slash is added when missing.
     ///
     /// # Errors
-    /// [`BadPath`] for a path that could be read in more than one way.
+    /// [`BadPath`] for what cannot be a path.
     pub fn parse(raw: &str) -> Result<Self, BadPath> {
         let mut canonical = String::with_capacity(raw.len() + 1);
         canonical.push('/');
         let mut segment = canonical.len();
+        let mut ambiguity = None;
         let mut bytes = raw.bytes();
         while let Some(byte) = bytes.next() {
             match byte {
                 b'/' if canonical.len() == segment => {}
                 b'/' => {
-                    refuse_dots(&canonical[segment..])?;
+                    ambiguity = ambiguity.or_else(|| dots(&canonical[segment..]));
                     canonical.push('/');
                     segment = canonical.len();
                 }
                 b'%' => {
                     let decoded = hex(bytes.next())? << 4 | hex(bytes.next())?;
+                    if decoded == b'/' || decoded == b'\\' {
+                        ambiguity = ambiguity.or(Some(BadPath::HiddenSlash));
+                    }
                     push_decoded(&mut canonical, decoded)?;
                 }
                 b'?' | b'#' => return Err(BadPath::Ends),
-                b'\\' => return Err(BadPath::HiddenSlash),
+                b'\\' => {
+                    ambiguity = ambiguity.or(Some(BadPath::HiddenSlash));
+                    canonical.push_str("%5C");
+                }
                 _ if byte.is_ascii_control() => return Err(BadPath::Control),
                 _ if is_unreserved(byte) || DELIMITERS.contains(&byte) => {
                     canonical.push(char::from(byte));
@@ -75,11 +88,12 @@ impl CanonicalPath {
                 _ => push_encoded(&mut canonical, byte),
             }
         }
-        refuse_dots(&canonical[segment..])?;
-        if canonical.len() > PATH_BYTES_MAX {
+        ambiguity = ambiguity.or_else(|| dots(&canonical[segment..]));
+        let sent = if ambiguity.is_some() { as_it_is(raw) } else { canonical };
+        if sent.len() > PATH_BYTES_MAX {
             return Err(BadPath::TooLong);
         }
-        Ok(Self(canonical))
+        Ok(Self { sent, ambiguity })
     }
 
     /// The canonical form of the path of a gRPC call, which must already be in it.
@@ -88,30 +102,39 @@ impl CanonicalPath {
     /// [`BadPath::NotGrpc`] or what [`CanonicalPath::parse`] refuses.
     pub fn parse_grpc(raw: &str) -> Result<Self, BadPath> {
         let path = Self::parse(raw)?;
-        let two_parts = path.0[1..].split_once('/').is_some_and(|(service, method)| {
+        let two_parts = path.sent[1..].split_once('/').is_some_and(|(service, method)| {
             !service.is_empty() && !method.is_empty() && !method.contains('/')
         });
-        if path.0 == raw && two_parts { Ok(path) } else { Err(BadPath::NotGrpc) }
+        let canonical = path.sent == raw && path.ambiguity.is_none();
+        if canonical && two_parts { Ok(path) } else { Err(BadPath::NotGrpc) }
     }
 
     /// The path as it is sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.sent
+    }
+
+    /// Why the path could be read in more than one way, if it could. Such a path must not be checked, only sent or
+    /// refused.
+    #[must_use]
+    pub fn ambiguity(&self) -> Option<BadPath> {
+        self.ambiguity
     }
 
     /// The path as people write it in rules: decoded, without a trailing slash. Its slashes are exactly those of
     /// [`CanonicalPath::as_str`], because none can hide in percent-encoding.
     #[must_use]
     pub fn plain(&self) -> Cow<'_, str> {
-        let path = if self.0.len() > 1 { self.0.trim_end_matches('/') } else { &self.0 };
+        let path = &*self.sent;
+        let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
         percent_decode_str(path).decode_utf8_lossy()
     }
 }
 
 impl fmt::Display for CanonicalPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.sent)
     }
 }
 
@@ -124,7 +147,6 @@ fn is_unreserved(byte: u8) -> bool {
 
 fn push_decoded(canonical: &mut String, byte: u8) -> Result<(), BadPath> {
     match byte {
-        b'/' | b'\\' => return Err(BadPath::HiddenSlash),
         _ if byte.is_ascii_control() => return Err(BadPath::Control),
         _ if is_unreserved(byte) => canonical.push(char::from(byte)),
         _ => push_encoded(canonical, byte),
@@ -145,9 +167,25 @@ fn hex(digit: Option<u8>) -> Result<u8, BadPath> {
 }
 
 /// Some servers cut parameters off before they look for dots, so `..;x` is a dot segment too.
-fn refuse_dots(segment: &str) -> Result<(), BadPath> {
+fn dots(segment: &str) -> Option<BadPath> {
     let name = segment.split(';').next().unwrap_or_default();
-    if name == "." || name == ".." { Err(BadPath::DotSegment) } else { Ok(()) }
+    (name == "." || name == "..").then_some(BadPath::DotSegment)
+}
+
+/// Only what cannot stand in a request at all is encoded.
+fn as_it_is(raw: &str) -> String {
+    let mut path = String::with_capacity(raw.len() + 1);
+    if !raw.starts_with('/') {
+        path.push('/');
+    }
+    for byte in raw.bytes() {
+        if is_unreserved(byte) || DELIMITERS.contains(&byte) || b"/%\\".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            push_encoded(&mut path, byte);
+        }
+    }
+    path
 }
 
 #[cfg(test)]
@@ -180,16 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn what_has_two_meanings_goes_through_as_it_is_and_says_so() {
+        for (raw, sent, why) in [
+            ("admin%2F..%2Fpublic", "/admin%2F..%2Fpublic", BadPath::HiddenSlash),
+            ("a%2fb//c%41", "/a%2fb//c%41", BadPath::HiddenSlash),
+            ("a%5cb", "/a%5cb", BadPath::HiddenSlash),
+            ("a\\b", "/a\\b", BadPath::HiddenSlash),
+            ("/public/../admin", "/public/../admin", BadPath::DotSegment),
+            ("public/%2e%2E/admin x", "/public/%2e%2E/admin%20x", BadPath::DotSegment),
+            (".", "/.", BadPath::DotSegment),
+            ("a/..;x/b", "/a/..;x/b", BadPath::DotSegment),
+        ] {
+            let path = CanonicalPath::parse(raw).unwrap();
+            assert_eq!((path.as_str(), path.ambiguity()), (sent, Some(why)), "{raw}");
+        }
+    }
+
+    #[test]
     fn refused() {
         let long = "a".repeat(PATH_BYTES_MAX);
         for (raw, expected) in [
-            ("admin%2F..%2Fpublic", BadPath::HiddenSlash),
-            ("a%5cb", BadPath::HiddenSlash),
-            ("a\\b", BadPath::HiddenSlash),
-            ("public/../admin", BadPath::DotSegment),
-            ("public/%2e%2E/admin", BadPath::DotSegment),
-            (".", BadPath::DotSegment),
-            ("a/..;x/b", BadPath::DotSegment),
+            ("a%2Fb%00", BadPath::Control),
+            ("a%2Fb%", BadPath::Percent),
+            ("../a?", BadPath::Ends),
             ("a%00", BadPath::Control),
             ("a\u{7f}", BadPath::Control),
             ("a\r\nb", BadPath::Control),
@@ -207,7 +258,10 @@ mod tests {
     #[test]
     fn grpc_paths_are_taken_as_they_are_or_not_at_all() {
         assert!(CanonicalPath::parse_grpc("/helloworld.Greeter/SayHello").is_ok());
-        for bad in ["/a", "a/b", "/a/b/", "/a//b", "/a/%62", "/a/b/c", "/a/b#", "", "/"] {
+        for bad in [
+            "/a", "a/b", "/a/b/", "/a//b", "/a/%62", "/a/b/c", "/a/b#", "", "/", "/a/..",
+            "/a/b%2Fc",
+        ] {
             assert!(CanonicalPath::parse_grpc(bad).is_err(), "{bad}");
         }
     }
@@ -246,6 +300,9 @@ mod tests {
         let uri: http::Uri = path.as_str().parse().unwrap();
         prop_assert_eq!(uri.path(), path.as_str());
         prop_assert!(uri.query().is_none());
+        if path.ambiguity().is_some() {
+            return Ok(());
+        }
         prop_assert_eq!(
             path.plain().matches('/').count(),
             if path.as_str().len() > 1 {

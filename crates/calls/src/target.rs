@@ -150,6 +150,9 @@ impl Base {
             }
         };
         let path = crate::CanonicalPath::parse(uri.path())?;
+        if let Some(ambiguity) = path.ambiguity() {
+            return Err(CallError::BadPath(ambiguity));
+        }
         let path = path.as_str().trim_end_matches('/');
         let scheme = if https { "https" } else { "http" };
         let host_and_port = authority.as_str().to_ascii_lowercase();

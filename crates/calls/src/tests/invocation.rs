@@ -305,6 +305,9 @@ async fn the_access_list_judges_the_path_that_is_sent() {
     };
     channel.set_access(Some(Arc::new(AccessList::new(Some(Action::Deny), vec![policy]))));
     let by_shop = |path| Call { path, caller: Some(&shop), ..to("app") };
+    for path in ["items/a%2Fb", "a/../b"] {
+        assert!(bench.call(by_shop(path)).await.is_err(), "{path}");
+    }
     assert!(bench.call(by_shop("public")).await.is_ok());
     assert!(matches!(bench.call(to("app")).await, Err(CallError::Forbidden(_))), "nobody");
     for path in ["admin/x", "//admin//x", "%61dmin/x", "ADMIN/x", "admin;a=b/x", "/admin/"] {
@@ -525,4 +528,23 @@ async fn lengths_are_told_right_in_both_directions() {
     }
     let target = bench.target("app");
     assert_eq!(target.to_string(), "app");
+}
+
+#[tokio::test]
+async fn without_an_access_list_ids_may_have_slashes() {
+    let mut bench = Bench::new();
+    let server = Server::http1(&bench.world, |request| async move {
+        Response::new(body::full(request.uri().path().to_owned()))
+    })
+    .await;
+    bench.register("app", &server);
+    for (path, expected) in [
+        ("items/a%2fb", "/items/a%2fb"),
+        ("a/../b", "/a/../b"),
+        ("a%5C\\b//%41", "/a%5C\\b//%41"),
+        ("a//%41", "/a/A"),
+    ] {
+        let answer = bench.call(Call { path, ..to("app") }).await.unwrap();
+        assert_eq!(text(answer.into_body()).await, expected);
+    }
 }
