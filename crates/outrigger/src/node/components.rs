@@ -20,7 +20,7 @@ use outrigger_api::{
     SecretComponent, StateComponent,
     secrets::{EnvSecrets, FileSecrets, SecretStore},
 };
-use outrigger_calls::{Base, HttpEndpoint};
+use outrigger_calls::{Base, ClientTls, HttpEndpoint};
 use outrigger_kernel::World;
 use outrigger_resources::{
     Body, Component, ComponentBlock, Configuration, Direction, Issue, KeyPrefixSetting,
@@ -322,11 +322,20 @@ impl Bench<'_> {
             ));
         }
         let base = Base::parse(&endpoint.base_url).map_err(|error| wrong(&error))?;
-        if endpoint.client_tls.is_some() {
-            // Going on without would send the call with less trust than was asked for.
-            return Err(wrong(&"this build has no client certificates for endpoints yet"));
-        }
-        self.endpoints.push(HttpEndpoint { name: name.clone(), base, headers, tls: None });
+        let tls = match &endpoint.client_tls {
+            None => None,
+            Some(_) => {
+                let texts = outrigger_resources::resolve_tls(endpoint, &secrets, &env)
+                    .map_err(|issues| first(&issues, "OUTR-0014"))?;
+                let root = texts.root_ca.as_ref().map(String::as_bytes);
+                let identity = texts.identity.as_ref();
+                let certificate = identity.map(|(certificate, _)| certificate.as_bytes());
+                let key = identity.map(|(_, key)| key.as_bytes());
+                let tls = ClientTls::from_pem(root, certificate, key);
+                Some(tls.map_err(|error| wrong(&error))?)
+            }
+        };
+        self.endpoints.push(HttpEndpoint { name: name.clone(), base, headers, tls });
         self.built.endpoints.push(name.clone());
         Ok(())
     }

@@ -162,3 +162,17 @@ fn flags_that_make_no_sense() {
     assert_eq!(exit, 3, "{said}");
     assert!(said.contains("OUTR-0017"), "{said}");
 }
+
+#[test]
+fn an_endpoint_whose_certificates_cannot_be_read() {
+    let place = Place::new();
+    place.file(
+        "resources/endpoint.yaml",
+        "apiVersion: dapr.io/v1alpha1\nkind: HTTPEndpoint\nmetadata:\n  name: bank\nspec:\n  \
+         baseUrl: https://localhost:1\n  clientTLS:\n    rootCA:\n      value: not a certificate\n",
+    );
+    let arguments = ["--dapr-http-port", "0", "--ephemeral", "--resources-path", "resources"];
+    let (code, said) = refused(&place, &sidecar(&arguments));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("OUTR-0015") && said.contains("bank"), "{said}");
+}
