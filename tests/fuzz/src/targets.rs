@@ -180,7 +180,8 @@ mod tests {
                         CanonicalPath::parse(path.as_str()).expect("canonical is canonical");
                     assert_eq!(again.as_str(), path.as_str());
                     let hidden = path.as_str().split('/').any(|part| part == "." || part == "..");
-                    assert!(!hidden, "a dot segment is left in {}", path.as_str());
+                    let judged = path.ambiguity().is_none();
+                    assert!(!(judged && hidden), "a dot segment is left in {}", path.as_str());
                     assert!(path.as_str().is_ascii(), "not percent-encoded: {}", path.as_str());
                 }
                 drop(CanonicalPath::parse_grpc(&text));
