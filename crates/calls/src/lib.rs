@@ -59,4 +59,4 @@ pub use outbound::{BadTls, ClientTls, OutboundClient, OutboundSettings, Reach};
 pub use path::{BadPath, CanonicalPath, PATH_BYTES_MAX};
 pub use patience::{Patience, STALL_DEFAULT};
 pub use target::{Base, HttpEndpoint, Instances, Target, split_invocation};
-pub use wire::{BodyFault, Hushed};
+pub use wire::BodyFault;

@@ -8,7 +8,6 @@
 
 use futures_util::task::AtomicWaker;
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -72,31 +71,6 @@ impl Hush {
     /// From here on, wakes go nowhere until the next poll.
     pub(super) fn forget_task(&self) {
         drop(self.noted.task.take());
-    }
-}
-
-/// A future that wakes itself without a trip round the scheduler; for the task that serves a connection, which is woken
-/// by the bodies it polls.
-#[derive(Debug)]
-pub struct Hushed<F> {
-    hush: Hush,
-    work: F,
-}
-
-impl<F: Future + Unpin> Hushed<F> {
-    /// Runs `work` that way. (`Box::pin` makes any future fit.)
-    #[must_use]
-    pub fn new(work: F) -> Self {
-        Self { hush: Hush::new(), work }
-    }
-}
-
-impl<F: Future + Unpin> Future for Hushed<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { hush, work } = self.get_mut();
-        hush.poll(cx, |cx| Pin::new(&mut *work).poll(cx))
     }
 }
 

@@ -25,7 +25,6 @@ mod tls;
 pub(crate) use dial::{Address, Protocol};
 pub use fault::BodyFault;
 pub(crate) use fault::verdict;
-pub use hush::Hushed;
 pub(crate) use pool::{Pool, PoolSettings};
 pub(crate) use tls::Security;
 pub use tls::{BadTls, ClientTls};
