@@ -4,6 +4,8 @@
 //! door, [`Problem`]; a request's time budget is a [`Deadline`]; its place in a distributed trace is a
 //! [`TraceContext`].
 //!
+//! What a store asks of a disk is [`disk`], ports only.
+//!
 //! The invariant: nothing here does I/O and nothing here knows an async runtime. A crate that depends only on `kernel`
 //! can be run under a simulated clock, because there is no other clock it could have asked.
 //!
@@ -11,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod deadline;
+pub mod disk;
 mod problem;
 mod time;
 mod trace;
