@@ -2,10 +2,13 @@
 //!
 //! [`SimWorld`] gives code under test a [`World`] whose clocks follow tokio's, so that
 //! `#[tokio::test(start_paused = true)]` makes hours pass in milliseconds, and whose randomness comes from a seed, so
-//! that a failing run can be repeated.
+//! that a failing run can be repeated. [`disk::SimDisk`] gives it a disk that loses, tears and denies whatever a real one
+//! may.
 //!
 //! The invariant: two runs with the same seed see the same random numbers.
 #![forbid(unsafe_code)]
+
+pub mod disk;
 
 use outrigger_kernel::{BoxFuture, Mono, TaskHandle, Wall, World};
 use std::{
@@ -60,9 +63,7 @@ impl World for SimWorld {
             .stream
             .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst)
             .wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        mix(state)
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is a world: it is where sleeping is done")]
@@ -75,4 +76,11 @@ impl World for SimWorld {
         let handle = tokio::spawn(task).abort_handle();
         TaskHandle::new(move || handle.abort())
     }
+}
+
+/// How SplitMix64 makes a random number of its state.
+fn mix(state: u64) -> u64 {
+    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
