@@ -23,6 +23,8 @@ struct Inner {
     state: State,
     tape: Tape,
     troubles: Troubles,
+    /// Beginnings of names whose syncs say yes and keep nothing.
+    liars: Vec<String>,
     stream: u64,
     dead: bool,
 }
@@ -57,7 +59,8 @@ impl SimDisk {
     pub(super) fn over(state: State, capacity_bytes: u64) -> Self {
         let tape = Tape { start: state.clone(), steps: Vec::new(), capacity_bytes };
         let troubles = Troubles::default();
-        let inner = Inner { state, tape, troubles, stream: 0, dead: false };
+        let liars = Vec::new();
+        let inner = Inner { state, tape, troubles, liars, stream: 0, dead: false };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -89,9 +92,16 @@ impl SimDisk {
         inner.troubles.plan_from(kind, seen + nth, trouble);
     }
 
+    /// Lets every sync of files whose names begin with `prefix` lie from now on.
+    pub fn let_syncs_lie(&self, prefix: &str) {
+        self.lock().liars.push(prefix.to_owned());
+    }
+
     /// Forgets every planned trouble.
     pub fn calm(&self) {
-        self.lock().troubles.forget();
+        let mut inner = self.lock();
+        inner.troubles.forget();
+        inner.liars.clear();
     }
 
     /// From now on every operation fails, as if the disk had been pulled out.
@@ -214,6 +224,11 @@ impl Inner {
         self.tape.capacity_bytes.saturating_sub(self.state.used_bytes())
     }
 
+    fn lies(&self, file: FileId) -> bool {
+        let mut names = self.state.names.iter().filter(|(_, id)| **id == file);
+        names.any(|(name, _)| self.liars.iter().any(|prefix| name.starts_with(prefix)))
+    }
+
     fn sync(&mut self, file: FileId, trouble: Option<Trouble>) -> io::Result<()> {
         let reverted = match trouble {
             None => {
@@ -331,6 +346,7 @@ impl DiskFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.disk.lock();
         let trouble = inner.next(Kind::Sync)?;
+        let trouble = if inner.lies(self.id) { Some(Trouble::Lies) } else { trouble };
         inner.sync(self.id, trouble)
     }
 

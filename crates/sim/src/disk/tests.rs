@@ -152,6 +152,19 @@ fn a_sync_fails_lies_and_forgets() {
 }
 
 #[test]
+fn the_syncs_of_some_files_lie() {
+    let disk = settled();
+    disk.let_syncs_lie("a");
+    let file = disk.open("a").unwrap();
+    file.write_at(&[2; 2_000], 0).unwrap();
+    file.sync().unwrap();
+    assert_eq!(disk.crash(Survivors::Nothing).bytes("a"), Some(vec![1; 2_000]));
+    disk.calm();
+    file.sync().unwrap();
+    assert_eq!(disk.crash(Survivors::Nothing).bytes("a"), Some(vec![2; 2_000]));
+}
+
+#[test]
 fn a_full_disk_takes_what_fits_and_says_so() {
     let disk = settled();
     disk.set_capacity(8_192);
