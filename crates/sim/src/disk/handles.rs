@@ -109,6 +109,12 @@ impl SimDisk {
         self.lock().dead = true;
     }
 
+    /// How much room the files take.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().state.used_bytes()
+    }
+
     /// How many operations of `kind` there have been.
     #[must_use]
     pub fn seen(&self, kind: Kind) -> u64 {
