@@ -8,7 +8,7 @@
 //! committer folds them into one extent, and the next reader takes one step. Without that, the head of a queue would be
 //! found by walking over everything that was ever taken from it since the last checkpoint.
 
-use crate::layer::{Cell, Cells, Layer, before_end};
+use crate::layer::{Cell, Cells, Key, Layer, before_end};
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{
@@ -55,7 +55,7 @@ impl Stack {
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
         for layer in std::iter::once(&self.active).chain(&self.sealed) {
             if let Some(known) = layer.get(key) {
-                return Ok(known.cloned());
+                return Ok(known.map(|value| Value::clone(value)));
             }
         }
         self.index.get(key)
@@ -158,20 +158,20 @@ pub(crate) struct Over<'a> {
 #[derive(Default)]
 pub(crate) struct Crossed {
     cells: usize,
-    hull: Option<KeyRange>,
+    /// Where the first of them starts, and where the last of them ends.
+    hull: Option<(Key, Option<Key>)>,
 }
 
 impl Crossed {
-    fn add(&mut self, start: &Bytes, end: Option<&Bytes>) {
-        self.merge(Self { cells: 1, hull: Some(KeyRange { start: start.clone(), end: end.cloned() }) });
+    fn add(&mut self, start: &Key, end: Option<&Key>) {
+        self.merge(Self { cells: 1, hull: Some((start.clone(), end.cloned())) });
     }
 
     fn merge(&mut self, other: Self) {
         self.cells += other.cells;
         self.hull = match (self.hull.take(), other.hull) {
-            (Some(a), Some(b)) => {
-                let end = a.end.zip(b.end).map(|(a, b)| a.max(b));
-                Some(KeyRange { start: a.start.min(b.start), end })
+            (Some((a, a_end)), Some((b, b_end))) => {
+                Some((a.min(b), a_end.zip(b_end).map(|(a, b)| a.max(b))))
             }
             (hull, None) | (None, hull) => hull,
         };
@@ -224,14 +224,15 @@ impl<'a> Over<'a> {
     }
 
     /// Moves what is below past the extent from `start` to `end`.
-    fn pass(&mut self, start: &Bytes, end: Option<&Bytes>) {
+    fn pass(&mut self, start: &[u8], end: Option<&[u8]>) {
+        let copied = Bytes::copy_from_slice;
         let rest = match (self.direction, end) {
             (Direction::Forward, Some(end)) => {
-                KeyRange { start: end.clone(), end: self.range.end.clone() }
+                KeyRange { start: copied(end), end: self.range.end.clone() }
             }
             // Nothing lies beyond: an empty range.
-            (Direction::Forward, None) => KeyRange::new(start.clone(), start.clone()),
-            (Direction::Backward, _) => KeyRange::new(self.range.start.clone(), start.clone()),
+            (Direction::Forward, None) => KeyRange::new(Bytes::new(), Bytes::new()),
+            (Direction::Backward, _) => KeyRange::new(self.range.start.clone(), copied(start)),
         };
         self.ahead = None;
         self.below = self.stack.below(self.depth, &rest, self.direction);
@@ -262,17 +263,18 @@ impl Iterator for Over<'_> {
                 (Cell::Live(value), lower) => {
                     let first = match (&lower, self.direction) {
                         (None, _) => true,
-                        (Some(lower), Direction::Forward) => start <= lower,
-                        (Some(lower), Direction::Backward) => start >= lower,
+                        (Some(lower), Direction::Forward) => start[..] <= lower[..],
+                        (Some(lower), Direction::Backward) => start[..] >= lower[..],
                     };
                     if !first {
                         return self.take_ahead();
                     }
-                    if lower.as_ref() == Some(start) {
+                    if lower.is_some_and(|lower| lower[..] == start[..]) {
                         self.ahead = None;
                     }
                     self.top.next();
-                    return Some(Ok((start.clone(), value.clone())));
+                    let key = Bytes::copy_from_slice(start);
+                    return Some(Ok((key, Value::clone(value))));
                 }
                 (Cell::Gone { end }, None) => {
                     self.crossed.add(start, end.as_ref());
@@ -287,7 +289,7 @@ impl Iterator for Over<'_> {
                         }
                         // The extent of one key: what is below steps over it.
                         Place::Covers if is_point(start, end.as_deref()) => self.ahead = None,
-                        Place::Covers => self.pass(start, end.as_ref()),
+                        Place::Covers => self.pass(start, end.as_deref()),
                     }
                 }
             }
@@ -306,7 +308,7 @@ struct Directed<'a> {
 }
 
 impl<'a> Iterator for Directed<'a> {
-    type Item = (&'a Bytes, &'a Cell);
+    type Item = (&'a Key, &'a Cell);
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.direction {
@@ -350,14 +352,14 @@ impl Deserts {
 
     /// The scan has come to the end of the gap.
     fn end(&mut self, crossed: Crossed) {
-        let Crossed { cells, hull: Some(hull) } = crossed else { return };
+        let Crossed { cells, hull: Some((start, end)) } = crossed else { return };
         if cells <= self.cells {
             return;
         }
-        let start = hull.start.max(self.gap.start.clone());
-        let end = match (hull.end, self.gap.end.clone()) {
-            (Some(hull), Some(gap)) => Some(hull.min(gap)),
-            (hull, gap) => hull.or(gap),
+        let start = self.gap.start.clone().max(Bytes::copy_from_slice(&start));
+        let end = match (end.as_deref().map(Bytes::copy_from_slice), self.gap.end.clone()) {
+            (Some(end), Some(gap)) => Some(end.min(gap)),
+            (end, gap) => end.or(gap),
         };
         self.cells = cells;
         self.widest = Some(Desert(KeyRange { start, end }));
