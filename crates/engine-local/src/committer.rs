@@ -1,183 +1,195 @@
-//! The one thread that decides and writes.
+//! The committer decides: it takes orders, gives every commit its place, and knows the newest state.
 //!
-//! It takes whatever has queued up, sequences it, writes it as one batch with one sync, publishes the new state, wakes the
-//! watchers and answers everybody at once, in that order. No timer: while it syncs, the next group gathers.
+//! It is the first of a batch's three stations and knows no disk but the index it reads. Its state runs ahead of what is
+//! written: a decision may rest on a batch that is still being flushed, since nobody learns of it before that one is on
+//! disk, and if that one never gets there, neither does this one.
+//!
+//! Steps of time are decisions too, but can be derived again after a crash. So they are visible at once and wait in the
+//! frame for the next batch that is written anyway; neither for long nor in great numbers.
 
-use crate::{Options, group::Group, headroom::Headroom, tables::Tables, time::Time, view::View};
+use crate::{
+    Options,
+    batch::{Answer, Batch, Chore, Flush, Orders, Picture, Queued, Room, Sealed},
+    headroom::Headroom,
+    index::IndexView,
+    lanes::Lane,
+    log::Frame,
+    shared::Shared,
+    stack::Stack,
+};
 use outrigger_kernel::{Mono, Wall, World};
 use outrigger_keyspace::{
-    CommitError, Committed, Transaction, Write, sequencer::Sequencer, watch::Registry,
+    CommitError, Committed, Durability, ReadError, Transaction, Write,
+    sequencer::{Plan, Sequencer},
 };
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
-};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use std::{collections::VecDeque, sync::Arc};
 
-/// Steps of time that may be visible before they are on disk. They can be derived again after a crash, but the revisions
-/// they took must not be given out a second time: an opened store skips as many.
-pub(crate) const UNWRITTEN_STEPS_MAX: u64 = 1_024;
-
-pub(crate) enum Request {
-    Commit(Queued),
-    /// Time has reached the expiry of some key: let it become absent.
-    Step(oneshot::Sender<()>),
-    Close(oneshot::Sender<()>),
-}
-
-pub(crate) struct Queued {
-    pub(crate) transaction: Transaction,
-    pub(crate) bytes: usize,
-    pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
-    /// Its place in the queue, given back when it is answered.
-    pub(crate) permit: OwnedSemaphorePermit,
-}
-
-/// What the committer shares with everybody else.
-pub(crate) struct Shared {
-    /// The last state on disk; `None` once closed.
-    pub(crate) view: watch::Sender<Option<Arc<View>>>,
-    /// Why no more commits are accepted.
-    pub(crate) failed: OnceLock<String>,
-    pub(crate) registry: Registry,
-    pub(crate) time: Time,
-    /// Groups that were written with a sync.
-    pub(crate) syncs: AtomicU64,
-}
+/// Steps of time that may be visible before they are in the log.
+const UNWRITTEN_STEPS_MAX: u64 = 1_024;
 
 pub(crate) struct Committer {
-    tables: Arc<Tables>,
     sequencer: Sequencer,
+    /// The newest state.
+    stack: Stack,
+    /// Counts how often a layer was put on the stack or taken off: what was noticed of one stack does not hold for another.
+    generation: u64,
+    /// What is decided and not in the log yet.
+    frame: Frame,
+    unwritten_steps: u64,
+    /// Commits that wait until time has moved as far as it must before they are decided.
+    pending: VecDeque<(usize, Queued)>,
+    /// The last state that was passed on to be shown.
+    pictured: (u64, u64),
+    headroom: Headroom,
     world: Arc<dyn World>,
     shared: Arc<Shared>,
-    queue: mpsc::Receiver<Request>,
-    headroom: Headroom,
-    group_bytes_max: usize,
-    /// What is decided and not written yet.
-    group: Group,
-    unwritten_steps: u64,
+    batch_bytes_max: usize,
+    layer_bytes_max: usize,
+    layer_bytes_bound: usize,
 }
-
-type Answer = (oneshot::Sender<Result<Committed, CommitError>>, OwnedSemaphorePermit);
 
 impl Committer {
     pub(crate) fn new(
-        tables: Arc<Tables>,
         sequencer: Sequencer,
+        stack: Stack,
+        headroom: Headroom,
         world: Arc<dyn World>,
         shared: Arc<Shared>,
-        queue: mpsc::Receiver<Request>,
-        headroom: Headroom,
         options: &Options,
     ) -> Self {
-        let group_bytes_max = options.group_bytes_max;
         Self {
-            tables,
+            pictured: (0, sequencer.revision()),
             sequencer,
+            stack,
+            generation: 0,
+            frame: Frame::default(),
+            unwritten_steps: 0,
+            pending: VecDeque::new(),
+            headroom,
             world,
             shared,
-            queue,
-            headroom,
-            group_bytes_max,
-            group: Group::default(),
-            unwritten_steps: 0,
+            batch_bytes_max: options.batch_bytes_max,
+            layer_bytes_max: options.layer_bytes_max,
+            layer_bytes_bound: options.layer_bytes_bound.max(options.layer_bytes_max),
         }
     }
 
-    /// Serves until told to close, or until nobody is left to ask.
-    pub(crate) fn run(mut self) {
-        let _guard = StopGuard(self.shared.clone());
-        let mut closing = None;
-        while closing.is_none() {
-            let Some(first) = self.queue.blocking_recv() else { break };
-            let mut gathered = Vec::new();
-            let mut steps = Vec::new();
-            let mut bytes = 0;
-            let mut next = Some(first);
-            while let Some(request) = next {
-                match request {
-                    Request::Commit(queued) => {
-                        bytes += queued.bytes;
-                        gathered.push(queued);
-                    }
-                    Request::Step(done) => steps.push(done),
-                    Request::Close(done) => {
-                        closing = Some(done);
-                        break;
-                    }
-                }
-                let full = bytes >= self.group_bytes_max;
-                next = if full { None } else { self.queue.try_recv().ok() };
-            }
-            self.turn(gathered);
-            for done in steps {
-                let _gone: Result<(), ()> = done.send(());
-            }
-            self.shared.time.end_turn();
-        }
-        self.shut(closing);
+    /// Whether commits must wait: the layer in memory is full, and the one before it not in the index yet.
+    pub(crate) fn is_held(&self) -> bool {
+        let full = self.stack.active.bytes() >= self.layer_bytes_bound;
+        full && self.stack.sealed.is_some() && self.shared.failure.reason().is_none()
     }
 
-    /// One group: from the queue to the disk to the answers.
-    fn turn(&mut self, gathered: Vec<Queued>) {
+    /// Whether there is something left of the last batch that a next one has to begin with.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Begins a batch, after all that were begun before.
+    pub(crate) fn begin(&mut self, batch: &mut Batch, orders: &mut Orders) {
+        self.shared.time.begin();
+        if self.has_pending() {
+            std::mem::swap(&mut self.pending, &mut orders.commits);
+            orders.commits.extend(self.pending.drain(..));
+        }
+        self.take(batch, orders);
+    }
+
+    /// Decides on `orders`, leaving none, as part of `batch`.
+    pub(crate) fn take(&mut self, batch: &mut Batch, orders: &mut Orders) {
+        batch.step = orders.step.take().or(batch.step);
+        if let Some(index) = orders.landed.take() {
+            self.land(batch, index);
+        }
+        match orders.chore.take() {
+            Some(Chore::Rest) => batch.rest = true,
+            Some(Chore::Seal) => self.seal(batch),
+            None => {}
+        }
         let (wall, mono) = (self.world.wall(), self.world.mono());
-        let now = self.shared.time.begin_turn(wall, |now| {
-            let each = gathered.iter().map(|queued| &queued.transaction);
+        let now = self.shared.time.decide(wall, |now| {
+            let each = orders.commits.iter().map(|(_, queued)| &queued.transaction);
             each.filter_map(|transaction| self.sequencer.rests_until(transaction, now)).min()
         });
-        if self.shared.failed.get().is_some() || self.advance(now, mono).is_err() {
-            self.refuse(gathered);
-            return;
-        }
-        let stepped = self.sequencer.revision();
-        let mut answers: Vec<(Answer, Result<Committed, CommitError>)> = Vec::new();
-        for queued in gathered {
-            let decided = self.decide(mono, queued.transaction, queued.bytes);
-            answers.push(((queued.answer, queued.permit), decided));
-        }
-        let committed = self.sequencer.revision() > stepped;
-        let written = if committed { self.write() } else { Ok(()) };
-        match &written {
-            // Watchers first: whoever begins to watch after an answer is not woken by what was answered.
-            Ok(()) => self.publish(),
-            Err(reason) => {
-                for (_, decided) in answers.iter_mut().filter(|(_, decided)| decided.is_ok()) {
-                    *decided = Err(CommitError::Unknown(reason.clone()));
+        let refusal = match self.shared.failure.reason() {
+            Some(reason) => Some(format!("{reason}; restart the process")),
+            None => match self.advance(batch, now, mono) {
+                Ok(true) => None,
+                Ok(false) => {
+                    // Who is decided on must not see what somebody else may have seen gone.
+                    self.pending.append(&mut orders.commits);
+                    None
                 }
+                Err(error) => Some(error.to_string()),
+            },
+        };
+        self.fold_desert();
+        for (bytes, queued) in orders.commits.drain(..) {
+            let decided = match &refusal {
+                None => self.decide(batch, bytes, queued.transaction, mono),
+                Some(reason) => Err(CommitError::Unavailable(reason.clone())),
+            };
+            batch.answers.push((queued.answer, decided));
+            match Lane::of(bytes) {
+                Lane::Small => batch.room.small += Room::units(bytes),
+                Lane::Bulk => batch.room.bulk += Room::units(bytes),
             }
         }
-        for ((answer, permit), decided) in answers {
-            // Whoever asked may have given up; the commit stands.
-            let _gone: Result<(), _> = answer.send(decided);
-            drop(permit);
-        }
-        if committed {
-            self.group = Group::default();
+        if self.is_held() {
+            batch.load.close();
         }
     }
 
-    /// Lets time reach `now`: what is due becomes absent. That can be derived again after a crash, so it is visible at
-    /// once and waits in the group for the next write; but neither for long nor in great numbers.
-    fn advance(&mut self, now: Wall, mono: Mono) -> Result<(), String> {
-        while let Some(plan) = self.sequencer.advance(now, mono) {
-            self.unwritten_steps += 1;
-            self.group.apply(plan);
-            let many = self.unwritten_steps >= UNWRITTEN_STEPS_MAX;
-            if many || self.group.bytes() >= self.group_bytes_max {
-                self.write()?;
-                self.publish();
-                self.group = Group::default();
-            }
+    /// Ends the batch: nothing is decided in it any more.
+    pub(crate) fn finish(&mut self, batch: &mut Batch) {
+        if self.stack.active.bytes() >= self.layer_bytes_max {
+            self.seal(batch);
         }
-        Ok(())
+        if batch.flush != Flush::No || batch.has_changes() {
+            // What it had is written and gone; its memory is used again.
+            std::mem::swap(&mut self.frame, &mut batch.frame);
+            self.unwritten_steps = 0;
+        }
+        let last = self.last();
+        let pictured = (self.generation, last.revision);
+        if self.pictured != pictured {
+            self.pictured = pictured;
+            let next_due = self.sequencer.next_due();
+            let (stack, generation) = (self.stack.clone(), self.generation);
+            batch.picture = Some(Picture { last, next_due, stack, generation });
+        }
+        self.shared.tally.note_memory(&self.stack);
+    }
+
+    fn last(&self) -> Committed {
+        Committed { revision: self.sequencer.revision(), time: self.sequencer.time() }
+    }
+
+    /// Lets time reach `now`: what is due becomes absent. Whether it got that far: what falls due at once in great numbers
+    /// takes several batches.
+    fn advance(&mut self, batch: &mut Batch, now: Wall, mono: Mono) -> Result<bool, ReadError> {
+        loop {
+            let many = self.unwritten_steps >= UNWRITTEN_STEPS_MAX;
+            if many || self.frame.len() >= self.batch_bytes_max {
+                batch.flush = Flush::Yes;
+                batch.load.close();
+                return Ok(false);
+            }
+            let Some(plan) = self.sequencer.advance(now, mono, &self.stack)? else {
+                return Ok(true);
+            };
+            self.unwritten_steps += 1;
+            self.record(batch, plan);
+        }
     }
 
     fn decide(
         &mut self,
-        mono: Mono,
-        transaction: Transaction,
+        batch: &mut Batch,
         bytes: usize,
-    ) -> Result<Committed, CommitError> {
+        transaction: Transaction,
+        mono: Mono,
+    ) -> Answer {
         let frees =
             |write: &Write| matches!(write, Write::Delete { .. } | Write::DeleteRange { .. });
         if !transaction.writes.iter().all(frees)
@@ -186,86 +198,61 @@ impl Committer {
             return Err(CommitError::Full(reason));
         }
         let before = self.sequencer.revision();
-        let newest = self.group.over(&self.tables);
-        let plan = self.sequencer.sequence(mono, transaction, &newest)?;
+        let writes = !transaction.writes.is_empty();
+        let asks = writes && transaction.durability == Durability::Flush;
+        let plan = self.sequencer.sequence(mono, transaction, &self.stack)?;
         let committed = plan.committed;
-        // Without writes there is nothing to write down, but the answer still waits for what it rests on.
-        if committed.revision > before {
-            self.group.apply(plan);
+        let changes = committed.revision > before;
+        let flush = match (asks, changes) {
+            (true, true) => Flush::Yes,
+            // It was committed before: in the log already, but perhaps not flushed.
+            (true, false) => Flush::Before,
+            (false, _) => Flush::No,
+        };
+        batch.flush = batch.flush.max(flush);
+        // Without changes there is nothing to write down, but the answer still waits for what it rests on.
+        if changes {
+            batch.commits += 1;
+            self.record(batch, plan);
         }
         Ok(committed)
     }
 
-    /// Writes the group; it is on disk when this returns. A failure ends the engine.
-    fn write(&mut self) -> Result<(), String> {
-        let tables = &self.tables;
-        let caught_up = tables.catch_up();
-        let written = caught_up.and_then(|()| self.group.write(tables));
-        match written.and_then(|()| tables.rotate_full()) {
-            Ok(()) => {
-                self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-                self.unwritten_steps = 0;
-                Ok(())
-            }
-            Err(error) => {
-                let reason = format!("writing the log failed: {error:?}");
-                tracing::error!(
-                    reason,
-                    "the local engine has stopped; restart to see what is stored"
-                );
-                Err(self.shared.failed.get_or_init(|| reason).clone())
-            }
-        }
+    fn record(&mut self, batch: &mut Batch, plan: Plan) {
+        self.frame.push(&plan);
+        self.stack.active.apply(&plan);
+        batch.plans.push(plan);
     }
 
-    /// Shows readers the newest state (what is written, without what has fallen due since) and wakes those who watch what
-    /// is new in it.
-    fn publish(&mut self) {
-        let shown = self.shared.view.borrow().as_ref().map(|view| view.last.revision);
-        if shown == Some(self.sequencer.revision()) {
+    /// Puts an empty layer on top, and the one before on its way into the index, unless another one is under way.
+    fn seal(&mut self, batch: &mut Batch) {
+        if self.stack.sealed.is_some()
+            || self.stack.active.is_empty()
+            || self.shared.failure.reason().is_some()
+        {
             return;
         }
-        let view = View::new(self.tables.clone(), &self.sequencer);
-        self.shared.view.send_replace(Some(Arc::new(view)));
-        let news = self.group.take_news();
-        self.shared.registry.notify(news.iter().map(|(revision, key)| (*revision, key)));
+        let layer = std::mem::take(&mut self.stack.active);
+        self.stack.sealed = Some(layer.clone());
+        self.generation += 1;
+        let ids = self.sequencer.ids().collect();
+        batch.sealed = Some(Sealed { layer, committed: self.last(), ids });
+        // Everything in it must be in the log that the index will say it covers, and on disk.
+        batch.flush = Flush::Yes;
+        batch.load.close();
     }
 
-    fn refuse(&self, gathered: Vec<Queued>) {
-        let reason = self.shared.failed.get().map_or("the engine has stopped", String::as_str);
-        for queued in gathered {
-            let refusal = CommitError::Unavailable(format!("{reason}; restart the process"));
-            let _gone: Result<(), _> = queued.answer.send(Err(refusal));
-        }
+    /// The sealed layer is part of `index` now.
+    fn land(&mut self, batch: &mut Batch, index: Arc<IndexView>) {
+        self.stack.index = index;
+        batch.retired = self.stack.sealed.take();
+        self.generation += 1;
     }
 
-    /// Lets go of the store, and only then says so: by then the folder can be opened again.
-    fn shut(self, closing: Option<oneshot::Sender<()>>) {
-        let Self { tables, shared, mut queue, .. } = self;
-        queue.close();
-        while let Ok(request) = queue.try_recv() {
-            if let Request::Commit(queued) = request {
-                let refusal = CommitError::Unavailable("the engine is closed".to_owned());
-                let _gone: Result<(), _> = queued.answer.send(Err(refusal));
-            }
-        }
-        shared.view.send_replace(None);
-        drop(tables);
-        if let Some(done) = closing {
-            let _gone: Result<(), ()> = done.send(());
-        }
-    }
-}
-
-/// Tells the world when the committer ends by a panic: nobody must wait for answers that never come.
-struct StopGuard(Arc<Shared>);
-
-impl Drop for StopGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let reason = "the committer ended by a panic".to_owned();
-            tracing::error!(reason, "the local engine has stopped; restart to see what is stored");
-            self.0.failed.get_or_init(|| reason);
+    /// Follows a hint of a reader: where nothing but the dead lies, make one of them.
+    fn fold_desert(&mut self) {
+        if let Some(desert) = self.shared.hints.take(self.generation) {
+            self.stack.active.fold(&desert.0);
         }
     }
 }

@@ -1,7 +1,10 @@
-//! Why a folder could not be opened, and what fjall's errors mean to us.
+//! Why a folder could not be opened, and what the errors of the parts mean to whoever opens it.
 
-use outrigger_keyspace::ReadError;
-use std::{io, path::PathBuf};
+use crate::{index::IndexError, log::LogError};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// Why an engine could not be opened. Nothing was changed, unless the folder is new.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,15 @@ pub enum OpenError {
         /// The newest format known here.
         known: u32,
     },
+    /// The folder is from before the first release.
+    #[error("the data folder {} has format {found}, of an early layout that was never released and is no longer read; \
+        move the folder away and begin with an empty one", path.display())]
+    EarlyFormat {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
     /// The folder cannot be written to.
     #[error("the data folder {} cannot be written to ({reason}); make it writable or choose another one",
         path.display())]
@@ -43,7 +55,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// What is stored is not what was written.
-    #[error("the data folder {} is damaged ({reason}); restore it from a checkpoint", path.display())]
+    #[error("the data folder {} is damaged ({reason}); restore it from a backup", path.display())]
     Damaged {
         /// The folder.
         path: PathBuf,
@@ -65,7 +77,7 @@ fn holder_name(holder: Option<u32>) -> String {
 }
 
 /// Sorts what the system said by what can be done about it.
-pub(crate) fn from_io(path: &std::path::Path, source: io::Error) -> OpenError {
+pub(crate) fn from_io(path: &Path, source: io::Error) -> OpenError {
     let path = path.to_owned();
     match source.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -76,23 +88,29 @@ pub(crate) fn from_io(path: &std::path::Path, source: io::Error) -> OpenError {
     }
 }
 
-/// The same for what fjall says.
-pub(crate) fn from_store(path: &std::path::Path, error: fjall::Error) -> OpenError {
+/// The same for what the log says.
+pub(crate) fn from_log(path: &Path, error: LogError) -> OpenError {
     match error {
-        fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => {
-            from_io(path, source)
+        LogError::Io { source, .. } => from_io(path, source),
+        LogError::Newer { found, known, .. } => {
+            OpenError::NewerFormat { path: path.to_owned(), found, known }
         }
-        fjall::Error::Locked => OpenError::InUse { path: path.to_owned(), holder: None },
-        other => OpenError::Damaged { path: path.to_owned(), reason: format!("{other:?}") },
+        other => damaged(path, other.to_string()),
     }
 }
 
-/// What a failed read means to the reader.
-pub(crate) fn from_read(error: &fjall::Error) -> ReadError {
+/// The same for what the index says.
+pub(crate) fn from_index(path: &Path, error: IndexError) -> OpenError {
     match error {
-        fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => {
-            ReadError::Unavailable(source.to_string())
+        IndexError::Newer { found, known } => {
+            OpenError::NewerFormat { path: path.to_owned(), found, known }
         }
-        other => ReadError::Damaged(format!("{other:?}")),
+        IndexError::Missing => damaged(path, "its file \"index\" is missing".to_owned()),
+        IndexError::Damaged(reason) => damaged(path, reason),
+        IndexError::Failed(reason) => from_io(path, io::Error::other(reason)),
     }
+}
+
+pub(crate) fn damaged(path: &Path, reason: String) -> OpenError {
+    OpenError::Damaged { path: path.to_owned(), reason }
 }

@@ -1,7 +1,7 @@
 //! How much room is left on the file system, asked rarely.
 //!
 //! A log that meets a full disk in the middle of a write ends the engine. So writes are refused earlier, while there is
-//! still room for deletes and for the compaction that makes deletes count. What is kept is given out in two parts:
+//! still room for deletes and for the index that makes deletes count. What is kept is given out in two parts:
 //!
 //! | room left | is taken by |
 //! |---|---|
@@ -11,30 +11,31 @@
 //!
 //! [`Transaction::makes_room`]: outrigger_keyspace::Transaction::makes_room
 
-use nix::sys::statvfs::statvfs;
-use outrigger_kernel::Mono;
-use std::{path::PathBuf, time::Duration};
+use outrigger_kernel::{Mono, disk::Disk};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// Others fill the disk too, so the answer grows old even when nothing is written here.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub(crate) struct Headroom {
-    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    /// How the folder is called in messages.
+    place: PathBuf,
     reserve_bytes: Option<u64>,
     /// What may still be written before asking again.
     credit_bytes: u64,
     asked: Option<Mono>,
 }
 
-/// Compaction writes files before it removes others: the more there is, the more room it needs.
+/// A checkpoint writes new pages before it lets go of old ones: the more there is, the more room it needs.
 fn usual_reserve(total_bytes: u64) -> u64 {
     const MIB: u64 = 1024 * 1024;
     (total_bytes / 20).clamp(64 * MIB, 1024 * MIB)
 }
 
 impl Headroom {
-    pub(crate) fn new(path: PathBuf, reserve_bytes: Option<u64>) -> Self {
-        Self { path, reserve_bytes, credit_bytes: 0, asked: None }
+    pub(crate) fn new(disk: Arc<dyn Disk>, place: PathBuf, reserve_bytes: Option<u64>) -> Self {
+        Self { disk, place, reserve_bytes, credit_bytes: 0, asked: None }
     }
 
     /// Takes note of `bytes` about to be written. Says why that should not be, if they would touch the reserve, or the
@@ -47,11 +48,9 @@ impl Headroom {
             return None;
         }
         // When the system does not say, the write itself will tell.
-        let system = statvfs(&self.path).ok()?;
-        let in_bytes = |blocks: u64| blocks.saturating_mul(system.fragment_size());
-        let free_bytes = in_bytes(system.blocks_available());
-        let reserve_bytes =
-            self.reserve_bytes.unwrap_or_else(|| usual_reserve(in_bytes(system.blocks())));
+        let room = self.disk.room().ok()?;
+        let free_bytes = room.free_bytes;
+        let reserve_bytes = self.reserve_bytes.unwrap_or_else(|| usual_reserve(room.total_bytes));
         self.asked = Some(now);
         if free_bytes < reserve_bytes.saturating_add(bytes) {
             self.credit_bytes = 0;
@@ -61,10 +60,10 @@ impl Headroom {
             return Some(format!(
                 "the file system of {} has {free_bytes} bytes left, of which {reserve_bytes} are kept for \
                  deletes; free some space",
-                self.path.display()
+                self.place.display()
             ));
         }
-        // What is written is written again by compaction: a quarter of the room is spent before asking again.
+        // What is written is written again into the index: a quarter of the room is spent before asking again.
         self.credit_bytes = (free_bytes - reserve_bytes) / 4;
         None
     }

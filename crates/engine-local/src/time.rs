@@ -5,29 +5,32 @@
 //! due asks it for such a step. When the committer is held up by the disk, the reader moves time alone and hides what is
 //! due ([`Time::pass`]); the committer follows with its next turn. That is a correct order of events unless something
 //! under way was decided on a key that is due in between: it saw the key and is not visible yet, so a reader must not
-//! see the key gone before it sees that. The committer says until when its turn lets time pass ([`Time::begin_turn`]).
+//! see the key gone before it sees that. The committer says until when each batch lets time pass ([`Time::decide`]).
 
 use outrigger_kernel::Wall;
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 pub(crate) struct Time {
     reached: Mutex<Reached>,
-    /// Some reader has waited for a step in vain since the last turn ended.
+    /// Some reader has waited for a step in vain since the last batch was visible.
     stalled: AtomicBool,
 }
 
 struct Reached {
     time: Wall,
-    /// The first expiry on which something under way rests.
-    rests_until: Option<Wall>,
+    /// For every batch that is not visible yet, the oldest first: the first expiry on which something in it rests.
+    rest_until: VecDeque<Option<Wall>>,
 }
 
 impl Time {
     pub(crate) fn new(time: Wall) -> Self {
-        let reached = Mutex::new(Reached { time, rests_until: None });
+        let reached = Mutex::new(Reached { time, rest_until: VecDeque::new() });
         Self { reached, stalled: AtomicBool::new(false) }
     }
 
@@ -45,22 +48,30 @@ impl Time {
         wall.max(self.shown())
     }
 
-    /// Begins a turn of the committer and answers its time. `rests_until` answers the first expiry after that time on
-    /// which the turn's decisions rest.
-    pub(crate) fn begin_turn(
+    /// A batch begins, after those that are not visible yet.
+    pub(crate) fn begin(&self) {
+        self.reached().rest_until.push_back(None);
+    }
+
+    /// Something is about to be decided in the batch that began last; answers as of when. `rests_until` answers the first
+    /// expiry after that time on which the decisions rest.
+    pub(crate) fn decide(
         &self,
         wall: Wall,
         rests_until: impl FnOnce(Wall) -> Option<Wall>,
     ) -> Wall {
         let mut reached = self.reached();
         reached.time = reached.time.max(wall);
-        reached.rests_until = rests_until(reached.time);
+        let rests_until = rests_until(reached.time);
+        if let Some(batch) = reached.rest_until.back_mut() {
+            *batch = batch.into_iter().chain(rests_until).min();
+        }
         reached.time
     }
 
-    /// Everything decided in the turn is visible, or will never be.
-    pub(crate) fn end_turn(&self) {
-        self.reached().rests_until = None;
+    /// Everything decided in the oldest batch is visible, or will never be.
+    pub(crate) fn end(&self) {
+        self.reached().rest_until.pop_front();
         self.stalled.store(false, Ordering::SeqCst);
     }
 
@@ -68,7 +79,7 @@ impl Time {
     /// Whoever lets it pass looks at what is visible afterwards.
     pub(crate) fn pass(&self, now: Wall) -> bool {
         let mut reached = self.reached();
-        let passes = reached.rests_until.is_none_or(|until| now < until);
+        let passes = reached.rest_until.iter().flatten().all(|until| now < *until);
         if passes {
             reached.time = reached.time.max(now);
         }
@@ -96,17 +107,33 @@ mod tests {
     use outrigger_kernel::Wall;
 
     #[test]
-    fn time_passes_for_readers_up_to_what_a_turn_rests_on() {
+    fn time_passes_for_readers_up_to_what_a_batch_rests_on() {
         let time = Time::new(Wall(10));
         assert!(time.pass(Wall(20)));
-        // The turn comes after what was shown, whatever the world's clock says.
-        assert_eq!(time.begin_turn(Wall(15), |now| Some(Wall(now.0 + 5))), Wall(20));
+        time.begin();
+        // The batch comes after what was shown, whatever the world's clock says.
+        assert_eq!(time.decide(Wall(15), |now| Some(Wall(now.0 + 5))), Wall(20));
         assert!(time.pass(Wall(24)));
-        assert!(!time.pass(Wall(25)), "what the turn saw is gone before the turn is seen");
+        assert!(!time.pass(Wall(25)), "what the batch saw is gone before the batch is seen");
         assert_eq!(time.shown(), Wall(24));
-        time.end_turn();
+        time.end();
         assert!(time.pass(Wall(25)));
         assert_eq!(time.now(Wall(3)), Wall(25));
         assert_eq!(time.now(Wall(30)), Wall(30));
+    }
+
+    #[test]
+    fn every_batch_under_way_holds_time_until_it_is_seen() {
+        let time = Time::new(Wall(10));
+        time.begin();
+        time.decide(Wall(10), |_| Some(Wall(30)));
+        time.begin();
+        time.decide(Wall(10), |_| Some(Wall(20)));
+        time.decide(Wall(10), |_| None);
+        assert!(!time.pass(Wall(20)));
+        time.end();
+        assert!(!time.pass(Wall(20)), "the second one still rests on it");
+        time.end();
+        assert!(time.pass(Wall(40)));
     }
 }

@@ -1,0 +1,254 @@
+//! Two lanes of waiting commits, and what of them goes into one batch.
+//!
+//! A batch is written and flushed as a whole, so everybody in it waits for its last byte. Small commits go first and bulk
+//! is rationed: as long as small ones keep coming, little bulk rides along; otherwise a batch is as large as still flushes
+//! at a decent pace. Within a lane first come, first served.
+//!
+//! | waiting | a batch takes |
+//! |---|---|
+//! | small ones | all of them, up to [`Bounds::batch_bytes_max`] |
+//! | bulk, while small ones keep coming | up to [`Bounds::bulk_bytes_beside_small`] |
+//! | bulk alone | up to [`Bounds::batch_bytes_max`] |
+//! | one that is larger | it alone, after one batch of whatever small ones there are |
+
+use std::collections::VecDeque;
+
+/// Which lane a commit waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Small,
+    Bulk,
+}
+
+impl Lane {
+    /// The largest small commit: it adds little to the time a flush takes.
+    const SMALL_BYTES_MAX: usize = 16 * 1024;
+
+    pub(crate) fn of(bytes: usize) -> Self {
+        if bytes <= Self::SMALL_BYTES_MAX { Self::Small } else { Self::Bulk }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) bulk_bytes_beside_small: usize,
+}
+
+/// What a batch has taken so far.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    small_bytes: usize,
+    bulk_bytes: usize,
+    closed: bool,
+}
+
+impl Load {
+    /// Nothing more goes into the batch.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.small_bytes + self.bulk_bytes == 0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Lanes<T> {
+    bounds: Bounds,
+    small: Queue<T>,
+    bulk: Queue<T>,
+    /// Whether the batch before took small ones, and whether this one has.
+    small_before: bool,
+    small_now: bool,
+    /// Whether the first of the bulk, too large to share a batch, has let one batch go first.
+    has_yielded: bool,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    waiting: VecDeque<(usize, T)>,
+    bytes: usize,
+}
+
+impl<T> Lanes<T> {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            small: Queue::default(),
+            bulk: Queue::default(),
+            small_before: false,
+            small_now: false,
+            has_yielded: false,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.small.waiting.is_empty() && self.bulk.waiting.is_empty()
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// The bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.small.bytes + self.bulk.bytes
+    }
+
+    pub(crate) fn push(&mut self, bytes: usize, item: T) {
+        let queue = match Lane::of(bytes) {
+            Lane::Small => &mut self.small,
+            Lane::Bulk => &mut self.bulk,
+        };
+        queue.bytes += bytes;
+        queue.waiting.push_back((bytes, item));
+    }
+
+    /// Moves into `taken` what still fits into a batch that has `load`.
+    pub(crate) fn take(&mut self, load: &mut Load, taken: &mut VecDeque<(usize, T)>) {
+        if load.closed {
+            return;
+        }
+        if load.is_empty() {
+            self.small_before = std::mem::take(&mut self.small_now);
+            if self.has_outsized(load) && (self.small.waiting.is_empty() || self.has_yielded) {
+                self.has_yielded = false;
+                load.bulk_bytes += self.bulk.pop(usize::MAX, taken).unwrap_or(0);
+                load.close();
+                return;
+            }
+        }
+        let room = self.bounds.batch_bytes_max.saturating_sub(load.small_bytes);
+        let took = self.small.take(room, taken);
+        self.small_now |= took > 0;
+        load.small_bytes += took;
+        let room = self.bulk_bytes_max(load).saturating_sub(load.bulk_bytes);
+        load.bulk_bytes += self.bulk.take(room, taken);
+        self.has_yielded = self.has_outsized(load);
+    }
+
+    fn bulk_bytes_max(&self, load: &Load) -> usize {
+        let small = self.small_before || load.small_bytes > 0 || !self.small.waiting.is_empty();
+        if small { self.bounds.bulk_bytes_beside_small } else { self.bounds.batch_bytes_max }
+    }
+
+    /// Whether the first of the bulk fits into no batch that others share.
+    fn has_outsized(&self, load: &Load) -> bool {
+        let first = self.bulk.waiting.front();
+        first.is_some_and(|(bytes, _)| *bytes > self.bulk_bytes_max(load))
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Moves as many as fit into `room`; answers their bytes.
+    fn take(&mut self, room: usize, taken: &mut VecDeque<(usize, T)>) -> usize {
+        if self.bytes <= room && taken.is_empty() {
+            std::mem::swap(&mut self.waiting, taken);
+            return std::mem::take(&mut self.bytes);
+        }
+        let mut took = 0;
+        while let Some(bytes) = self.pop(room - took, taken) {
+            took += bytes;
+        }
+        took
+    }
+
+    fn pop(&mut self, room: usize, taken: &mut VecDeque<(usize, T)>) -> Option<usize> {
+        let bytes = self.waiting.front().map(|(bytes, _)| *bytes).filter(|bytes| *bytes <= room)?;
+        taken.extend(self.waiting.pop_front());
+        self.bytes -= bytes;
+        Some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bounds, Lanes, Load};
+    use std::collections::VecDeque;
+
+    const KIB: usize = 1024;
+
+    fn lanes(waiting: &[usize]) -> Lanes<()> {
+        let bounds =
+            Bounds { batch_bytes_max: 1024 * KIB, bulk_bytes_beside_small: 256 * KIB };
+        let mut lanes = Lanes::new(bounds);
+        for kib in waiting {
+            lanes.push(kib * KIB, ());
+        }
+        lanes
+    }
+
+    /// What the next batch takes, in KiB, when it is closed at once.
+    fn batch(lanes: &mut Lanes<()>) -> Vec<usize> {
+        take(lanes, &mut Load::default())
+    }
+
+    fn take(lanes: &mut Lanes<()>, load: &mut Load) -> Vec<usize> {
+        let mut taken = VecDeque::new();
+        lanes.take(load, &mut taken);
+        taken.into_iter().map(|(bytes, ())| bytes / KIB).collect()
+    }
+
+    #[test]
+    fn small_ones_pass_bulk_and_ration_it() {
+        let mut lanes = lanes(&[100, 100, 100, 1, 2]);
+        assert_eq!(batch(&mut lanes), [1, 2, 100, 100]);
+        lanes.push(KIB, ());
+        assert_eq!(batch(&mut lanes), [1, 100]);
+        assert!(lanes.is_empty() && lanes.bytes() == 0);
+    }
+
+    #[test]
+    fn bulk_alone_fills_a_batch_once_small_ones_have_stayed_away() {
+        let mut lanes = lanes(&[1, 200, 200, 200, 200, 200, 200, 200, 200, 200]);
+        assert_eq!(batch(&mut lanes), [1, 200]);
+        assert_eq!(batch(&mut lanes), [200], "one may come again");
+        assert_eq!(batch(&mut lanes), [200; 5]);
+        assert_eq!(batch(&mut lanes), [200; 2]);
+    }
+
+    #[test]
+    fn a_batch_that_waits_for_the_disk_takes_more_until_it_is_full() {
+        let mut lanes = lanes(&[600]);
+        let mut load = Load::default();
+        assert_eq!(take(&mut lanes, &mut load), [600]);
+        lanes.push(400 * KIB, ());
+        lanes.push(100 * KIB, ());
+        assert_eq!(take(&mut lanes, &mut load), [400]);
+        // Full of bulk, but a small one still catches it.
+        lanes.push(KIB, ());
+        assert_eq!(take(&mut lanes, &mut load), [1]);
+        load.close();
+        lanes.push(KIB, ());
+        assert_eq!(take(&mut lanes, &mut load), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn one_that_fits_no_batch_goes_alone_and_is_not_starved() {
+        let mut lanes = lanes(&[5_000, 100, 1]);
+        assert_eq!(batch(&mut lanes), [1]);
+        lanes.push(KIB, ());
+        let mut load = Load::default();
+        assert_eq!(take(&mut lanes, &mut load), [5_000]);
+        assert_eq!(take(&mut lanes, &mut load), Vec::<usize>::new(), "nobody waits with it");
+        assert_eq!(batch(&mut lanes), [1, 100]);
+        lanes.push(5_000 * KIB, ());
+        let _one: Vec<usize> = batch(&mut lanes);
+        assert!(lanes.is_empty(), "nobody to yield to");
+    }
+
+    #[test]
+    fn a_batch_is_bounded() {
+        let mut lanes = lanes(&[16; 100]);
+        assert_eq!(batch(&mut lanes).len(), 64);
+        assert_eq!(batch(&mut lanes).len(), 36);
+    }
+}

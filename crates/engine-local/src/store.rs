@@ -1,0 +1,223 @@
+//! The files of a store: made whole or not at all, and opened to where the last commit on disk left them.
+//!
+//! While a store is being made it has the file `NEW`, and when everything else is on disk this is renamed to `FORMAT`. So
+//! a crash at any instant leaves one of three things:
+//!
+//! | there are | it is |
+//! |---|---|
+//! | no files of a store, or some beside `NEW` | no store yet: what there is, is removed, and the store is made |
+//! | `FORMAT` and others | a store |
+//! | some, but neither `NEW` nor `FORMAT` | a store that has lost a part: refused, never made anew |
+//!
+//! `FORMAT` says `outrigger-local 2 <id>`: the version of the layout, and what tells this store from all others. The id
+//! stands in every part of the log too, so that files of two stores cannot be mixed up.
+
+use crate::{
+    OpenError, Options,
+    error::{damaged, from_index, from_io, from_log},
+    index::{Checkpoint, Index, IndexOptions, IndexView},
+    log::{self, Log, LogError, Preparation},
+    stack::Stack,
+};
+use outrigger_kernel::{Wall, World, disk::Disk};
+use outrigger_keyspace::{Committed, ReadError, sequencer::{Plan, Sequencer}};
+use std::{io, ops::ControlFlow, path::Path, sync::Arc};
+
+/// The newest layout this release reads and writes.
+pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_NAME: &str = "outrigger-local";
+const UNFINISHED_FILE: &str = "NEW";
+/// How much of the file is looked at: more than it ever holds.
+const FORMAT_BYTES_MAX: u64 = 256;
+
+/// Revisions that may be visible before they are on disk: steps of time, and commits that did not ask for a flush. The
+/// former are derived again after a crash and the latter may be lost, but what they were called must not be given out a
+/// second time: whoever opens a store skips as many.
+pub(crate) const UNWRITTEN_REVISIONS_MAX: u64 = 16_384;
+
+/// An open store and the state it is in.
+pub(crate) struct Store {
+    pub(crate) log: Log,
+    pub(crate) index: Index,
+    pub(crate) stack: Stack,
+    pub(crate) sequencer: Sequencer,
+}
+
+/// Where a store is kept, and how it is called in messages.
+pub(crate) struct Place<'a> {
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    /// The same, but for the index.
+    pub(crate) index_disk: &'a Arc<dyn Disk>,
+    pub(crate) path: &'a Path,
+}
+
+/// Opens the store, making it if there is none.
+pub(crate) fn open(
+    place: &Place<'_>,
+    world: &dyn World,
+    options: &Options,
+    preparation: Preparation,
+) -> Result<Store, OpenError> {
+    let log_options = log::Options { preparation, ..log::Options::default() };
+    let index_options = IndexOptions { cache_bytes: options.cache_bytes };
+    match find(place)? {
+        Some(id) => recover(place, id, world, log_options, index_options),
+        None => create(place, world, log_options, index_options),
+    }
+}
+
+/// The id of the store that is there.
+fn find(place: &Place<'_>) -> Result<Option<[u8; 16]>, OpenError> {
+    let failed = |error| from_io(place.path, error);
+    let names = place.disk.list().map_err(failed)?;
+    let has = |name: &str| names.iter().any(|listed| listed == name);
+    if has(FORMAT_FILE) {
+        return read_format(place).map(Some);
+    }
+    let parts = names.iter().filter(|name| is_part(name));
+    if has(UNFINISHED_FILE) {
+        for name in parts {
+            place.disk.remove(name).map_err(failed)?;
+        }
+        // It goes last, and everything else from the disk before it.
+        place.disk.sync_folder().map_err(failed)?;
+        place.disk.remove(UNFINISHED_FILE).map_err(failed)?;
+    } else if parts.count() > 0 {
+        return Err(damaged(place.path, format!("the file {FORMAT_FILE} is missing")));
+    }
+    Ok(None)
+}
+
+fn is_part(name: &str) -> bool {
+    name.starts_with("log-") || name == "index" || name.starts_with("index.")
+}
+
+fn read_format(place: &Place<'_>) -> Result<[u8; 16], OpenError> {
+    let failed = |error| from_io(place.path, error);
+    let file = place.disk.open(FORMAT_FILE).map_err(failed)?;
+    let length = file.length().map_err(failed)?.min(FORMAT_BYTES_MAX);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_at(&mut bytes, 0).map_err(failed)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let unreadable = || damaged(place.path, format!("the file {FORMAT_FILE} says {text:?}"));
+    let mut words = text.split_whitespace();
+    let (name, version, id) = (words.next(), words.next(), words.next());
+    let version = version.filter(|_| name == Some(FORMAT_NAME)).and_then(|text| text.parse().ok());
+    let path = place.path.to_owned();
+    match version.ok_or_else(unreadable)? {
+        FORMAT => {
+            let id = id.filter(|id| id.len() == 32);
+            let id = id.and_then(|id| u128::from_str_radix(id, 16).ok()).ok_or_else(unreadable)?;
+            Ok(id.to_be_bytes())
+        }
+        found if found > FORMAT => Err(OpenError::NewerFormat { path, found, known: FORMAT }),
+        found => Err(OpenError::EarlyFormat { path, found }),
+    }
+}
+
+fn create(
+    place: &Place<'_>,
+    world: &dyn World,
+    log_options: log::Options,
+    index_options: IndexOptions,
+) -> Result<Store, OpenError> {
+    let failed = |error| from_io(place.path, error);
+    let id = u128::from(world.random()) << 64 | u128::from(world.random());
+    let format = place.disk.create(UNFINISHED_FILE).map_err(failed)?;
+    let text = format!("{FORMAT_NAME} {FORMAT} {id:032x}\n");
+    format.write_at(text.as_bytes(), 0).map_err(failed)?;
+    format.sync().map_err(failed)?;
+    place.disk.sync_folder().map_err(failed)?;
+    let log = Log::create(place.disk.clone(), id.to_be_bytes(), log_options)
+        .map_err(|error| from_log(place.path, error))?;
+    let nothing = Committed { revision: 0, time: Wall::default() };
+    let first = Checkpoint { committed: nothing, log: log.end(), ids: Vec::new() };
+    let index = Index::create(place.index_disk.clone(), index_options, first)
+        .map_err(|error| from_index(place.path, error))?;
+    place.disk.sync_folder().map_err(failed)?;
+    place.disk.rename(UNFINISHED_FILE, FORMAT_FILE).map_err(failed)?;
+    place.disk.sync_folder().map_err(failed)?;
+    let stack = Stack { active: crate::layer::Layer::default(), sealed: None, index: index.view() };
+    Ok(Store { log, index, stack, sequencer: Sequencer::new(0, Wall::default()) })
+}
+
+/// Goes from the last checkpoint of the index over the rest of the log.
+fn recover(
+    place: &Place<'_>,
+    id: [u8; 16],
+    world: &dyn World,
+    log_options: log::Options,
+    index_options: IndexOptions,
+) -> Result<Store, OpenError> {
+    let index = Index::open(place.index_disk.clone(), index_options)
+        .map_err(|error| from_index(place.path, error))?;
+    let view = index.view();
+    let checkpoint = view.checkpoint().clone();
+    let active = crate::layer::Layer::default();
+    let mut stack = Stack { active, sealed: None, index: view.clone() };
+    let mut last = checkpoint.committed;
+    let mut named = checkpoint.ids;
+    let mut expiring = Vec::new();
+    let mut visit = |plan: Plan| {
+        last = plan.committed;
+        stack.active.apply(&plan);
+        named.extend(plan.id.map(|id| (id, plan.committed)));
+        let changes = plan.changes.into_iter();
+        expiring.extend(changes.filter_map(|change| Some((change.value?.expires_at?, change.key))));
+        Ok::<(), LogError>(())
+    };
+    let nonce = world.random();
+    let opened = Log::open(place.disk.clone(), id, checkpoint.log, nonce, log_options, &mut visit);
+    let (mut log, opened) = opened.map_err(|error| from_log(place.path, error))?;
+    if opened.torn_bytes > 0 {
+        tracing::info!(
+            folder = %place.path.display(),
+            bytes = opened.torn_bytes,
+            "the end of the log was cut off: a write that was never finished"
+        );
+    }
+    if last.revision > 0 {
+        last.revision += UNWRITTEN_REVISIONS_MAX;
+        skip(&mut log, last).map_err(|error| from_io(place.path, error))?;
+    }
+    let mut sequencer = Sequencer::new(last.revision, last.time);
+    restore(&mut sequencer, &view, expiring)
+        .map_err(|error| damaged(place.path, error.to_string()))?;
+    for (id, committed) in named {
+        sequencer.remember(id, committed, world.mono());
+    }
+    Ok(Store { log, index, stack, sequencer })
+}
+
+/// Writes down that the revisions before `last` are taken.
+fn skip(log: &mut Log, last: Committed) -> io::Result<()> {
+    let mut frame = log::Frame::default();
+    frame.push(&Plan { committed: last, id: None, clears: Vec::new(), changes: Vec::new() });
+    log.append(&mut frame)?;
+    log.sync()
+}
+
+/// What was put to expire. Some of it has been put again or removed since: the sequencer looks before it acts.
+fn restore(
+    sequencer: &mut Sequencer,
+    view: &IndexView,
+    expiring: Vec<(Wall, bytes::Bytes)>,
+) -> Result<(), ReadError> {
+    view.expiries(&mut |at, key| {
+        sequencer.restore_expiry(bytes::Bytes::copy_from_slice(key), at);
+        ControlFlow::Continue(())
+    })?;
+    for (at, key) in expiring {
+        sequencer.restore_expiry(key, at);
+    }
+    Ok(())
+}
+
+/// The bytes of everything the store has on the disk.
+pub(crate) fn bytes(disk: &dyn Disk, is_counted: impl Fn(&str) -> bool) -> u64 {
+    let names = disk.list().unwrap_or_default();
+    let files = names.iter().filter(|name| is_part(name) && is_counted(name));
+    // Files come and go meanwhile; what cannot be seen is not counted.
+    files.filter_map(|name| disk.open(name).and_then(|file| file.length()).ok()).sum()
+}
