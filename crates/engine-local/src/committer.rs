@@ -6,7 +6,9 @@
 use crate::{Options, group::Group, headroom::Headroom, tables::Tables, time::Time, view::View};
 use outrigger_kernel::{Mono, Wall, World};
 use outrigger_keyspace::{
-    CommitError, Committed, Transaction, Write, sequencer::Sequencer, watch::Registry,
+    CommitError, Committed, ReadError, Transaction, Write,
+    sequencer::{Plan, Sequencer},
+    watch::Registry,
 };
 use std::sync::{
     Arc, OnceLock,
@@ -136,7 +138,11 @@ impl Committer {
             answers.push(((queued.answer, queued.permit), decided));
         }
         let committed = self.sequencer.revision() > stepped;
-        let written = if committed { self.write() } else { Ok(()) };
+        let written = match self.shared.failed.get() {
+            Some(reason) => Err(reason.clone()),
+            None if committed => self.write(),
+            None => Ok(()),
+        };
         match &written {
             // Watchers first: whoever begins to watch after an answer is not woken by what was answered.
             Ok(()) => self.publish(),
@@ -159,9 +165,12 @@ impl Committer {
     /// Lets time reach `now`: what is due becomes absent. That can be derived again after a crash, so it is visible at
     /// once and waits in the group for the next write; but neither for long nor in great numbers.
     fn advance(&mut self, now: Wall, mono: Mono) -> Result<(), String> {
-        while let Some(plan) = self.sequencer.advance(now, mono) {
+        loop {
+            let newest = self.group.over(&self.tables);
+            let stepped = self.sequencer.advance(now, mono, &newest);
+            let Some(plan) = stepped.map_err(|error| self.fail(&error))? else { return Ok(()) };
             self.unwritten_steps += 1;
-            self.group.apply(plan);
+            self.apply(plan)?;
             let many = self.unwritten_steps >= UNWRITTEN_STEPS_MAX;
             if many || self.group.bytes() >= self.group_bytes_max {
                 self.write()?;
@@ -169,7 +178,18 @@ impl Committer {
                 self.group = Group::default();
             }
         }
-        Ok(())
+    }
+
+    /// A plan that is made must be applied: when the store cannot be read for that, the engine ends.
+    fn apply(&mut self, plan: Plan) -> Result<(), String> {
+        let tables = self.tables.clone();
+        self.group.apply(plan, &tables).map_err(|error| self.fail(&error))
+    }
+
+    fn fail(&self, error: &ReadError) -> String {
+        let reason = format!("reading the store failed: {error}");
+        tracing::error!(reason, "the local engine has stopped; restart to see what is stored");
+        self.shared.failed.get_or_init(|| reason).clone()
     }
 
     fn decide(
@@ -185,13 +205,12 @@ impl Committer {
         {
             return Err(CommitError::Full(reason));
         }
-        let before = self.sequencer.revision();
         let newest = self.group.over(&self.tables);
         let plan = self.sequencer.sequence(mono, transaction, &newest)?;
         let committed = plan.committed;
         // Without writes there is nothing to write down, but the answer still waits for what it rests on.
-        if committed.revision > before {
-            self.group.apply(plan);
+        if !plan.is_empty() {
+            self.apply(plan).map_err(CommitError::Unknown)?;
         }
         Ok(committed)
     }
@@ -221,14 +240,18 @@ impl Committer {
     /// Shows readers the newest state (what is written, without what has fallen due since) and wakes those who watch what
     /// is new in it.
     fn publish(&mut self) {
-        let shown = self.shared.view.borrow().as_ref().map(|view| view.last.revision);
-        if shown == Some(self.sequencer.revision()) {
+        let shown = self.shared.view.borrow().as_ref().map(|v| (v.last.revision, v.next_due));
+        if shown == Some((self.sequencer.revision(), self.sequencer.next_due())) {
             return;
         }
         let view = View::new(self.tables.clone(), &self.sequencer);
         self.shared.view.send_replace(Some(Arc::new(view)));
         let news = self.group.take_news();
-        self.shared.registry.notify(news.iter().map(|(revision, key)| (*revision, key)));
+        let cleared = self.group.take_cleared();
+        self.shared.registry.notify(
+            news.iter().map(|(revision, key)| (*revision, key)),
+            cleared.iter().map(|(revision, range)| (*revision, range)),
+        );
     }
 
     fn refuse(&self, gathered: Vec<Queued>) {

@@ -12,7 +12,7 @@ use fjall::{OwnedWriteBatch, PersistMode, Readable};
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{
     Committed, KeyRange, ReadError, Value,
-    sequencer::{Latest, Plan},
+    sequencer::{Change, Latest, Plan},
 };
 use std::collections::BTreeMap;
 
@@ -23,28 +23,46 @@ pub(crate) struct Group {
     expiries: BTreeMap<(Wall, Bytes), bool>,
     /// What changed since somebody asked, in the order of the plans.
     news: Vec<(u64, Bytes)>,
+    cleared: Vec<(u64, KeyRange)>,
     bytes: usize,
     last: Option<Committed>,
 }
 
 impl Group {
-    pub(crate) fn apply(&mut self, plan: Plan) {
+    /// fjall knows no range deletes: what a clear takes is listed here.
+    pub(crate) fn apply(&mut self, plan: Plan, tables: &Tables) -> Result<(), ReadError> {
         let revision = plan.committed.revision;
         self.last = Some(plan.committed);
-        for change in plan.changes {
-            let expiry = change.value.as_ref().and_then(|value| value.expires_at);
-            if change.expiry_before != expiry {
-                if let Some(at) = change.expiry_before {
-                    self.expiries.insert((at, change.key.clone()), false);
-                }
-                if let Some(at) = expiry {
-                    self.expiries.insert((at, change.key.clone()), true);
-                }
+        for range in plan.clears {
+            let mut gone = Vec::new();
+            self.over(tables).keys(&range, &mut |key| gone.push(key.clone()))?;
+            for key in gone {
+                self.change(revision, Change { key, value: None }, tables)?;
             }
-            self.bytes += change.key.len() + change.value.as_ref().map_or(0, |v| v.bytes.len());
-            self.news.push((revision, change.key.clone()));
-            self.changes.insert(change.key, (revision, change.value));
+            self.cleared.push((revision, range));
         }
+        for change in plan.changes {
+            self.news.push((revision, change.key.clone()));
+            self.change(revision, change, tables)?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, revision: u64, change: Change, tables: &Tables) -> Result<(), ReadError> {
+        let Change { key, value } = change;
+        let expiry = value.as_ref().and_then(|value| value.expires_at);
+        let before = self.over(tables).get(&key)?.and_then(|value| value.expires_at);
+        if before != expiry {
+            if let Some(at) = before {
+                self.expiries.insert((at, key.clone()), false);
+            }
+            if let Some(at) = expiry {
+                self.expiries.insert((at, key.clone()), true);
+            }
+        }
+        self.bytes += key.len() + value.as_ref().map_or(0, |v| v.bytes.len());
+        self.changes.insert(key, (revision, value));
+        Ok(())
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -54,6 +72,11 @@ impl Group {
     /// Which keys changed at which revision since this was last asked.
     pub(crate) fn take_news(&mut self) -> Vec<(u64, Bytes)> {
         std::mem::take(&mut self.news)
+    }
+
+    /// Which ranges were cleared at which revision since this was last asked.
+    pub(crate) fn take_cleared(&mut self) -> Vec<(u64, KeyRange)> {
+        std::mem::take(&mut self.cleared)
     }
 
     /// Writes everything as one batch; it is on disk when this returns.
@@ -98,24 +121,22 @@ impl Latest for Newest<'_> {
         let stored = self.tables.data.get(key).map_err(|error| from_read(&error))?;
         stored.map(decode_value).transpose()
     }
+}
 
-    fn keys(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&Bytes) -> bool,
-    ) -> Result<(), ReadError> {
+impl Newest<'_> {
+    fn keys(&self, range: &KeyRange, visit: &mut dyn FnMut(&Bytes)) -> Result<(), ReadError> {
         let Some(bounds) = bounds(range) else { return Ok(()) };
         let changes = &self.group.changes;
         for (key, (_, value)) in changes.range::<[u8], _>(bounds) {
-            if value.is_some() && !visit(key) {
-                return Ok(());
+            if value.is_some() {
+                visit(key);
             }
         }
         for guard in self.tables.database.snapshot().range::<&[u8], _>(&self.tables.data, bounds) {
             let key = guard.key().map_err(|error| from_read(&error))?;
             // A copy of its own: the key may be a slice of a block.
-            if !changes.contains_key(&key[..]) && !visit(&Bytes::copy_from_slice(&key)) {
-                break;
+            if !changes.contains_key(&key[..]) {
+                visit(&Bytes::copy_from_slice(&key));
             }
         }
         Ok(())
@@ -124,26 +145,24 @@ impl Latest for Newest<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Committed, Group, Plan};
-    use bytes::Bytes;
-    use outrigger_kernel::Wall;
-    use outrigger_keyspace::sequencer::Change;
+    use super::{Bytes, Change, Committed, Group, Plan, Tables, Wall};
+    use crate::Options;
 
     #[test]
     fn news_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::create(&folder.path().join("store"), &Options::default()).unwrap();
         let mut group = Group::default();
         let plan = |revision, key| Plan {
             committed: Committed { revision, time: Wall(1) },
-            changes: vec![Change {
-                key: Bytes::from_static(key),
-                value: None,
-                expiry_before: Some(Wall(1)),
-            }],
+            id: None,
+            clears: Vec::new(),
+            changes: vec![Change { key: Bytes::from_static(key), value: None }],
         };
-        group.apply(plan(1, b"a"));
-        group.apply(plan(2, b"b"));
+        group.apply(plan(1, b"a"), &tables).unwrap();
+        group.apply(plan(2, b"b"), &tables).unwrap();
         assert_eq!(group.take_news(), [(1, Bytes::from("a")), (2, Bytes::from("b"))]);
-        group.apply(plan(3, b"a"));
+        group.apply(plan(3, b"a"), &tables).unwrap();
         assert_eq!(group.take_news(), [(3, Bytes::from("a"))]);
         assert_eq!(group.take_news(), []);
     }
