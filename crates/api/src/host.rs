@@ -75,8 +75,10 @@ pub struct Settings {
     pub max_streams: u32,
     /// How long a request may take that says nothing about it.
     pub request_timeout: Duration,
-    /// How long nothing may move in an invocation that says nothing about its time.
-    pub call_silence: Duration,
+    /// How long an invocation that says nothing about its time may wait for an answer, and for the next piece of it.
+    pub call_timeout: Duration,
+    /// How long calls that may be streams of messages (gRPC, server-sent events) may be silent.
+    pub stream_silence: Duration,
     /// How long open connections may finish what they are at when the servers stop.
     pub drain: Duration,
     /// The share of new traces that is recorded, 0 to 1.
@@ -106,7 +108,8 @@ impl Default for Settings {
             max_connections: 10_000,
             max_streams: 1_000,
             request_timeout: Duration::from_secs(60),
-            call_silence: Duration::from_secs(300),
+            call_timeout: outrigger_calls::STALL_DEFAULT,
+            stream_silence: outrigger_calls::QUIET_DEFAULT,
             drain: Duration::from_secs(5),
             sampling_rate: 0.0001,
             allowed_origins: Vec::new(),

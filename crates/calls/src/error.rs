@@ -111,6 +111,8 @@ pub enum Phase {
     Connection,
     /// The response headers.
     Answer,
+    /// What follows them, of an answer that is read as a whole.
+    Rest,
 }
 
 impl fmt::Display for Phase {
@@ -119,6 +121,7 @@ impl fmt::Display for Phase {
             Self::Turn => "too many other calls came first",
             Self::Connection => "no connection came up",
             Self::Answer => "no answer came",
+            Self::Rest => "the rest of the answer did not come",
         })
     }
 }
@@ -149,7 +152,8 @@ impl CallError {
     #[must_use]
     pub fn nothing_sent(&self) -> bool {
         match self {
-            Self::RequestBody(_) | Self::Timeout { waiting_for: Phase::Answer, .. } => false,
+            Self::RequestBody(_)
+            | Self::Timeout { waiting_for: Phase::Answer | Phase::Rest, .. } => false,
             Self::Broken { nothing_sent, .. } => *nothing_sent,
             _ => true,
         }

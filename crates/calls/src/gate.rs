@@ -1,7 +1,7 @@
 //! So many at a time, so many waiting, the rest are told at once.
 
 use crate::{CallError, Patience, Phase};
-use outrigger_kernel::{Deadline, World, within};
+use outrigger_kernel::{World, within};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -62,7 +62,7 @@ impl Gate {
         let out_of_time =
             || CallError::Timeout { target: target.to_owned(), waiting_for: Phase::Turn };
         let entering = Arc::clone(&self.places).acquire_owned();
-        let entered = match patience_ends(world, patience) {
+        let entered = match patience.ends(world) {
             Some(deadline) => within(world, deadline, entering).await.map_err(|_| out_of_time())?,
             None => entering.await,
         };
@@ -74,12 +74,6 @@ impl Gate {
     pub(crate) fn inside(&self) -> usize {
         self.limit - self.places.available_permits()
     }
-}
-
-/// When a call that gets nowhere gives up, seen from now.
-pub(crate) fn patience_ends(world: &dyn World, patience: Patience) -> Option<Deadline> {
-    let silent = patience.answer.map(|silence| Deadline::after(world, silence));
-    [patience.until_answer, silent, patience.whole].into_iter().flatten().min()
 }
 
 #[cfg(test)]

@@ -151,8 +151,7 @@ impl Invoker {
     async fn try_proxy(&self, mut call: Invocation<'_>) -> Result<Response<Body>, CallError> {
         if let Some(budget) = call.headers.get(GRPC_TIMEOUT).and_then(parse_timeout) {
             let deadline = Deadline::after(self.world(), budget);
-            let whole = call.patience.whole.map_or(deadline, |own| own.earliest(deadline));
-            call.patience.whole = Some(whole);
+            call.patience = call.patience.all_by(deadline);
         }
         let (target, policy, patience) = (call.target, call.policy, call.patience);
         let operation = call.operation.unwrap_or(call.path);

@@ -14,7 +14,6 @@
 use crate::{
     Body, CallError, Caller, CanonicalPath, HeaderEdits, OutboundClient, Over, Patience, Phase,
     Target,
-    gate::patience_ends,
     headers,
     outgoing::{Held, Outgoing, Upload},
 };
@@ -135,7 +134,7 @@ impl Invoker {
         };
         if policy.retry.is_some() {
             let holding = outgoing.hold_if_small();
-            match patience_ends(self.world(), patience) {
+            match patience.ends(self.world()) {
                 None => holding.await?,
                 Some(deadline) => within(self.world(), deadline, holding)
                     .await
@@ -148,9 +147,12 @@ impl Invoker {
         let effective = if replayable { policy } else { &once };
         let state = breakers.as_ref().map(|known| known.get(operation.as_str()));
         let state = PolicyState::with_breaker(state);
-        let deadline = patience.until_answer.unwrap_or(NEVER);
-        // The driver keeps this deadline; a second timer for it below would only cost.
-        let patience = Patience { until_answer: None, ..patience };
+        let deadline = last_moment(self.world(), policy, patience);
+        let timed = effective.timeout.is_some_and(|timeout| !timeout.is_zero());
+        // The driver keeps deadline and timeout; more timers for them below would only cost. A timeout somebody chose
+        // takes the place of the general one, also when it is longer.
+        let answer = patience.answer.filter(|_| !timed);
+        let patience = Patience { until_answer: None, answer, ..patience };
         let held = Held::new(outgoing);
         // On the heap, so that calls without a policy, which are most, need not be as large.
         let ended = Box::pin(outrigger_resilience::run(
@@ -206,8 +208,16 @@ impl Invoker {
     }
 }
 
-/// A deadline for calls without one.
-pub(crate) const NEVER: Deadline = Deadline(Mono(u64::MAX));
+/// When no further attempt is made and the last one is given up.
+fn last_moment(world: &dyn World, policy: &Policy, patience: Patience) -> Deadline {
+    let endless = policy.retry.as_ref().is_some_and(|retry| retry.max_retries.is_none());
+    // Attempts have ends of their own, so only retries without number need one more.
+    let enough = if endless { Deadline::after(world, patience.quiet) } else { NEVER };
+    patience.due().map_or(enough, |due| due.earliest(enough))
+}
+
+/// A deadline for calls that end by other means.
+const NEVER: Deadline = Deadline(Mono(u64::MAX));
 
 /// The callee's access list has the last word, and it is asked about the path that is sent.
 pub(crate) fn check_access(call: &Invocation<'_>) -> Result<(), CallError> {

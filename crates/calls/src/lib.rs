@@ -57,6 +57,6 @@ pub use health::{AppHealth, Health, HealthMachine, HttpProbe, Probe, ProbeSettin
 pub use invoke::{CallPolicy, Invocation, Invoker, REPLAY_BYTES_MAX};
 pub use outbound::{BadTls, ClientTls, OutboundClient, OutboundSettings, Reach};
 pub use path::{BadPath, CanonicalPath, PATH_BYTES_MAX};
-pub use patience::{Patience, STALL_DEFAULT};
+pub use patience::{Patience, QUIET_DEFAULT, STALL_DEFAULT};
 pub use target::{Base, HttpEndpoint, Instances, Target, split_invocation};
 pub use wire::BodyFault;

@@ -202,11 +202,13 @@ fn resume(dir: &Path, tables: &Tables) -> Result<Sequencer, OpenError> {
         // Steps of time that were visible but not on disk may be lost: their revisions must not come again.
         last.revision += UNWRITTEN_STEPS_MAX;
         let mut first = Group::default();
-        first.apply(Plan { committed: last, changes: Vec::new() });
+        let (clears, changes) = (Vec::new(), Vec::new());
+        let skip = Plan { committed: last, id: None, clears, changes };
+        first.apply(skip, tables).map_err(damaged)?;
         first.write(tables).map_err(|error| from_store(dir, error))?;
     }
     let mut sequencer = Sequencer::new(last.revision, last.time);
-    tables.expiries(|at, key| sequencer.restore_expiry(key, at)).map_err(damaged)?;
+    tables.expiries(|at, key| sequencer.restore_expiry(&key, at)).map_err(damaged)?;
     Ok(sequencer)
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct View {
     /// written yet.
     pub(crate) last: Committed,
     /// When the next key in it expires.
-    next_due: Option<Wall>,
+    pub(crate) next_due: Option<Wall>,
     pub(crate) snapshot: fjall::Snapshot,
     pub(crate) tables: Arc<Tables>,
 }

@@ -19,6 +19,7 @@
 //! - everything has a bound ([`limits`]), and going over it is an error that names the bound and changes nothing.
 #![forbid(unsafe_code)]
 
+mod commit;
 mod contract;
 mod encoding;
 #[cfg(any(test, feature = "exam"))]
@@ -30,9 +31,10 @@ mod space;
 mod table;
 pub mod watch;
 
+pub use commit::{CommitError, CommitId, Committed, Durability, Stamp, Transaction, Write};
 pub use contract::{
-    CommitError, Committed, Direction, Entry, KeyRange, KeySpace, Level, Page, ReadError, Snapshot,
-    Stamp, Status, Transaction, Value, Watch, Write,
+    Direction, Entry, KeyRange, KeySpace, Level, Page, ReadError, Snapshot, Status, Value, Watch,
+    WatchSource,
 };
 pub use encoding::{Corrupt, KeyPart, KeyReader, KeyTuple};
 pub use space::{Space, TransactError, Tx};

@@ -67,8 +67,10 @@ impl Memory {
     fn advance(&self, state: &mut State) -> Vec<Plan> {
         let (now, mono) = (self.world.wall(), self.world.mono());
         let mut plans = Vec::new();
-        while let Some(plan) = state.sequencer.advance(now, mono) {
-            state.apply(&plan);
+        let State { sequencer, map } = state;
+        // Reading this map cannot fail.
+        while let Ok(Some(plan)) = sequencer.advance(now, mono, map) {
+            apply(map, &plan);
             plans.push(plan);
         }
         plans
@@ -84,8 +86,10 @@ impl Memory {
                 *visible = revision.max(*visible);
                 newer
             });
-            self.registry.notify(plan.changes.iter().map(|change| (revision, &change.key)));
         }
+        let (changed, cleared) =
+            (plans.iter().flat_map(Plan::changed), plans.iter().flat_map(Plan::cleared));
+        self.registry.notify(changed, cleared);
     }
 
     fn snapshot_now(&self) -> View {
@@ -109,8 +113,10 @@ impl Memory {
         let mono = self.world.mono();
         let answer = state.sequencer.sequence(mono, transaction, &state.map).map(|plan| {
             let committed = plan.committed;
-            state.apply(&plan);
-            plans.push(plan);
+            if !plan.is_empty() {
+                apply(&mut state.map, &plan);
+                plans.push(plan);
+            }
             committed
         });
         drop(guard);
@@ -119,19 +125,23 @@ impl Memory {
     }
 }
 
-impl State {
-    fn apply(&mut self, plan: &Plan) {
-        for change in &plan.changes {
-            match &change.value {
-                Some(value) => {
-                    // Copies of their own: a key or value may be a slice that keeps a large request alive.
-                    let bytes = Bytes::copy_from_slice(&value.bytes);
-                    let value = Value { bytes, ..*value };
-                    self.map.insert(Bytes::copy_from_slice(&change.key), value);
-                }
-                None => {
-                    self.map.remove(&change.key);
-                }
+fn apply(map: &mut OrdMap<Bytes, Value>, plan: &Plan) {
+    for clear in &plan.clears {
+        let gone: Vec<Bytes> =
+            map.range::<_, [u8]>(bounds(clear)).map(|(k, _)| k.clone()).collect();
+        for key in &gone {
+            map.remove(key);
+        }
+    }
+    for change in &plan.changes {
+        match &change.value {
+            Some(value) => {
+                // Copies of their own: a key or value may be a slice that keeps a large request alive.
+                let bytes = Bytes::copy_from_slice(&value.bytes);
+                map.insert(Bytes::copy_from_slice(&change.key), Value { bytes, ..*value });
+            }
+            None => {
+                map.remove(&change.key);
             }
         }
     }
@@ -140,15 +150,6 @@ impl State {
 impl Latest for OrdMap<Bytes, Value> {
     fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
         Ok(Self::get(self, key).cloned())
-    }
-
-    fn keys(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&Bytes) -> bool,
-    ) -> Result<(), ReadError> {
-        self.range::<_, [u8]>(bounds(range)).all(|(key, _)| visit(key));
-        Ok(())
     }
 }
 

@@ -4,8 +4,8 @@
 //! somebody else changed what it read, it runs again on a fresh snapshot, within the caller's deadline.
 
 use crate::{
-    CommitError, Committed, Corrupt, Direction, KeyRange, KeySpace, KeyTuple, Level, Page,
-    ReadError, Record, Snapshot, Table, Transaction, Value, Watch, Write,
+    CommitError, Committed, Corrupt, Direction, Durability, KeyRange, KeySpace, KeyTuple, Level,
+    Page, ReadError, Record, Snapshot, Table, Transaction, Value, Watch, Write,
 };
 use bytes::Bytes;
 use outrigger_kernel::{Deadline, Wall, World, within};
@@ -21,6 +21,7 @@ use std::{
 pub struct Space {
     engine: Arc<dyn KeySpace>,
     world: Arc<dyn World>,
+    durability: Durability,
 }
 
 /// Why a transaction did not happen.
@@ -47,10 +48,23 @@ pub enum TransactError<E> {
 }
 
 impl Space {
-    /// A space over `engine`, timed by `world`.
+    /// A space over `engine`, timed by `world`, whose commits are on disk when they are answered.
     #[must_use]
     pub fn new(engine: Arc<dyn KeySpace>, world: Arc<dyn World>) -> Self {
-        Self { engine, world }
+        Self { engine, world, durability: Durability::Flush }
+    }
+
+    /// The same space, all of whose commits promise `durability` and no more: how a store is made relaxed without its
+    /// code knowing.
+    #[must_use]
+    pub fn with_durability(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// What its commits promise.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// The engine underneath.
@@ -90,7 +104,7 @@ impl Space {
     /// # Errors
     /// As [`KeySpace::commit`]; never a conflict.
     pub async fn write(&self, writes: Vec<Write>) -> Result<Committed, CommitError> {
-        self.engine.commit(Transaction { writes, ..Transaction::default() }).await
+        self.engine.commit(Transaction { writes, ..self.transaction() }).await
     }
 
     /// Like [`Space::write`], for writes that make room or lead to it; see [`Transaction::makes_room`].
@@ -99,7 +113,11 @@ impl Space {
     /// As [`KeySpace::commit`]; never a conflict.
     pub async fn write_making_room(&self, writes: Vec<Write>) -> Result<Committed, CommitError> {
         let makes_room = true;
-        self.engine.commit(Transaction { writes, makes_room, ..Transaction::default() }).await
+        self.engine.commit(Transaction { writes, makes_room, ..self.transaction() }).await
+    }
+
+    fn transaction(&self) -> Transaction {
+        Transaction { durability: self.durability, ..Transaction::default() }
     }
 
     /// Runs `body` as one serializable transaction, again on every conflict until `deadline`. A body that wrote nothing
@@ -155,7 +173,7 @@ impl Space {
         F: FnMut(Tx) -> Fut,
         Fut: Future<Output = Result<T, TransactError<E>>>,
     {
-        let tx = Tx::new(self.engine.snapshot(Level::Linearizable).await?);
+        let tx = Tx::new(self.engine.snapshot(Level::Linearizable).await?, self.transaction());
         let answer = body(tx.clone()).await?;
         Ok((answer, tx.into_transaction()))
     }
@@ -184,21 +202,22 @@ pub struct Tx {
 }
 
 impl Tx {
-    fn new(snapshot: Arc<dyn Snapshot>) -> Self {
-        let read_revision = snapshot.revision();
-        let gathered = Transaction { read_revision, ..Transaction::default() };
-        Self { snapshot, gathered: Arc::new(Mutex::new(gathered)) }
+    fn new(snapshot: Arc<dyn Snapshot>, empty: Transaction) -> Self {
+        Self { snapshot, gathered: Arc::new(Mutex::new(empty)) }
     }
 
     fn into_transaction(self) -> Transaction {
-        std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only now: a snapshot that is far away may learn its revision with the first read.
+        gathered.read_revision = self.snapshot.revision();
+        std::mem::take(&mut *gathered)
     }
 
     fn gather(&self, change: impl FnOnce(&mut Transaction)) {
         change(&mut self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The revision this transaction reads at.
+    /// The revision this transaction reads at; to be asked after a read, see [`Snapshot::revision`].
     #[must_use]
     pub fn read_revision(&self) -> u64 {
         self.snapshot.revision()

@@ -1,61 +1,67 @@
 //! Who waits for which range: the registry behind [`crate::KeySpace::watch`], shared by all engines.
 //!
-//! Watches of the same range share a *cell*, which holds one number: the last revision that touched the range. A change
-//! overwrites the number and wakes whoever waits, so a slow reader costs nobody anything and changes in between fold
-//! into one wake-up.
+//! ```text
+//!   notify(keys, clears)  1. which cells does it touch, and as of which revision?   2. raise each once, and wake
+//!   cells: "abc" -> [range, its watches], ...   filed under the longest prefix that all keys of the range begin with
+//! ```
 //!
-//! A cell is filed under the longest prefix that all keys of its range begin with. For a changed key the registry looks
-//! up the key's own prefixes, only of lengths that are in use: the cost goes by the number of distinct lengths (a
-//! handful, since lengths come from tables' layouts), not by the number of watchers.
+//! A watch holds one number: the last revision that touched its range. A change raises the number and wakes whoever
+//! waits, so a slow reader costs nobody anything and changes in between fold into one wake-up. One call of
+//! [`Registry::notify`] raises a watch at most once, however many commits it tells of: a group of commits is one wake-up.
+//!
+//! For a changed key the registry looks up the key's own prefixes, only of lengths that are in use: the cost goes by the
+//! number of distinct lengths (a handful, since lengths come from tables' layouts), not by the number of watchers. For a
+//! cleared range it looks at the prefixes of its start and at all prefixes inside it.
 //!
 //! Engines make a commit visible first and call [`Registry::notify`] then: whoever is woken finds the change.
 
-use crate::{KeyRange, Watch, contract::WatchSource};
+mod filed;
+mod slot;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{KeyRange, Watch, WatchSource};
 use bytes::Bytes;
+use filed::{Filed, Place};
 use outrigger_kernel::BoxFuture;
+use slot::Slot;
 use std::{
-    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::watch;
 
 /// The standing watches of one engine. Cheap to clone; clones are the same registry.
 #[derive(Clone, Default)]
 pub struct Registry(Arc<Mutex<Filed>>);
 
-#[derive(Default)]
-struct Filed {
-    by_prefix: HashMap<Bytes, Vec<Cell>>,
-    /// How many prefixes are filed, by their length.
-    lengths: BTreeMap<usize, usize>,
-}
-
-struct Cell {
-    range: KeyRange,
-    latest: watch::Sender<u64>,
-}
-
 impl Registry {
     /// Registers interest in `range` until the watch is dropped.
     #[must_use]
     pub fn watch(&self, range: KeyRange) -> Watch {
-        let prefix = common_prefix(&range);
-        let latest = self.filed().subscribe(&prefix, &range);
-        let seen = *latest.borrow();
-        let source = Source { latest: Some(latest), range, prefix, registry: self.clone() };
-        Watch::new(seen, Box::new(source))
+        let slot = Arc::new(Slot::default());
+        let place = self.filed().file(range, slot.clone());
+        Watch::new(0, Box::new(Source { slot, place, registry: self.clone() }))
     }
 
-    /// Tells which keys have changed, and as of which revision; all of it visible by now.
-    pub fn notify<'a>(&self, changed: impl IntoIterator<Item = (u64, &'a Bytes)>) {
-        let filed = self.filed();
-        if filed.by_prefix.is_empty() {
+    /// Tells which keys have changed and which ranges were cleared, each as of which revision; all of it visible by now.
+    /// Best called once for all commits that became visible together.
+    pub fn notify<'a>(
+        &self,
+        changed: impl IntoIterator<Item = (u64, &'a Bytes)>,
+        cleared: impl IntoIterator<Item = (u64, &'a KeyRange)>,
+    ) {
+        let mut filed = self.filed();
+        if filed.is_empty() {
             return;
         }
         for (revision, key) in changed {
-            filed.notify(revision, key);
+            filed.touch_key(revision, key);
         }
+        for (revision, range) in cleared {
+            filed.touch_range(revision, range);
+        }
+        filed.wake_touched();
     }
 
     fn filed(&self) -> MutexGuard<'_, Filed> {
@@ -63,109 +69,26 @@ impl Registry {
     }
 }
 
-impl Filed {
-    fn subscribe(&mut self, prefix: &Bytes, range: &KeyRange) -> watch::Receiver<u64> {
-        let cells = self.by_prefix.entry(prefix.clone()).or_default();
-        if cells.is_empty() {
-            *self.lengths.entry(prefix.len()).or_default() += 1;
-        }
-        if let Some(cell) = cells.iter().find(|cell| cell.range == *range) {
-            return cell.latest.subscribe();
-        }
-        let (latest, receiver) = watch::channel(0);
-        cells.push(Cell { range: range.clone(), latest });
-        receiver
-    }
-
-    fn notify(&self, revision: u64, key: &[u8]) {
-        for (&length, _) in self.lengths.range(..=key.len()) {
-            let Some(cells) = self.by_prefix.get(&key[..length]) else { continue };
-            for cell in cells.iter().filter(|cell| cell.range.contains(key)) {
-                // A commit that touches a range many times wakes its watchers once.
-                cell.latest.send_if_modified(|latest| {
-                    let newer = *latest < revision;
-                    *latest = revision.max(*latest);
-                    newer
-                });
-            }
-        }
-    }
-
-    /// Drops the cell of `range` unless somebody else still holds it.
-    fn sweep(&mut self, prefix: &Bytes, range: &KeyRange) {
-        let Some(cells) = self.by_prefix.get_mut(prefix) else { return };
-        cells.retain(|cell| cell.range != *range || cell.latest.receiver_count() > 0);
-        if !cells.is_empty() {
-            return;
-        }
-        self.by_prefix.remove(prefix);
-        if let Some(count) = self.lengths.get_mut(&prefix.len()) {
-            *count -= 1;
-            if *count == 0 {
-                self.lengths.remove(&prefix.len());
-            }
-        }
-    }
-}
-
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let filed = self.filed();
-        let cells: usize = filed.by_prefix.values().map(Vec::len).sum();
-        write!(f, "Registry({cells} ranges, {} prefix lengths)", filed.lengths.len())
+        self.filed().fmt(f)
     }
 }
 
 struct Source {
-    /// Taken only when dropped.
-    latest: Option<watch::Receiver<u64>>,
-    range: KeyRange,
-    prefix: Bytes,
+    slot: Arc<Slot>,
+    place: Place,
     registry: Registry,
 }
 
 impl WatchSource for Source {
     fn newer_than(&mut self, seen: u64) -> BoxFuture<'_, u64> {
-        Box::pin(async move {
-            if let Some(latest) = &mut self.latest
-                && let Ok(revision) = latest.wait_for(|latest| *latest > seen).await
-            {
-                return *revision;
-            }
-            // Its engine is gone: nothing will ever change again.
-            std::future::pending().await
-        })
+        Box::pin(std::future::poll_fn(move |context| self.slot.poll_newer_than(seen, context)))
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
-        let mut filed = self.registry.filed();
-        // Inside the lock, so that of two watches dropped at once the second one sees that it is the last.
-        drop(self.latest.take());
-        filed.sweep(&self.prefix, &self.range);
+        self.registry.filed().remove(self.place, &self.slot);
     }
 }
-
-/// The longest prefix that every key in `range` begins with.
-fn common_prefix(range: &KeyRange) -> Bytes {
-    let start = &range.start;
-    let Some(end) = &range.end else {
-        // Without an end only a run of ff at the start is common to all: nothing sorts after it.
-        let run = start.iter().take_while(|byte| **byte == 0xff).count();
-        return start.slice(..run);
-    };
-    let mut length = start.iter().zip(end.iter()).take_while(|(a, b)| a == b).count();
-    // An end that is the successor of a prefix (`ab`..`ac`) excludes exactly what does not begin with that prefix; ff
-    // has no successor of its own, so it belongs to the prefix too (`a ff`..`b`).
-    let successor = end.len() == length + 1
-        && start.get(length).is_some_and(|byte| byte.checked_add(1) == Some(end[length]));
-    if successor {
-        length += 1;
-        length += start[length..].iter().take_while(|byte| **byte == 0xff).count();
-    }
-    start.slice(..length)
-}
-
-#[cfg(test)]
-mod tests;

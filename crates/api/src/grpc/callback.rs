@@ -86,7 +86,8 @@ pub(crate) async fn on_invoke(
         patience,
     };
     let answer = host.invoker.invoke(call).await.map_err(Failed::NoAnswer)?;
-    unframe(answer).await.map_err(Failed::Status)
+    let read = invoke::rest(host, invoked.route, unframe(answer)).await;
+    read.map_err(Failed::NoAnswer)?.map_err(Failed::Status)
 }
 
 /// An HTTP request as the message that `OnInvoke` takes.

@@ -11,7 +11,7 @@ use crate::{
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
-use outrigger_calls::{CanonicalPath, Invocation, body, grpc as passing};
+use outrigger_calls::{CanonicalPath, Invocation, Patience, body, grpc as passing};
 use outrigger_kernel::BoxFuture;
 use outrigger_proto::{DESCRIPTORS, runtime::v1::dapr_server::DaprServer};
 use outrigger_resources::ApiProtocol;
@@ -136,7 +136,8 @@ impl Front {
             headers: head.headers,
             body: body::streamed(content),
             policy: route.policy.as_deref(),
-            patience: outrigger_calls::Patience::endless(),
+            // A call that names its time is held to it by `proxy`, which also tells the callee.
+            patience: Patience::stream(host.settings.stream_silence),
         });
         let answer = answer.await;
         let took = context.started.elapsed(&*host.world);

@@ -137,9 +137,10 @@ impl Call<'_> {
         };
         let (head, content) = answer.into_parts();
         let limit = self.host.settings.max_body_bytes;
-        match body::collect(content, limit).await {
-            Ok(content) => (head.status, http_answer(&head, &content)),
-            Err(error) => {
+        match invoke::rest(self.host, self.route, body::collect(content, limit)).await {
+            Err(late) => fail(invoke::fault(self.id, &late)),
+            Ok(Ok(content)) => (head.status, http_answer(&head, &content)),
+            Ok(Err(error)) => {
                 let message = format!("the answer of {} could not be read: {error}", self.id);
                 fail(Fault::new(&catalogue::MALFORMED_RESPONSE, message))
             }

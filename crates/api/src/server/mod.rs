@@ -8,6 +8,8 @@
 //! that their caller knows when it may stop what requests need.
 
 mod patience;
+mod peers;
+mod unread;
 
 use crate::{
     grpc::Front,
@@ -41,6 +43,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
+use unread::{Taken, unless_unread};
+
+pub use peers::serve_peers;
 
 /// How long to wait before accepting again when the machine is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -69,15 +74,16 @@ pub async fn serve_http(
     listener: Listener,
     stop: CancellationToken,
 ) {
-    let builder = builder(&host);
-    let serving = Serving::new(&host);
+    let bounds = Bounds::of(&host);
+    let builder = builder(&host.world, bounds);
+    let serving = Serving::new(Arc::clone(&host.world), host.settings.drain, bounds);
     let connect = |socket: Socket, connection: &Connection| {
         let (host, pulse) = (Arc::clone(&host), Arc::clone(&connection.pulse));
         let service = service_fn(move |request: Request<Incoming>| {
             let (host, busy) = (Arc::clone(&host), pulse.begin());
             async move {
                 let answer = handle(host, surface, request.map(RequestBody::Incoming)).await;
-                Ok::<_, Infallible>(answer.map(|body| Tracked { body, _busy: busy }))
+                Ok::<_, Infallible>(answer.map(|body| Tracked::new(body, busy)))
             }
         });
         builder.serve_connection(connection.io(socket), service).into_owned()
@@ -87,8 +93,9 @@ pub async fn serve_http(
 
 /// Serves the gRPC API of `host`, and the proxy to other apps, until `stop`, then drains.
 pub async fn serve_grpc(host: Arc<Host>, listener: Listener, stop: CancellationToken) {
-    let builder = builder(&host).http2_only();
-    let serving = Serving::new(&host);
+    let bounds = Bounds::of(&host);
+    let builder = builder(&host.world, bounds).http2_only();
+    let serving = Serving::new(Arc::clone(&host.world), host.settings.drain, bounds);
     let front = Front::new(Arc::clone(&host), stop.clone());
     let connect = |socket: Socket, connection: &Connection| {
         let (front, pulse) = (front.clone(), Arc::clone(&connection.pulse));
@@ -96,7 +103,7 @@ pub async fn serve_grpc(host: Arc<Host>, listener: Listener, stop: CancellationT
             let (front, busy) = (front.clone(), pulse.begin());
             async move {
                 let answer = front.answer(request).await;
-                Ok::<_, Infallible>(answer.map(|body| Tracked { body, _busy: busy }))
+                Ok::<_, Infallible>(answer.map(|body| Tracked::new(body, busy)))
             }
         });
         builder.serve_connection(connection.io(socket), service).into_owned()
@@ -104,21 +111,46 @@ pub async fn serve_grpc(host: Arc<Host>, listener: Listener, stop: CancellationT
     serving.run(listener, stop, "grpc connection", connect).await;
 }
 
-fn builder(host: &Host) -> auto::Builder<WorldExecutor> {
-    let settings = &host.settings;
-    let mut builder = auto::Builder::new(WorldExecutor(Arc::clone(&host.world)));
+/// How much a listener takes.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Bytes of a request's head.
+    header_bytes: usize,
+    /// Requests at once on a connection that carries several.
+    streams: u32,
+    /// Connections at once.
+    connections: usize,
+    /// How long an answer on such a connection may be there and not be taken.
+    unread: Duration,
+}
+
+impl Bounds {
+    fn of(host: &Host) -> Self {
+        let settings = &host.settings;
+        Self {
+            header_bytes: settings.max_header_bytes,
+            streams: settings.max_streams,
+            connections: settings.max_connections,
+            unread: settings.stream_silence,
+        }
+    }
+}
+
+fn builder(world: &Arc<dyn World>, bounds: Bounds) -> auto::Builder<StreamTasks> {
+    let executor = StreamTasks { world: Arc::clone(world), unread: bounds.unread };
+    let mut builder = auto::Builder::new(executor);
     builder
         .http1()
         // Ours, in `patience`: hyper's own would also close connections that merely wait for their next request.
         .header_read_timeout(None)
         // `patience` decides when the end of what a client sends is the end of the client.
         .half_close(false)
-        .max_buf_size(settings.max_header_bytes.max(8 * 1024));
+        .max_buf_size(bounds.header_bytes.max(8 * 1024));
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(settings.max_streams)
-        .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(bounds.streams)
+        .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(PING_INTERVAL)
@@ -149,11 +181,11 @@ impl Connection {
 }
 
 impl Serving {
-    fn new(host: &Host) -> Self {
-        let places = host.settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+    fn new(world: Arc<dyn World>, drain: Duration, bounds: Bounds) -> Self {
+        let places = bounds.connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            world: Arc::clone(&host.world),
-            drain: host.settings.drain,
+            world,
+            drain,
             places: Arc::new(Semaphore::new(places)),
             graceful: GracefulShutdown::new(),
             cut: CancellationToken::new(),
@@ -233,7 +265,14 @@ impl Serving {
 /// An answer's body that keeps its connection busy until it is sent.
 struct Tracked<B> {
     body: B,
+    taken: Option<Arc<Taken>>,
     _busy: Busy,
+}
+
+impl<B> Tracked<B> {
+    fn new(body: B, busy: Busy) -> Self {
+        Self { body, taken: Taken::of_this_stream(), _busy: busy }
+    }
 }
 
 impl<B> Body for Tracked<B>
@@ -247,7 +286,12 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Some(taken) = &this.taken {
+            taken.asked(polled.is_ready());
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -259,15 +303,20 @@ where
     }
 }
 
-/// Runs hyper's tasks in the world, where they have an owner.
+/// Runs hyper's tasks, one per HTTP/2 stream, in the world, where they have an owner.
 #[derive(Clone)]
-struct WorldExecutor(Arc<dyn World>);
+struct StreamTasks {
+    world: Arc<dyn World>,
+    /// How long an answer may be there and not be taken.
+    unread: Duration,
+}
 
-impl<F> hyper::rt::Executor<F> for WorldExecutor
+impl<F> hyper::rt::Executor<F> for StreamTasks
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        let _task = self.0.spawn("http2 stream", Box::pin(task));
+        let task = unless_unread(Arc::clone(&self.world), self.unread, task);
+        let _task = self.world.spawn("http2 stream", Box::pin(task));
     }
 }

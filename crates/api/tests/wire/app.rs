@@ -178,6 +178,11 @@ async fn echo(
             answer.headers_mut().insert("x-echo", ::http::HeaderValue::from_static("yes"));
             answer
         }
+        "/endless" => {
+            let piece = || Ok(Frame::data(Bytes::from(vec![b'x'; 64 * 1024])));
+            let frames = futures_util::stream::repeat_with(piece);
+            Response::new(StreamBody::new(frames).boxed_unsync())
+        }
         "/path" => Response::new(full(Bytes::from(format!("{path}{query}")))),
         "/teapot" => status(418, "short and stout"),
         "/slow" => {
@@ -193,16 +198,20 @@ async fn echo(
 /// Any other service, as an app has them: says which method was called and gives the message back.
 async fn foreign(request: Request<Incoming>, seen: &mpsc::Sender<Seen>) -> Response<GrpcBody> {
     let (head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     drop(
         seen.send(Seen {
             method: head.method.to_string(),
-            path: head.uri.path().to_owned(),
+            path: path.clone(),
             headers: head.headers,
             body: body.clone(),
         })
         .await,
     );
+    if path == "/shop.Orders/Wait" {
+        std::future::pending::<()>().await;
+    }
     let mut trailers = ::http::HeaderMap::new();
     trailers.insert("grpc-status", ::http::HeaderValue::from_static("0"));
     let frames = [Ok::<_, Infallible>(Frame::data(body)), Ok(Frame::trailers(trailers))];
@@ -237,6 +246,9 @@ impl AppCallback for Callback {
         let asked = request.into_inner();
         if asked.method == "refuse" {
             return Err(Status::not_found("no such thing"));
+        }
+        if asked.method == "wait" {
+            std::future::pending::<()>().await;
         }
         let content_type = asked.content_type;
         Ok(tonic::Response::new(common::InvokeResponse { data: asked.data, content_type }))

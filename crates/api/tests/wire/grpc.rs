@@ -2,6 +2,7 @@
 
 use crate::{
     app::App,
+    http::send,
     node::{Node, Plan, world},
 };
 use outrigger_api::Settings;
@@ -11,7 +12,7 @@ use outrigger_proto::{
     runtime::v1::{self as pb, dapr_client::DaprClient},
 };
 use prost::Message;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -252,6 +253,40 @@ async fn other_services_are_passed_on() {
         let refused = raw(&node, later, None).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (code, expected));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_ends_when_nobody_names_a_time() {
+    let plan = |app: &App| {
+        let settings = Settings {
+            call_timeout: Duration::from_millis(100),
+            stream_silence: Duration::from_millis(200),
+            ..Settings::default()
+        };
+        Plan { settings, app: Some((app.port, app.protocol)), ..Plan::default() }
+    };
+    let over_http = |node: &Node, method: &str| {
+        let (port, path) = (node.http, format!("/v1.0/invoke/compat/method/{method}"));
+        async move {
+            let asking = tokio::task::spawn_blocking(move || send(port, "GET", &path, &[], b""));
+            asking.await.unwrap().unwrap().status
+        }
+    };
+    let app = App::http(&world(), "").await;
+    let node = Node::start(plan(&app)).await;
+    assert_eq!(over_http(&node, "slow").await, 504);
+    let message = invoke("slow", Verb::Get, "");
+    let late = client(&node).await.invoke_service(message).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded);
+
+    let app = App::grpc(&world()).await;
+    let node = Node::start(plan(&app)).await;
+    assert_eq!(over_http(&node, "wait").await, 504);
+    let message = invoke("wait", Verb::Get, "");
+    let late = client(&node).await.invoke_service(message).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded);
+    let late = raw(&node, "/shop.Orders/Wait", Some("compat")).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -227,6 +227,31 @@ async fn a_deadline_named_by_the_client_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_takes_nothing_of_its_answer_is_given_up() {
+    let app = App::http(&world(), "").await;
+    let settings = Settings { stream_silence: Duration::from_millis(200), ..Settings::default() };
+    let node = Node::start(Plan { settings, app: of(&app), ..Plan::default() }).await;
+    let socket = tokio::net::TcpStream::connect(("127.0.0.1", node.http)).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(socket);
+    let spawner = hyper_util::rt::TokioExecutor::new();
+    // The connection is alive and answers pings; only the stream's window is never opened again.
+    let (mut caller, connection) =
+        hyper::client::conn::http2::handshake(spawner, io).await.unwrap();
+    let _driven = node.world.spawn("caller", Box::pin(async { drop(connection.await) }));
+    let uri = "http://x/v1.0/invoke/compat/method/endless";
+    let body = http_body_util::Empty::<bytes::Bytes>::new();
+    let request = ::http::Request::get(uri).body(body).unwrap();
+    let answer = caller.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let channel = node.host.app.clone().unwrap();
+    assert_eq!(channel.calls(), 1);
+    while channel.calls() > 0 {
+        node.world.sleep(Duration::from_millis(20)).await;
+    }
+    drop(answer);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_has_gone_is_not_worked_for() {
     let mut app = App::http(&world(), "").await;
     let node = Node::start(Plan { app: of(&app), ..Plan::default() }).await;

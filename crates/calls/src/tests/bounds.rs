@@ -127,7 +127,7 @@ async fn a_slow_upload_is_not_cut_off_while_it_moves() {
 }
 
 #[tokio::test]
-async fn a_body_that_stands_still_is_given_up_on_unless_silence_is_its_nature() {
+async fn a_body_that_stands_still_is_given_up_on_later_if_silence_is_its_nature() {
     for (kind, ends) in [("application/json", true), ("text/event-stream", false)] {
         for protocol in [Http, H2c] {
             let world = SimWorld::new(1);
@@ -142,21 +142,39 @@ async fn a_body_that_stands_still_is_given_up_on_unless_silence_is_its_nature() 
                 _ => Server::http2(&world, handler).await,
             };
             let channel = server.channel(&world, protocol);
-            let patience = Patience::moving(SHORT / 2);
+            let patience = Patience::moving(SHORT / 2).quiet(SHORT * 3);
             let answer = channel.send_patiently(get("/"), patience).await.unwrap();
             let mut content = answer.into_body();
             assert!(content.frame().await.unwrap().is_ok());
-            if ends {
-                let error = soon(&world, content.frame()).await.unwrap().unwrap_err();
-                let fault = error.downcast_ref::<BodyFault>().unwrap();
-                assert!(matches!(fault, BodyFault::Stalled { .. }), "{fault}");
-                assert!(content.frame().await.is_none());
-                assert_eq!(channel.calls(), 0);
-            } else {
+            if !ends {
                 assert!(hangs(&world, content.frame()).await, "{kind}");
             }
+            let error = soon(&world, content.frame()).await.unwrap().unwrap_err();
+            let fault = error.downcast_ref::<BodyFault>().unwrap();
+            assert!(matches!(fault, BodyFault::Stalled { .. }), "{fault}");
+            assert!(content.frame().await.is_none());
+            assert_eq!(channel.calls(), 0);
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_trickles_in_is_no_answer() {
+    let world = SimWorld::new(1);
+    let server = Server::raw(&world, |mut socket, _| async move {
+        read_head(&mut socket).await;
+        let world = SimWorld::new(2);
+        // Well-formed as far as it goes, and it goes on.
+        write(&mut socket, "HTTP/1.1 200 OK\r\nx: ").await;
+        while tokio::io::AsyncWriteExt::write_all(&mut socket, b"y").await.is_ok() {
+            world.sleep(SHORT / 10).await;
+        }
+    })
+    .await;
+    let channel = server.channel(&world, Http);
+    let call = channel.send_patiently(get("/"), Patience::moving(SHORT));
+    let error = soon(&world, call).await.unwrap_err();
+    assert!(matches!(error, CallError::Timeout { waiting_for: Phase::Answer, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -175,8 +193,8 @@ async fn a_limit_on_the_whole_call_holds_for_a_body_that_moves() {
     })
     .await;
     let channel = server.channel(&world, Http);
-    let whole = Some(Deadline::after(&*world, SHORT * 2));
-    let patience = Patience { whole, ..Patience::endless() };
+    let whole = Deadline::after(&*world, SHORT * 2);
+    let patience = Patience::moving(SHORT).all_by(whole);
     let answer = channel.send_patiently(get("/"), patience).await.unwrap();
     let error = soon(&world, answer.into_body().collect()).await.unwrap_err();
     let fault = error.downcast_ref::<BodyFault>().unwrap();

@@ -27,6 +27,7 @@ struct Bench {
     world: Arc<SimWorld>,
     invoker: Arc<Invoker>,
     target: Target,
+    quiet: Duration,
     _registration: Registration,
 }
 
@@ -39,7 +40,7 @@ impl Bench {
         let registration = directory.register("app", "default", channel);
         let target = directory.resolve("app", "default").unwrap();
         let invoker = Invoker::new(outbound, world.clone());
-        Self { world, invoker, target, _registration: registration }
+        Self { world, invoker, target, quiet: LONG, _registration: registration }
     }
 
     async fn call(&self, headers: &[(&'static str, &'static str)], body: Body) -> Response<Body> {
@@ -66,7 +67,7 @@ impl Bench {
             edits: HeaderEdits::default(),
             body,
             policy,
-            patience: Patience::endless(),
+            patience: Patience::stream(self.quiet),
         };
         soon(&self.world, self.invoker.proxy(call)).await
     }
@@ -134,7 +135,7 @@ async fn the_time_budget_is_passed_on_and_kept() {
 }
 
 #[tokio::test]
-async fn without_a_budget_a_stream_may_be_silent() {
+async fn without_a_budget_a_stream_may_be_silent_but_not_for_ever() {
     let world = SimWorld::new(1);
     let server = Server::http2(&world, |_request| async move {
         let (mut feed, content) = fed();
@@ -143,10 +144,54 @@ async fn without_a_budget_a_stream_may_be_silent() {
         Response::builder().header("content-type", "application/grpc").body(content).unwrap()
     })
     .await;
-    let bench = Bench::new(world, &server);
+    let mut bench = Bench::new(world, &server);
+    bench.quiet = SHORT * 3;
     let mut content = bench.call(&[], body::empty()).await.into_body();
     assert!(content.frame().await.unwrap().is_ok());
     assert!(hangs(&bench.world, content.frame()).await);
+    let last = soon(&bench.world, content.frame()).await.unwrap().unwrap();
+    assert_eq!(verdict(&last.into_trailers().unwrap()), Some("4"));
+}
+
+#[tokio::test]
+async fn a_call_that_is_never_answered_ends() {
+    let world = SimWorld::new(1);
+    let server = Server::http2(&world, |_| async { std::future::pending().await }).await;
+    let mut bench = Bench::new(world, &server);
+    bench.quiet = SHORT;
+    // Of one message, and of a stream of them that stands still.
+    let (_feed, standing) = fed();
+    for request in [body::full("message"), standing] {
+        let began = bench.world.mono();
+        let answer = bench.call(&[], request).await;
+        assert_eq!(verdict(answer.headers()), Some("4"));
+        assert!(bench.world.mono().since(began) >= SHORT);
+    }
+    // The caller's own time counts, also when it is longer.
+    let began = bench.world.mono();
+    let answer = bench.call(&[("grpc-timeout", "450m")], body::full("message")).await;
+    assert_eq!(verdict(answer.headers()), Some("4"));
+    assert!(bench.world.mono().since(began) >= SHORT * 3);
+}
+
+#[tokio::test]
+async fn retries_without_number_end_with_the_budget() {
+    let world = SimWorld::new(1);
+    let server = Server::http2(&world, |_request| async {
+        grpc::refusal(Code::Unavailable, "not now, and not later")
+    })
+    .await;
+    let bench = Bench::new(world, &server);
+    let retry = Retry {
+        backoff: Backoff::Constant { delay: Duration::from_millis(1) },
+        max_retries: None,
+        matching: Matching::default(),
+    };
+    let policy = CallPolicy::new(Policy { retry: Some(retry), ..Policy::default() }, 1);
+    let headers = [("grpc-timeout", "150m")];
+    let answer = bench.call_under(Some(&policy), &headers, body::full("message")).await;
+    let verdict = verdict(answer.headers()).unwrap();
+    assert!(["4", "14"].contains(&verdict), "{verdict}");
 }
 
 #[tokio::test]

@@ -464,6 +464,48 @@ async fn an_attempt_has_its_own_timeout_and_the_call_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_time_that_somebody_chose_takes_the_place_of_the_general_one() {
+    let mut bench = Bench::new();
+    let clock = bench.world.clone();
+    let server = Server::http1(&bench.world, move |_request| {
+        let clock = clock.clone();
+        async move {
+            clock.sleep(SHORT * 2).await;
+            Response::new(body::empty())
+        }
+    })
+    .await;
+    let _channel = bench.register("slow", &server);
+    let general = Some(Patience::moving(SHORT));
+    let error = bench.call(Call { patience: general, ..to("slow") }).await.unwrap_err();
+    assert!(matches!(error, CallError::Timeout { .. }), "{error}");
+    let named = general.map(|p| p.no_later_than(Deadline::after(&*bench.world, LONG)));
+    assert!(bench.call(Call { patience: named, ..to("slow") }).await.is_ok());
+    let policy = CallPolicy::new(Policy { timeout: Some(LONG), ..Policy::default() }, 1);
+    let call = Call { patience: general, policy: Some(&policy), ..to("slow") };
+    assert!(bench.call(call).await.is_ok());
+}
+
+#[tokio::test]
+async fn retries_without_number_come_to_an_end() {
+    let mut bench = Bench::new();
+    let (server, asked) = moody(&bench.world, &[503]).await;
+    let _channel = bench.register("down", &server);
+    let retry = Retry {
+        backoff: Backoff::Constant { delay: SHORT / 5 },
+        max_retries: None,
+        matching: Matching::default(),
+    };
+    let policy = CallPolicy::new(Policy { retry: Some(retry), ..Policy::default() }, 1);
+    let patience = Some(Patience::moving(LONG).quiet(SHORT));
+    let began = bench.world.mono();
+    let answer = bench.call(Call { patience, policy: Some(&policy), ..to("down") }).await.unwrap();
+    assert_eq!(answer.status(), 503, "the last one counts");
+    assert!(asked.load(Ordering::SeqCst) > 1);
+    assert!(bench.world.mono().since(began) < LONG / 2);
+}
+
+#[tokio::test]
 async fn a_connect_failure_is_retried_even_for_a_post_until_the_app_is_there() {
     let mut bench = Bench::new();
     let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

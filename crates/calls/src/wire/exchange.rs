@@ -48,7 +48,7 @@ impl Pool {
         outgoing.tell_budget(&**self.world());
         let mut turn = turn;
         let mut fresh = false;
-        let due = [patience.until_answer, patience.whole].into_iter().flatten().min();
+        let due = patience.due();
         loop {
             if due.is_some_and(|due| due.expired(self.world().mono())) {
                 return Err(self.out_of_time(Phase::Turn));
@@ -86,7 +86,7 @@ impl Pool {
         let method = request.method().clone();
         let waiting = Silence::before_answer(patience);
         let exchanged =
-            unless_over(&**self.world(), waiting, || meter.beat(), line.exchange(request)).await;
+            unless_over(&**self.world(), waiting, || meter.written(), line.exchange(request)).await;
         let failed = match exchanged {
             Err(_over) => return Err(Next::Fail(self.out_of_time(Phase::Answer))),
             Ok(Ok((answer, _))) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -174,7 +174,7 @@ impl Pool {
         let meter = Arc::clone(&exchange.meter);
         let waiting = Silence::before_answer(patience);
         let answered =
-            unless_over(&**self.world(), waiting, || meter.beat(), exchange.answer()).await;
+            unless_over(&**self.world(), waiting, || meter.written(), exchange.answer()).await;
         let answer = match answered {
             Err(_over) => {
                 // If nothing at all was heard on this connection, the next call is better off on another.
@@ -269,10 +269,10 @@ fn was_not_looked_at(error: &h2::Error) -> bool {
     error.is_remote() && (refused || error.is_go_away())
 }
 
-/// Streams of messages are silent when there is no message; that says nothing about whether they are alive.
+/// Streams of messages are silent when there is no message, which says little about whether they are alive.
 fn patience_for(headers: &HeaderMap, patience: Patience) -> Patience {
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let quiet_by_nature =
         kind.starts_with(b"application/grpc") || kind.starts_with(b"text/event-stream");
-    if quiet_by_nature { Patience { stall: None, ..patience } } else { patience }
+    if quiet_by_nature { Patience { stall: patience.quiet, ..patience } } else { patience }
 }

@@ -6,7 +6,7 @@ use super::{
     session::Session,
     tls::Security,
 };
-use crate::{CallError, Patience, Phase, gate::patience_ends};
+use crate::{CallError, Patience, Phase};
 use http::HeaderValue;
 use outrigger_kernel::{Mono, World, within};
 use std::{
@@ -119,7 +119,7 @@ impl Pool {
         }
         // On the heap: a TLS handshake is large, rare, and would otherwise make every call's future as large.
         let connecting = Box::pin(self.connect(fresh));
-        match patience_ends(&*self.world, patience) {
+        match patience.ends(&*self.world) {
             None => connecting.await,
             Some(deadline) => {
                 let connected = within(&*self.world, deadline, connecting).await;

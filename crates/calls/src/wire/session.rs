@@ -307,7 +307,7 @@ impl Pump {
             if done == Ok(false) {
                 // The answer is complete and nobody can tell any more whether the rest is wanted. It may come, but
                 // silence is no longer in the nature of the stream.
-                let stall = patience.stall.or(Some(STALL_DEFAULT));
+                let stall = patience.stall.min(STALL_DEFAULT);
                 let silence = Silence::after_answer(Patience { stall, ..patience });
                 let ended = unless_over(&*clock, silence, beat, poll_fn(|cx| self.poll(cx))).await;
                 tracing::trace!(?ended, "the rest of a request after its answer");

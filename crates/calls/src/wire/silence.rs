@@ -33,13 +33,12 @@ pub(super) struct Silence {
 impl Silence {
     /// For the wait for an answer.
     pub(super) fn before_answer(patience: Patience) -> Self {
-        let deadline = [patience.until_answer, patience.whole].into_iter().flatten().min();
-        Self::new(patience.answer, deadline)
+        Self::new(patience.answer, patience.due())
     }
 
     /// For the body that follows.
     pub(super) fn after_answer(patience: Patience) -> Self {
-        Self::new(patience.stall, patience.whole)
+        Self::new(Some(patience.stall), patience.whole)
     }
 
     fn new(limit: Option<Duration>, deadline: Option<Deadline>) -> Self {

@@ -22,7 +22,13 @@ async fn commit(
     let read_keys = read_keys.iter().map(|text| key(text)).collect();
     let read_ranges = read_ranges.to_vec();
     room.engine
-        .commit(Transaction { read_revision, read_keys, read_ranges, writes, makes_room: false })
+        .commit(Transaction {
+            read_revision,
+            read_keys,
+            read_ranges,
+            writes,
+            ..Transaction::default()
+        })
         .await
 }
 

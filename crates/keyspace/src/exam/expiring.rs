@@ -70,7 +70,7 @@ pub(super) async fn expiry_counts_as_a_change(room: &Room) {
         read_keys: keys(read_keys),
         read_ranges: read_ranges.to_vec(),
         writes: vec![put("witness", "1")],
-        makes_room: false,
+        ..Transaction::default()
     };
     room.clock.advance_ms(100);
     for transaction in [reading(&["a"], &[]), reading(&[], &[KeyRange::prefix("a")])] {

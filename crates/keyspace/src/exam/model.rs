@@ -1,4 +1,4 @@
-//! The contract written down as naively as possible: a map, and for every key a number that says when it last changed.
+//! The contract written down as naively as possible: a map, and for every key and every cleared range a number that says when it changed.
 //!
 //! It shares no code with the sequencer on purpose. What it costs does not matter; that it is obviously right does.
 
@@ -14,6 +14,7 @@ pub(super) struct Model {
     /// Grows with every change; not the engine's revision, which may skip.
     pub(super) moment: u64,
     changed_at: BTreeMap<Bytes, u64>,
+    cleared_at: Vec<(KeyRange, u64)>,
 }
 
 impl Model {
@@ -48,8 +49,18 @@ impl Model {
         let changed = |wanted: &dyn Fn(&Bytes) -> bool| {
             self.changed_at.iter().any(|(key, at)| wanted(key) && *at > read_moment)
         };
-        if transaction.read_keys.iter().any(|read| changed(&|key| key == read))
-            || transaction.read_ranges.iter().any(|range| changed(&|key| range.contains(key)))
+        // A clear counts for all of its range, for the gaps too.
+        let cleared = |wanted: &dyn Fn(&KeyRange) -> bool| {
+            self.cleared_at.iter().any(|(range, at)| wanted(range) && *at > read_moment)
+        };
+        let key_changed =
+            |read: &Bytes| changed(&|key| key == read) || cleared(&|clear| clear.contains(read));
+        let range_changed = |read: &KeyRange| {
+            changed(&|key| read.contains(key))
+                || cleared(&|clear| !read.is_empty() && clear.intersects(read))
+        };
+        if transaction.read_keys.iter().any(key_changed)
+            || transaction.read_ranges.iter().any(range_changed)
         {
             reasons.push(CommitError::Conflict);
         }
@@ -88,6 +99,10 @@ impl Model {
     }
 
     fn delete_range(&mut self, range: &KeyRange) {
+        if range.is_empty() {
+            return;
+        }
+        self.cleared_at.push((range.clone(), self.moment));
         let inside: Vec<Bytes> =
             self.map.keys().filter(|key| range.contains(key)).cloned().collect();
         for key in inside {
@@ -108,4 +123,9 @@ impl Model {
         self.put(key.clone(), sum, revision, expires_at);
         Ok(())
     }
+}
+
+/// A range without keys is the one thing that can be written and changes nothing.
+pub(super) fn changes_something(write: &Write) -> bool {
+    !matches!(write, Write::DeleteRange { range } if range.is_empty())
 }

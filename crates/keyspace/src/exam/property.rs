@@ -1,6 +1,10 @@
 //! Random sequences of everything, against the naive model. What fails is shrunk to the shortest sequence that fails.
 
-use super::{Examiner, model::Model, room::Room};
+use super::{
+    Examiner,
+    model::{Model, changes_something},
+    room::Room,
+};
 use crate::{
     CommitError, Direction, Entry, KeyRange, Level, Snapshot, Transaction, Write,
     limits::TRANSACTION_AGE_MAX,
@@ -192,7 +196,7 @@ impl Game {
             read_keys: keys.iter().map(|key| name(*key)).collect(),
             read_ranges: ranges.iter().map(|(a, b)| KeyRange::new(name(*a), name(*b))).collect(),
             writes: writes.clone(),
-            makes_room: false,
+            ..Transaction::default()
         };
         let reasons = self.model.reasons_against(&transaction, held.model.moment);
         let aged = self.room.clock.mono().since(held.taken) > TRANSACTION_AGE_MAX;
@@ -201,7 +205,7 @@ impl Game {
             Err(error) if reasons.contains(&error) => Ok(()),
             Err(error) => Err(format!("refused with {error:?}, reasons would be {reasons:?}")),
             Ok(_) if !reasons.is_empty() => Err(format!("accepted in spite of {reasons:?}")),
-            Ok(committed) if writes.is_empty() => {
+            Ok(committed) if !writes.iter().any(changes_something) => {
                 let known = committed.revision >= self.last_revision;
                 known.then_some(()).ok_or_else(|| "an old revision was answered".to_owned())
             }

@@ -22,11 +22,6 @@ pub(super) fn check(transaction: &Transaction) -> Result<usize, CommitError> {
     if stamped > limits::STAMPED_WRITES_MAX {
         return Err(CommitError::TooManyStamped { count: stamped });
     }
-    within(bytes)
-}
-
-/// `bytes`, when a transaction may be that large.
-pub(super) fn within(bytes: usize) -> Result<usize, CommitError> {
     if bytes > limits::TRANSACTION_BYTES_MAX {
         return Err(CommitError::TransactionTooLarge { bytes });
     }
@@ -34,7 +29,7 @@ pub(super) fn within(bytes: usize) -> Result<usize, CommitError> {
 }
 
 /// What something of `bytes` counts for.
-pub(super) fn counted(bytes: usize) -> usize {
+fn counted(bytes: usize) -> usize {
     bytes + limits::OVERHEAD_BYTES
 }
 

@@ -2,23 +2,29 @@
 //! revision and time it gets, and what it changes.
 //!
 //! ```text
-//!   advance(now) -- time moves --> Plan: what is due becomes absent      \  an engine writes plans down
-//!   sequence(transaction) -- bounds > conflicts > expansion --> Plan     /  in the order they were made
+//!   advance(now) -- time moves --> Plan: what is due becomes absent                 \  an engine writes plans down
+//!   sequence(transaction) -- bounds > known id? > conflicts > expansion --> Plan    /  in the order they were made
 //! ```
 //!
 //! It knows no disk, no thread and no clock: the engine hands in the time and a view of the newest state ([`Latest`],
-//! plans not yet durable included), and gets back a [`Plan`]: a revision, a time and the changes, one per key. Nothing
-//! is left to decide when a plan is applied, which is what makes a plan fit for a log that others replay.
+//! plans not yet durable included), and gets back a [`Plan`]: a revision, a time, the ranges that are cleared and the
+//! changes, one per key. Nothing is left to decide when a plan is applied, which is what makes a plan fit for a log that
+//! others replay.
 //!
 //! Invariants:
 //!
 //! - time moves only in [`Sequencer::advance`], and never past a key that is due without making that key absent first;
-//! - a plan's changes hold each key once, so an engine may apply them in any order;
+//! - a plan's clears come before its changes, and its changes hold each key once, so an engine may apply those in any
+//!   order;
+//! - a range delete costs the same whatever it removes: nothing is listed;
 //! - a refused transaction leaves the sequencer as it was.
 
 mod agenda;
 mod bounds;
+mod clears;
 mod expansion;
+mod ids;
+mod slice;
 mod window;
 
 #[cfg(test)]
@@ -26,10 +32,11 @@ mod tests;
 
 pub use window::WINDOW_BYTES_MAX;
 
-use crate::{CommitError, Committed, KeyRange, ReadError, Transaction, Value};
+use crate::{CommitError, CommitId, Committed, KeyRange, ReadError, Transaction, Value};
 use agenda::Agenda;
 use bytes::Bytes;
 use expansion::Expansion;
+use ids::Ids;
 use outrigger_kernel::{Mono, Wall};
 use window::Window;
 
@@ -38,27 +45,17 @@ const DUE_KEYS_PER_STEP: usize = 4_096;
 
 /// The newest state: everything planned so far, durable or not.
 pub trait Latest {
-    /// The value at `key`.
+    /// The value at `key`, even if it is due: only a plan makes it absent.
     ///
     /// # Errors
     /// When the engine cannot be read.
     fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError>;
-
-    /// Shows the keys in `range` to `visit`, each once and in any order, until it answers `false`.
-    ///
-    /// # Errors
-    /// When the engine cannot be read.
-    fn keys(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&Bytes) -> bool,
-    ) -> Result<(), ReadError>;
 }
 
 /// How large `transaction` counts, for an engine that refuses before it queues.
 ///
 /// # Errors
-/// Which bound the transaction goes over. A range delete may still take it over the largest size.
+/// Which bound the transaction goes over.
 pub fn size(transaction: &Transaction) -> Result<usize, CommitError> {
     bounds::check(transaction)
 }
@@ -66,10 +63,37 @@ pub fn size(transaction: &Transaction) -> Result<usize, CommitError> {
 /// An accepted commit, worked out to the last byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Its revision and time. Without changes, the revision of the commit it comes right after.
+    /// Its revision and time. Of an empty plan: how the commit is answered.
     pub committed: Committed,
-    /// What it changes, ordered by key, each key once.
+    /// The transaction's name, to be stored with what it changes.
+    pub id: Option<CommitId>,
+    /// Ranges that become empty before the changes are made: none of them empty, disjoint, by their start.
+    pub clears: Vec<KeyRange>,
+    /// What else it changes, ordered by key, each key once.
     pub changes: Vec<Change>,
+}
+
+impl Plan {
+    /// Whether there is nothing to write down: the commit has no writes, or was accepted before. Its answer still waits
+    /// until all earlier plans are as durable as it asks: it rests on them.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clears.is_empty() && self.changes.is_empty()
+    }
+
+    /// The keys it changes, for [`crate::watch::Registry::notify`].
+    pub fn changed(&self) -> impl Iterator<Item = (u64, &Bytes)> {
+        self.changes.iter().map(|change| (self.committed.revision, &change.key))
+    }
+
+    /// The ranges it clears, for [`crate::watch::Registry::notify`].
+    pub fn cleared(&self) -> impl Iterator<Item = (u64, &KeyRange)> {
+        self.clears.iter().map(|range| (self.committed.revision, range))
+    }
+
+    fn answering(committed: Committed) -> Self {
+        Self { committed, id: None, clears: Vec::new(), changes: Vec::new() }
+    }
 }
 
 /// What a plan does to one key.
@@ -79,8 +103,6 @@ pub struct Change {
     pub key: Bytes,
     /// Its new value; `None` when it becomes absent.
     pub value: Option<Value>,
-    /// The expiry the key had until now: an engine that stores an index by expiry removes this entry from it.
-    pub expiry_before: Option<Wall>,
 }
 
 /// Assigns revisions and times, and refuses what conflicts. See the module's head.
@@ -90,6 +112,7 @@ pub struct Sequencer {
     time: Wall,
     window: Window,
     agenda: Agenda,
+    ids: Ids,
     /// Off only in the test that proves that the history checker finds an engine without conflict detection.
     check_conflicts: bool,
 }
@@ -104,6 +127,7 @@ impl Sequencer {
             time,
             window: Window::new(revision),
             agenda: Agenda::default(),
+            ids: Ids::default(),
             check_conflicts: true,
         }
     }
@@ -114,9 +138,21 @@ impl Sequencer {
         Self { check_conflicts: false, ..Self::new(0, Wall::default()) }
     }
 
-    /// Tells that the stored `key` expires at `expires_at`; for an engine that opens existing data.
-    pub fn restore_expiry(&mut self, key: Bytes, expires_at: Wall) {
-        let _replaced: Option<Wall> = self.agenda.set(&key, Some(expires_at));
+    /// Tells that the stored `key` may expire at `expires_at`; for an engine that opens existing data. Entries that are
+    /// overtaken do no harm as long as the key's true expiry, if it has one, is told too, in whatever order.
+    pub fn restore_expiry(&mut self, key: &[u8], expires_at: Wall) {
+        self.agenda.restore(key, expires_at);
+    }
+
+    /// Tells that the commit `id` was accepted and how it was answered; for an engine that opens existing data, the
+    /// oldest first.
+    pub fn remember(&mut self, id: CommitId, committed: Committed, mono: Mono) {
+        self.ids.remember(id, committed, mono);
+    }
+
+    /// The commits that are remembered by name and how they were answered, the oldest first; for an engine to store.
+    pub fn ids(&self) -> impl Iterator<Item = (CommitId, Committed)> {
+        self.ids.iter()
     }
 
     /// The last revision given out.
@@ -131,13 +167,13 @@ impl Sequencer {
         self.time
     }
 
-    /// When the next key expires.
+    /// When the next key may expire: nothing does before.
     #[must_use]
     pub fn next_due(&self) -> Option<Wall> {
         self.agenda.next()
     }
 
-    /// Whether some key should be absent at `now` and is not yet.
+    /// Whether some key may have to become absent at `now` that is not yet.
     #[must_use]
     pub fn is_due(&self, now: Wall) -> bool {
         self.next_due().is_some_and(|due| due <= now.max(self.time))
@@ -154,28 +190,58 @@ impl Sequencer {
 
     /// Moves time to `now` (never back). When keys are due by then, answers a plan that makes them absent; apply it and
     /// call again until there is none.
-    pub fn advance(&mut self, now: Wall, mono: Mono) -> Option<Plan> {
+    ///
+    /// # Errors
+    /// When the newest state cannot be read; time stands still then.
+    pub fn advance(
+        &mut self,
+        now: Wall,
+        mono: Mono,
+        latest: &dyn Latest,
+    ) -> Result<Option<Plan>, ReadError> {
         let target = now.max(self.time);
         self.window.forget(mono);
-        let due = self.agenda.take_due(target, DUE_KEYS_PER_STEP);
+        self.ids.forget(mono);
+        // A step in which all entries turn out to be overtaken changes nothing and takes no revision: on to the next.
+        while self.next_due().is_some_and(|due| due <= target) {
+            let changes = self.step(target, latest)?;
+            if !changes.is_empty() {
+                return Ok(Some(self.accept(mono, None, Vec::new(), changes)));
+            }
+        }
+        self.time = target;
+        Ok(None)
+    }
+
+    /// Moves time towards `target`, past as many due keys as one step takes, and answers what becomes absent.
+    fn step(&mut self, target: Wall, latest: &dyn Latest) -> Result<Vec<Change>, ReadError> {
+        let mut due = self.agenda.due(target, DUE_KEYS_PER_STEP);
+        let last = due.last().map_or(target, |(at, _)| *at);
+        due.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+        let mut found = Vec::with_capacity(due.len());
+        for (_, key) in &due {
+            found.push(latest.get(key)?.map(|value| value.expires_at));
+        }
+        let mut changes = Vec::new();
+        for ((_, key), expires_at) in due.into_iter().zip(found) {
+            let expires_at = expires_at.flatten();
+            // One that expires later than its entry said is taken in its turn.
+            let is_due = expires_at.is_some_and(|at| at <= last);
+            self.agenda.set(&key, expires_at.filter(|_| !is_due));
+            if is_due {
+                changes.push(Change { key, value: None });
+            }
+        }
         // A step that could not take everything stops at the time of the last key it took, or just before it when others
         // are due at the same instant.
-        self.time = match (due.last(), self.agenda.next()) {
-            (Some((at, _)), Some(next)) if next <= target => {
+        self.time = match self.agenda.next() {
+            Some(next) if next <= target => {
                 let before_next = Wall(next.0.saturating_sub(1));
-                self.time.max(before_next.min(*at))
+                self.time.max(before_next.min(last))
             }
             _ => target,
         };
-        if due.is_empty() {
-            return None;
-        }
-        let mut changes: Vec<Change> = due
-            .into_iter()
-            .map(|(at, key)| Change { key, value: None, expiry_before: Some(at) })
-            .collect();
-        changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Some(self.accept(mono, changes))
+        Ok(changes)
     }
 
     /// Decides on `transaction`, given the newest state. An accepted plan must be applied before the next call.
@@ -188,33 +254,50 @@ impl Sequencer {
         transaction: Transaction,
         latest: &dyn Latest,
     ) -> Result<Plan, CommitError> {
-        let bytes = bounds::check(&transaction)?;
+        bounds::check(&transaction)?;
+        // Before conflicts: what the first try wrote is in conflict with what it read.
+        if let Some(id) = &transaction.id
+            && let Some(committed) = self.ids.get(id)
+        {
+            return Ok(Plan::answering(committed));
+        }
         if self.check_conflicts {
             self.check_reads(&transaction)?;
         }
-        if transaction.writes.is_empty() {
-            return Ok(Plan { committed: self.last(), changes: Vec::new() });
+        let expansion = Expansion::new(self.revision + 1, self.time, latest);
+        let (clears, changes) = expansion.run(transaction.writes)?;
+        if clears.is_empty() && changes.is_empty() {
+            return Ok(Plan::answering(self.last()));
         }
-        let expansion = Expansion::new(self.revision + 1, self.time, bytes, latest);
-        let mut changes = expansion.run(transaction.writes)?;
-        for change in &mut changes {
+        for change in &changes {
             let expiry = change.value.as_ref().and_then(|value| value.expires_at);
-            change.expiry_before = self.agenda.set(&change.key, expiry);
+            self.agenda.set(&change.key, expiry);
         }
-        Ok(self.accept(mono, changes))
+        Ok(self.accept(mono, transaction.id, clears, changes))
     }
 
     fn last(&self) -> Committed {
         Committed { revision: self.revision, time: self.time }
     }
 
-    fn accept(&mut self, mono: Mono, changes: Vec<Change>) -> Plan {
+    fn accept(
+        &mut self,
+        mono: Mono,
+        id: Option<CommitId>,
+        clears: Vec<KeyRange>,
+        changes: Vec<Change>,
+    ) -> Plan {
         self.revision += 1;
-        self.window.record(self.revision, mono, changes.iter().map(|change| &change.key));
-        Plan { committed: self.last(), changes }
+        let committed = self.last();
+        let keys = changes.iter().map(|change| &change.key[..]);
+        self.window.record(self.revision, mono, keys, &clears);
+        if let Some(id) = id {
+            self.ids.remember(id, committed, mono);
+        }
+        Plan { committed, id, clears, changes }
     }
 
-    fn check_reads(&self, transaction: &Transaction) -> Result<(), CommitError> {
+    fn check_reads(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
         let read = transaction.read_revision;
         if transaction.read_keys.is_empty() && transaction.read_ranges.is_empty() {
             return Ok(());

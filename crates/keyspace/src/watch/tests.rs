@@ -1,6 +1,6 @@
 //! Whom a change wakes, and what a dropped watch leaves behind.
 
-use super::{Registry, common_prefix};
+use super::{Registry, filed::common_prefix};
 use crate::KeyRange;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -38,7 +38,7 @@ fn a_change_wakes_every_range_it_lies_in_and_no_other() {
     .map(|range| registry.watch(range));
     let mut missed = [KeyRange::prefix("abcd"), KeyRange::new("abd", "ac"), KeyRange::prefix("b")]
         .map(|range| registry.watch(range));
-    registry.notify([(3, &key(b"abc"))]);
+    registry.notify([(3, &key(b"abc"))], []);
     for watch in &mut hit {
         assert_eq!(watch.changed().now_or_never(), Some(3));
         assert_eq!(watch.changed().now_or_never(), None, "one wake-up per change");
@@ -52,11 +52,11 @@ fn a_change_wakes_every_range_it_lies_in_and_no_other() {
 fn changes_fold_and_what_came_before_the_watch_does_not_wake_it() {
     let registry = Registry::default();
     let mut early = registry.watch(KeyRange::prefix("a"));
-    registry.notify([(1, &key(b"a"))]);
+    registry.notify([(1, &key(b"a"))], []);
     let mut late = registry.watch(KeyRange::prefix("a"));
     assert_eq!(late.changed().now_or_never(), None);
-    registry.notify([(2, &key(b"a1")), (2, &key(b"a2"))]);
-    registry.notify([(5, &key(b"a1"))]);
+    registry.notify([(2, &key(b"a1")), (2, &key(b"a2"))], []);
+    registry.notify([(5, &key(b"a1"))], []);
     assert_eq!(early.changed().now_or_never(), Some(5));
     assert_eq!(late.changed().now_or_never(), Some(5));
 }

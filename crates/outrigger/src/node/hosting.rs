@@ -75,6 +75,8 @@ pub(super) fn host_settings(
         max_body_bytes: app.body_bytes_max,
         // The reference's bound of 4 KiB is one line of its buffer; ours is the whole head, so it is never below this.
         max_header_bytes: app.header_bytes_max.max(64 * 1024),
+        call_timeout: app.call_timeout,
+        stream_silence: app.call_stream_silence,
         drain: node.settings.grace,
         sampling_rate: telemetry::sampling_rate(&node.environment, &configuration.tracing),
         allowed_origins: origins.map(ToOwned::to_owned).collect(),

@@ -27,6 +27,10 @@ pub struct AppSettings {
     pub body_bytes_max: usize,
     /// Largest request head.
     pub header_bytes_max: usize,
+    /// Time a call may wait for its answer when nobody names one.
+    pub call_timeout: Duration,
+    /// Time a call that may be a stream of messages may be silent.
+    pub call_stream_silence: Duration,
     /// Resource folders and files.
     pub resources: Vec<PathBuf>,
     /// Files of kind Configuration; later ones win.
@@ -112,6 +116,8 @@ impl AppSettings {
             allowed_origins: layers.text("api.allowed-origins").unwrap_or("*").to_owned(),
             body_bytes_max: size(layers, "limits.body-size", "limits.body-size-mb", 1 << 20),
             header_bytes_max: size(layers, "limits.header-size", "limits.header-size-kb", 1 << 10),
+            call_timeout: some_time(layers, "calls.timeout")?,
+            call_stream_silence: some_time(layers, "calls.stream-silence")?,
             resources: layers.list("resources.paths").into_iter().map(PathBuf::from).collect(),
             configuration: layers.list("config.paths").into_iter().map(PathBuf::from).collect(),
         })
@@ -158,6 +164,18 @@ fn channel(layers: &Layers, port: Option<u16>) -> ChannelSettings {
         api_token: layers.text("app.api-token").map(ToOwned::to_owned),
         health,
     }
+}
+
+/// A time that is never nothing and never endless.
+fn some_time(layers: &Layers, key: &str) -> Result<Duration, Failure> {
+    const MOST: Duration = Duration::from_secs(30 * 24 * 3600);
+    let time = layers.duration(key).unwrap_or_default();
+    if !time.is_zero() && time <= MOST {
+        return Ok(time);
+    }
+    Err(Failure::new("OUTR-0001", Exit::Usage, format!("{key} is {time:?}; every call has an end"))
+        .at(layers.origin(key))
+        .help("use a duration above zero and up to 30 days (720h)"))
 }
 
 fn positive(layers: &Layers, key: &str) -> Option<u32> {
@@ -259,6 +277,18 @@ mod tests {
         assert_eq!(app.channel.unwrap().protocol, "https");
         let both = with(&[("limits.body-size-mb", "16"), ("limits.body-size", "1Mi")]);
         assert_eq!(AppSettings::read(&both, "a").unwrap().body_bytes_max, 1 << 20);
+    }
+
+    #[test]
+    fn every_call_has_an_end() {
+        let app = AppSettings::read(&Layers::default(), "a").unwrap();
+        let times = (app.call_timeout.as_secs(), app.call_stream_silence.as_secs());
+        assert_eq!(times, (60, 600));
+        let app = AppSettings::read(&with(&[("calls.timeout", "1500ms")]), "a").unwrap();
+        assert_eq!(app.call_timeout.as_millis(), 1500);
+        for endless in [("calls.timeout", "0"), ("calls.stream-silence", "721h")] {
+            assert_eq!(AppSettings::read(&with(&[endless]), "a").unwrap_err().code(), "OUTR-0001");
+        }
     }
 
     #[test]

@@ -286,6 +286,21 @@ pub static CATALOGUE: &[Setting] = &[
         Shape::Number,
         "Old spelling of --read-buffer-size, in KB.",
     ),
+    // How long calls may take.
+    Setting::new(
+        "calls.timeout",
+        "call-timeout",
+        Shape::Seconds,
+        "Time a call to another app may wait for its answer, and for the next piece of it, when neither its caller nor a policy names one.",
+    )
+    .default("60"),
+    Setting::new(
+        "calls.stream-silence",
+        "call-stream-silence",
+        Shape::Seconds,
+        "Time a gRPC call without a deadline, or an answer of server-sent events, may be silent.",
+    )
+    .default("600"),
     // What is served.
     Setting::new("namespace", "namespace", Shape::Text, "Namespace of the apps.")
         .env(&["NAMESPACE"]),

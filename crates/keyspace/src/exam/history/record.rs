@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     CommitError, Direction, Entry, KeyRange, Level, Snapshot, Transaction, Value, Write,
-    exam::room::Room,
+    exam::{model::changes_something, room::Room},
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -96,12 +96,15 @@ impl<'a> Recorder<'a> {
     async fn run(&self, ops: Vec<Op>, body: impl AsyncFnOnce(&mut Reading)) -> (Seen, Vec<Op>) {
         let invoked = self.tick();
         let snapshot = self.room.sure(self.room.engine.snapshot(Level::Linearizable).await);
-        let transaction = Transaction { read_revision: snapshot.revision(), ..<_>::default() };
+        let transaction = Transaction::default();
         let mut tx = Reading { snapshot, transaction, reads: vec![], scans: vec![], ops };
         body(&mut tx).await;
         self.pause().await;
-        let Reading { snapshot, transaction, reads, scans, ops } = tx;
-        let writes = transaction.writes.clone();
+        let Reading { snapshot, mut transaction, reads, scans, ops } = tx;
+        // After the reads: a snapshot that is far away may learn its revision from them.
+        transaction.read_revision = snapshot.revision();
+        let mut writes = transaction.writes.clone();
+        writes.retain(changes_something);
         let outcome = match self.room.engine.commit(transaction).await {
             Ok(committed) => Outcome::Committed(committed),
             Err(CommitError::Unknown(_)) => Outcome::Unknown,

@@ -1,0 +1,32 @@
+//! Where one watch is told: a number that only grows, and whom to wake when it has.
+
+use futures_util::task::AtomicWaker;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll},
+};
+
+#[derive(Default)]
+pub(super) struct Slot {
+    latest: AtomicU64,
+    waiting: AtomicWaker,
+}
+
+impl Slot {
+    /// Raises the number; an older one changes nothing and wakes nobody.
+    pub(super) fn raise(&self, revision: u64) {
+        if self.latest.fetch_max(revision, Ordering::SeqCst) < revision {
+            self.waiting.wake();
+        }
+    }
+
+    pub(super) fn poll_newer_than(&self, seen: u64, context: &Context<'_>) -> Poll<u64> {
+        let newer = || Some(self.latest.load(Ordering::SeqCst)).filter(|latest| *latest > seen);
+        if let Some(latest) = newer() {
+            return Poll::Ready(latest);
+        }
+        // Registered before it looks again: whatever comes after that look wakes.
+        self.waiting.register(context.waker());
+        newer().map_or(Poll::Pending, Poll::Ready)
+    }
+}
