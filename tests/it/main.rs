@@ -13,4 +13,5 @@ mod process;
 mod reload;
 mod several;
 mod storage;
+mod torture;
 mod wire_fuzz;

@@ -13,6 +13,7 @@ mod shell;
 mod test;
 mod tidy;
 mod tools;
+mod torture;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ usage: cargo xtask VERB
   examples        run every example and compare what it says with what it promises
   bench [NAME..]  measure, side by side with the rivals that are installed
   bench --check   compare the steady figures (memory, threads, size) with benches/ranges.json
+  torture         crash the store: simulated disks (--seeds N), kill -9 (--rounds N), power cuts (--cuts N)
+  torture --seed S  play one seed of the simulation again
   tools           install what the tests need, and say what cannot be installed";
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "docs" => docs::run(flag("--check")),
         "examples" => examples::run(rest),
         "bench" => bench::run(rest),
+        "torture" => torture::run(rest),
         "tools" => tools::install(),
         "" | "help" | "--help" | "-h" => {
             shell::say(USAGE);

@@ -37,6 +37,9 @@ fn packages() -> Result<()> {
     if !shell::exists("python3") || !has_venv() {
         missing.extend(["python3", "python3-venv"]);
     }
+    if !shell::exists("mkfs.xfs") {
+        missing.push("xfsprogs");
+    }
     debian(&missing)
 }
 
