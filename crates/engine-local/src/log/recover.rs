@@ -1,0 +1,297 @@
+//! Reading the log back after whatever has happened.
+//!
+//! From the index's checkpoint on, every frame that chains on the one before is taken; the question is what to make of the
+//! place where that ends.
+//!
+//! ```text
+//!   | frame | frame | ????? | frame, durable before here | ...      torn: writes that no sync had confirmed; cut
+//!   | frame | frame | ????? | frame, durable after here  | ...      damage: that was on disk, and is not any more; refused
+//! ```
+//!
+//! Whoever writes a frame tells in it how far the segment was known to be on disk. So the bytes where the chain ends are
+//! damage exactly when some sound frame after them says they were on disk; a search to the end of the log finds it. That
+//! a last frame can be told from a torn one at all takes a frame behind it: the mark that is written when nothing else is,
+//! and the close that is synced.
+//!
+//! A segment ends with a frame that says so, which is synced before anything is written to the next one. So a segment
+//! whose chain ends without it is the last, and those after it, made ahead of need, are as they were made. That is how a lost
+//! file is told from one that never was, too.
+//!
+//! What is cut is made harmless: zeroed as far as it can be told from what an earlier life of the file has left, which no
+//! salt of this segment fits. And the first frame written then holds a random number, so that even a sector that
+//! appears late from before the crash chains on nothing.
+//!
+//! What was read, names included, may be in the system's memory only. So everything is synced once before it is believed.
+
+use super::{
+    LogError, Opened, Position,
+    frame::{self, Header, Kind},
+    segment::{self, FRAMES_START, PIECE_BYTES, SegmentReader},
+    walk::{Walker, frame_at, remains, search, search_claims},
+};
+use outrigger_kernel::disk::{Disk, DiskFile};
+use outrigger_keyspace::{Committed, sequencer::Plan};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A log that was read to its end, and cut there.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) opened: Opened,
+    /// The segment in which it ends.
+    pub(crate) segment: SegmentReader,
+    pub(crate) end: Position,
+    pub(crate) begun: BTreeMap<u64, u64>,
+    pub(crate) ready: BTreeMap<u64, u64>,
+}
+
+/// Reads everything from `from` on and shows it to `visit`. The disk is changed only when nothing is wrong with it.
+pub(crate) fn recover<E: From<LogError>>(
+    disk: &Arc<dyn Disk>,
+    store_id: [u8; 16],
+    from: Position,
+    visit: &mut dyn FnMut(Plan) -> Result<(), E>,
+) -> Result<Recovered, E> {
+    let files = Files::list(&**disk, from)?;
+    let mut walker = reach(disk, store_id, from)?;
+    let mut opened = Opened::default();
+    let mut closed = false;
+    let cut = loop {
+        if let Some(header) = walker.look()? {
+            closed = header.kind == Kind::Close;
+            if header.kind == Kind::Plans {
+                deliver(&mut walker, &header, &mut opened, visit)?;
+            }
+            opened.bytes += header.frame_bytes() as u64;
+            walker.pass(&header);
+            if header.kind == Kind::Turn {
+                walker.turn()?;
+            }
+        } else {
+            break end(&mut walker, files.last)?;
+        }
+    };
+    opened.torn_bytes = cut.as_ref().map_or(0, |cut| cut.bytes);
+    opened.clean = closed && opened.torn_bytes == 0;
+    for file in &files.unfinished {
+        disk.remove(file).map_err(LogError::io(file))?;
+    }
+    // The process may have ended before the names that are there were made to last.
+    disk.sync_folder().map_err(LogError::io("the folder"))?;
+    if let Some(cut) = cut {
+        cut.apply()?;
+    }
+    let (begun, ready) = files.sizes(&**disk, walker.at.segment)?;
+    opened.segments = begun.len();
+    Ok(Recovered { opened, end: walker.at, segment: walker.segment, begun, ready })
+}
+
+/// The files of a log.
+struct Files {
+    numbers: Vec<u64>,
+    last: u64,
+    unfinished: Vec<String>,
+}
+
+impl Files {
+    fn list(disk: &dyn Disk, from: Position) -> Result<Self, LogError> {
+        let names = disk.list().map_err(LogError::io("the folder"))?;
+        let mut numbers: Vec<u64> =
+            names.iter().filter_map(|name| segment::number_of(name)).collect();
+        numbers.sort_unstable();
+        let last = numbers.last().copied().unwrap_or(0);
+        if last < from.segment {
+            return Err(LogError::short(segment::name(from.segment), 0, from));
+        }
+        let first = numbers.first().copied().unwrap_or(0).min(from.segment);
+        for (expected, number) in (first..).zip(&numbers) {
+            if *number != expected {
+                return Err(LogError::Missing { file: segment::name(expected) });
+            }
+        }
+        let unfinished = names.into_iter().filter(|name| segment::is_unfinished(name)).collect();
+        Ok(Self { numbers, last, unfinished })
+    }
+
+    /// The sizes of the segments up to `end`, and of those after it, which were never written to or are cut to nothing.
+    fn sizes(
+        &self,
+        disk: &dyn Disk,
+        end: u64,
+    ) -> Result<(BTreeMap<u64, u64>, BTreeMap<u64, u64>), LogError> {
+        let mut begun = BTreeMap::new();
+        for number in &self.numbers {
+            let name = segment::name(*number);
+            let size = disk.open(&name).and_then(|file| file.length());
+            begun.insert(*number, size.map_err(LogError::io(name))?);
+        }
+        let ready = begun.split_off(&(end + 1));
+        Ok((begun, ready))
+    }
+}
+
+/// A walker at `from`, after it was made sure that the log holds what comes before it in its segment.
+fn reach(disk: &Arc<dyn Disk>, store_id: [u8; 16], from: Position) -> Result<Walker, LogError> {
+    let start = Position { offset: FRAMES_START, ..from };
+    let mut walker = Walker::new(Arc::clone(disk), store_id, start)?;
+    let first = frame_at(&mut walker.segment, FRAMES_START)?;
+    if from.offset == FRAMES_START {
+        return Ok(walker);
+    }
+    walker.at.chain = first.map_or(0, |first| first.previous);
+    while walker.at.offset < from.offset {
+        let Some(header) = walker.look()? else {
+            let at = walker.at.offset;
+            let tail = Tail::of(&mut walker.segment, at)?;
+            tail.refuse_claims(&walker.segment, at)?;
+            let name = &walker.segment.name;
+            let what = "the frame here is not the one that was written, and the index says that it was on disk";
+            return Err(match tail.end {
+                Some(_) => LogError::damaged(name, at, what),
+                None => LogError::short(name, at, from),
+            });
+        };
+        walker.pass(&header);
+    }
+    if walker.at != from {
+        let what =
+            "the index does not belong to this log: its checkpoint is not where a frame ends";
+        return Err(LogError::damaged(&walker.segment.name, from.offset, what));
+    }
+    Ok(walker)
+}
+
+fn deliver<E: From<LogError>>(
+    walker: &mut Walker,
+    header: &Header,
+    opened: &mut Opened,
+    visit: &mut dyn FnMut(Plan) -> Result<(), E>,
+) -> Result<(), E> {
+    /// Tells what is wrong with the bytes from what whoever is shown the plans finds wrong.
+    enum Stop<E> {
+        Bytes(crate::record::Malformed),
+        Order(Committed),
+        Visit(E),
+    }
+    impl<E> From<crate::record::Malformed> for Stop<E> {
+        fn from(malformed: crate::record::Malformed) -> Self {
+            Self::Bytes(malformed)
+        }
+    }
+    let offset = walker.at.offset;
+    let payload = walker.payload(header)?;
+    let read = frame::decode_plans(payload, header.revision, &mut |plan| {
+        let committed = plan.committed;
+        if opened.last.is_some_and(|last| last.revision >= committed.revision) {
+            return Err(Stop::Order(committed));
+        }
+        opened.last = Some(committed);
+        opened.plans += 1;
+        visit(plan).map_err(Stop::Visit)
+    });
+    let name = &walker.segment.name;
+    read.map_err(|stop| match stop {
+        Stop::Bytes(malformed) => LogError::malformed(name, offset, malformed).into(),
+        Stop::Order(Committed { revision, .. }) => {
+            let what =
+                format!("its checksum holds, yet revision {revision} comes after a later one");
+            LogError::damaged(name, offset, what).into()
+        }
+        Stop::Visit(error) => error,
+    })
+}
+
+/// What follows a place where the chain ends, in one segment.
+struct Tail {
+    /// Where what was written ends, if anything was.
+    end: Option<u64>,
+    /// Whether a sound frame says that the bytes where the chain ends were on disk.
+    claims: bool,
+}
+
+impl Tail {
+    fn of(segment: &mut SegmentReader, from: u64) -> Result<Self, LogError> {
+        let mut tail = Self { end: remains(segment, from)?, claims: false };
+        if tail.end.is_some() || segment.header.used_before {
+            search(segment, from, &mut |header| tail.claims |= header.durable > from)?;
+        }
+        Ok(tail)
+    }
+
+    fn refuse_claims(&self, segment: &SegmentReader, from: u64) -> Result<(), LogError> {
+        if self.claims {
+            let what = "the frame here is not the one that was written, and later ones say that it was on disk";
+            return Err(LogError::damaged(&segment.name, from, what));
+        }
+        Ok(())
+    }
+}
+
+/// The log ends here, and nowhere else. Answers what is to be cut.
+fn end(walker: &mut Walker, last: u64) -> Result<Option<Cut>, LogError> {
+    let at = walker.at;
+    let tail = Tail::of(&mut walker.segment, at.offset)?;
+    tail.refuse_claims(&walker.segment, at.offset)?;
+    for number in at.segment + 1..=last {
+        let mut unused = walker.segment_at(number)?;
+        let mut written = remains(&mut unused, FRAMES_START)?.is_some();
+        if unused.header.used_before {
+            search(&mut unused, FRAMES_START, &mut |_| written = true)?;
+        }
+        if written {
+            let what = format!(
+                "no frame goes on here, yet something was written to {}, which comes after it",
+                unused.name
+            );
+            return Err(LogError::damaged(&walker.segment.name, at.offset, what));
+        }
+    }
+    Cut::of(&mut walker.segment, at.offset, tail.end)
+}
+
+/// Bytes that no sync had confirmed and that make no sense.
+struct Cut {
+    file: Arc<dyn DiskFile>,
+    name: String,
+    /// How much was torn.
+    bytes: u64,
+    /// From where to where to write zeros.
+    zeros: Vec<(u64, u64)>,
+}
+
+impl Cut {
+    /// What is to be cut from `from` on, where something that was written ends at `end`.
+    ///
+    /// In a file that was used before, the headers of all that looks like a frame of this life go; what is left of them then
+    /// is no frame, whatever is written around it.
+    fn of(
+        segment: &mut SegmentReader,
+        from: u64,
+        end: Option<u64>,
+    ) -> Result<Option<Self>, LogError> {
+        let bytes = end.map_or(0, |end| end - from);
+        let mut zeros = Vec::new();
+        if segment.header.used_before {
+            search_claims(segment, from, &mut |offset| {
+                zeros.push((offset, offset + frame::HEADER_BYTES as u64));
+            })?;
+        } else if let Some(end) = end {
+            zeros.push((from, end));
+        }
+        let (file, name) = (Arc::clone(&segment.file), segment.name.clone());
+        Ok(if zeros.is_empty() { None } else { Some(Self { file, name, bytes, zeros }) })
+    }
+
+    fn apply(&self) -> Result<(), LogError> {
+        let zeros = vec![0; PIECE_BYTES];
+        for (from, to) in &self.zeros {
+            let mut at = *from;
+            while at < *to {
+                let piece = (to - at).min(PIECE_BYTES as u64);
+                let written = self.file.write_at(&zeros[..piece as usize], at);
+                written.map_err(LogError::io(&self.name))?;
+                at += piece;
+            }
+        }
+        self.file.sync().map_err(LogError::io(&self.name))
+    }
+}
