@@ -1,62 +1,115 @@
-//! How many durable commits per second does this disk give, and how many of them share a sync?
+//! How many durable commits per second, beside a bare loop that writes the same bytes and flushes as often as it may.
 //!
 //! ```text
-//! cargo run --release -p outrigger-engine-local --example commit_rate -- [folder] [seconds]
+//! cargo run --release -p outrigger-engine-local --example commit_rate -- [folder] [rounds] [writers ..]
 //! ```
 //!
-//! Each writer puts 256 bytes under a random key, waits for the answer, and puts again. The ceiling is one sync per
-//! group: a lone writer sees the disk's latency, many writers see how well they share it.
+//! Each writer puts 256 bytes under a random key, waits for the answer, and puts again. The bare loop writes as many bytes
+//! as the engine's log did for one commit of each writer to a file that was filled before, and flushes them with one
+//! `fdatasync`: that is what the disk gives to whoever does nothing else. The two take turns, a second each; what is
+//! printed are medians over the rounds, and the ratio is that of each round.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use bytes::Bytes;
-use outrigger_engine_local::{Local, Options};
+use outrigger_engine_local::{Figures, Local, Options};
 use outrigger_kernel::{Mono, World};
 use outrigger_keyspace::{CommitError, KeySpace, Transaction, Write};
 use outrigger_sim::SimWorld;
 use std::{
     error::Error,
-    path::PathBuf,
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+
+const VALUE_BYTES: u64 = 256;
+const KEY_BYTES: u64 = 22;
+const TURN: Duration = Duration::from_secs(1);
+const BARE_BYTES: u64 = 32 * 1024 * 1024;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
-    let seconds: u64 = arguments.next().map_or(Ok(3), |text| text.parse())?;
+    let rounds: usize = arguments.next().map_or(Ok(5), |text| text.parse())?;
+    let writers: Vec<u64> = arguments.map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let writers = if writers.is_empty() { vec![1, 64, 256] } else { writers };
     let dir = folder.join(format!("commit-rate-{}", std::process::id()));
     let world = SimWorld::new(1);
     let engine = Local::open(&dir, world.clone(), Options::default())?;
-    println!("writers  commits/s  commits/sync   p50 us   p99 us");
-    for writers in [1, 16, 64, 256] {
-        let (syncs, began) = (engine.syncs(), world.mono());
-        let until = began.plus(Duration::from_secs(seconds));
-        let mut latencies = run(&engine, &world, writers, until).await?;
-        latencies.sort_unstable();
-        let count = latencies.len().max(1);
-        let elapsed = world.mono().since(began).as_micros();
-        let rate = u128::try_from(count)? * 1_000_000 / elapsed.max(1);
-        let synced = (engine.syncs() - syncs).max(1);
-        let shared = u64::try_from(count)? / synced;
-        let at = |percent: usize| latencies.get(count * percent / 100).copied().unwrap_or(0);
-        println!("{writers:7}  {rate:9}  {shared:12}  {:7}  {:7}", at(50), at(99));
+    let bare = Bare::new(&dir)?;
+    println!("writers  commits/s     bare/s  ratio  flushes/commit  bytes/payload  p50 us  p99 us");
+    for writers in writers {
+        let mut found = Vec::new();
+        for _ in 0..rounds {
+            let turn = run(&engine, &world, writers).await?;
+            let alone = bare.run(&world, turn.log_bytes(writers))? * writers as f64;
+            found.push((turn, alone));
+        }
+        let median = |of: &dyn Fn(&(Turn, f64)) -> f64| {
+            let mut all: Vec<f64> = found.iter().map(of).collect();
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        println!(
+            "{writers:7}  {:9.0}  {:9.0}  {:5.2}  {:14.3}  {:13.2}  {:6.0}  {:6.0}",
+            median(&|(turn, _)| turn.rate),
+            median(&|(_, bare)| *bare),
+            median(&|(turn, bare)| turn.rate / bare),
+            median(&|(turn, _)| turn.flushes_per_commit()),
+            median(&|(turn, _)| turn.bytes_per_payload()),
+            median(&|(turn, _)| turn.p50),
+            median(&|(turn, _)| turn.p99),
+        );
     }
+    println!("{:?}", engine.figures());
     println!("resident memory: {}", resident());
     engine.close().await;
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }
 
-/// The latency of every commit, in microseconds.
+/// What the engine did in its turn.
+struct Turn {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+    before: Figures,
+    after: Figures,
+}
+
+impl Turn {
+    fn commits(&self) -> u64 {
+        (self.after.commits - self.before.commits).max(1)
+    }
+
+    /// Bytes of the log for `commits` commits.
+    fn log_bytes(&self, commits: u64) -> u64 {
+        (self.after.log_bytes_written - self.before.log_bytes_written) * commits / self.commits()
+    }
+
+    fn flushes_per_commit(&self) -> f64 {
+        (self.after.flushes - self.before.flushes) as f64 / self.commits() as f64
+    }
+
+    fn bytes_per_payload(&self) -> f64 {
+        let all = |figures: &Figures| figures.log_bytes_written + figures.index_bytes_written;
+        let written = all(&self.after) - all(&self.before);
+        written as f64 / (self.commits() * (KEY_BYTES + VALUE_BYTES)) as f64
+    }
+}
+
 async fn run(
     engine: &Arc<Local>,
     world: &Arc<SimWorld>,
-    writers: usize,
-    until: Mono,
-) -> Result<Vec<u64>, CommitError> {
+    writers: u64,
+) -> Result<Turn, CommitError> {
     let all = Arc::new(Mutex::new(Ok(Vec::new())));
     let (done, mut finished) = tokio::sync::mpsc::channel::<()>(1);
+    let (before, began) = (engine.figures(), world.mono());
+    let until = began.plus(TURN);
     for _ in 0..writers {
         let (engine, world_of_task) = (engine.clone(), world.clone());
         let (all, done) = (all.clone(), done.clone());
@@ -75,15 +128,26 @@ async fn run(
     drop(done);
     // Ends when the last writer has dropped its end.
     let _ended: Option<()> = finished.recv().await;
-    std::mem::replace(&mut *all.lock().unwrap_or_else(PoisonError::into_inner), Ok(Vec::new()))
+    let seconds = world.mono().since(began).as_secs_f64();
+    let after = engine.figures();
+    let found = std::mem::replace(
+        &mut *all.lock().unwrap_or_else(PoisonError::into_inner),
+        Ok(Vec::new()),
+    );
+    let mut latencies = found?;
+    latencies.sort_unstable();
+    let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied().unwrap_or(0);
+    let (p50, p99) = (at(50) as f64, at(99) as f64);
+    Ok(Turn { rate: latencies.len() as f64 / seconds, p50, p99, before, after })
 }
 
+/// The latency of every commit, in microseconds.
 async fn write(engine: &Local, world: &SimWorld, until: Mono) -> Result<Vec<u64>, CommitError> {
     let mut latencies = Vec::new();
     let mut now = world.mono();
     while now < until {
         let key = Bytes::from(format!("bench/{:016x}", world.random()));
-        let value = Bytes::from(vec![7; 256]);
+        let value = Bytes::from(vec![7; VALUE_BYTES as usize]);
         let writes = vec![Write::Put { key, value, expires_at: None }];
         engine.commit(Transaction { writes, ..Transaction::default() }).await?;
         let answered = world.mono();
@@ -91,6 +155,34 @@ async fn write(engine: &Local, world: &SimWorld, until: Mono) -> Result<Vec<u64>
         now = answered;
     }
     Ok(latencies)
+}
+
+/// A file that was filled before, to be written over.
+struct Bare(File);
+
+impl Bare {
+    fn new(dir: &Path) -> std::io::Result<Self> {
+        let file = File::create(dir.join("bare"))?;
+        let piece = vec![0; 1024 * 1024];
+        for at in (0..BARE_BYTES).step_by(piece.len()) {
+            file.write_all_at(&piece, at)?;
+        }
+        file.sync_all()?;
+        Ok(Self(file))
+    }
+
+    /// How often per second `bytes` are written and flushed.
+    fn run(&self, world: &SimWorld, bytes: u64) -> std::io::Result<f64> {
+        let (batch, began) = (vec![7; usize::try_from(bytes).unwrap_or(1)], world.mono());
+        let (mut count, mut at) = (0_u64, 0);
+        while world.mono().since(began) < TURN {
+            at = if at + bytes > BARE_BYTES { 0 } else { at };
+            self.0.write_all_at(&batch, at)?;
+            self.0.sync_data()?;
+            (count, at) = (count + 1, at + bytes);
+        }
+        Ok(count as f64 / world.mono().since(began).as_secs_f64())
+    }
 }
 
 fn resident() -> String {

@@ -10,14 +10,13 @@ use tokio::sync::oneshot;
 pub(crate) type Answer = Result<Committed, CommitError>;
 
 /// A commit that waits to be decided on.
-#[derive(Debug)]
 pub(crate) struct Queued {
     pub(crate) transaction: Transaction,
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
 /// What the desk has for the committer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Orders {
     /// Each with the bytes it counts for.
     pub(crate) commits: VecDeque<(usize, Queued)>,
@@ -51,7 +50,9 @@ pub(crate) enum Chore {
 pub(crate) struct Batch {
     pub(crate) load: Load,
     pub(crate) answers: Vec<(oneshot::Sender<Answer>, Answer)>,
-    /// How many of them change something.
+    /// The last revision in it, steps of time included.
+    pub(crate) last: u64,
+    /// How many of the commits change something.
     pub(crate) commits: u64,
     /// What it changes, for those who watch.
     pub(crate) plans: Vec<Plan>,

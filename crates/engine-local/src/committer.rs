@@ -19,7 +19,7 @@ use crate::{
 };
 use outrigger_kernel::{Mono, Wall, World};
 use outrigger_keyspace::{
-    CommitError, Committed, Durability, ReadError, Transaction, Write,
+    CommitError, CommitId, Committed, Durability, ReadError, Transaction, Write,
     sequencer::{Plan, Sequencer},
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -77,7 +77,7 @@ impl Committer {
     /// Whether commits must wait: the layer in memory is full, and the one before it not in the index yet.
     pub(crate) fn is_held(&self) -> bool {
         let full = self.stack.active.bytes() >= self.layer_bytes_bound;
-        full && self.stack.sealed.is_some() && self.shared.failure.reason().is_none()
+        full && self.stack.sealed.is_some() && !self.shared.failure.happened()
     }
 
     /// Whether there is something left of the last batch that a next one has to begin with.
@@ -146,11 +146,11 @@ impl Committer {
             self.seal(batch);
         }
         if batch.flush != Flush::No || batch.has_changes() {
-            // What it had is written and gone; its memory is used again.
-            std::mem::swap(&mut self.frame, &mut batch.frame);
+            batch.frame = std::mem::replace(&mut self.frame, self.shared.frames.take());
             self.unwritten_steps = 0;
         }
         let last = self.last();
+        batch.last = last.revision;
         let pictured = (self.generation, last.revision);
         if self.pictured != pictured {
             self.pictured = pictured;
@@ -190,32 +190,39 @@ impl Committer {
         transaction: Transaction,
         mono: Mono,
     ) -> Answer {
-        let frees =
-            |write: &Write| matches!(write, Write::Delete { .. } | Write::DeleteRange { .. });
-        if !transaction.writes.iter().all(frees)
-            && let Some(reason) = self.headroom.refuses(bytes, transaction.makes_room, mono)
-        {
+        if let Some(reason) = self.lacks_room(bytes, &transaction, mono) {
             return Err(CommitError::Full(reason));
         }
-        let before = self.sequencer.revision();
         let writes = !transaction.writes.is_empty();
         let asks = writes && transaction.durability == Durability::Flush;
         let plan = self.sequencer.sequence(mono, transaction, &self.stack)?;
         let committed = plan.committed;
-        let changes = committed.revision > before;
-        let flush = match (asks, changes) {
-            (true, true) => Flush::Yes,
+        let flush = match (asks, plan.is_empty()) {
+            (true, false) => Flush::Yes,
             // It was committed before: in the log already, but perhaps not flushed.
-            (true, false) => Flush::Before,
+            (true, true) => Flush::Before,
             (false, _) => Flush::No,
         };
         batch.flush = batch.flush.max(flush);
-        // Without changes there is nothing to write down, but the answer still waits for what it rests on.
-        if changes {
+        // What changes nothing need not be written down, but its answer still waits for what it rests on.
+        if !plan.is_empty() {
             batch.commits += 1;
             self.record(batch, plan);
         }
         Ok(committed)
+    }
+
+    /// Why the disk is too full for `transaction`. Deletes are always taken, and so is what was accepted before.
+    fn lacks_room(&mut self, bytes: usize, transaction: &Transaction, mono: Mono) -> Option<String> {
+        let frees =
+            |write: &Write| matches!(write, Write::Delete { .. } | Write::DeleteRange { .. });
+        let is_known = |_: CommitId| false; // ANSWERED
+        if transaction.writes.iter().all(frees)
+            || transaction.id.is_some_and(is_known)
+        {
+            return None;
+        }
+        self.headroom.refuses(bytes, transaction.makes_room, mono)
     }
 
     fn record(&mut self, batch: &mut Batch, plan: Plan) {
@@ -228,7 +235,7 @@ impl Committer {
     fn seal(&mut self, batch: &mut Batch) {
         if self.stack.sealed.is_some()
             || self.stack.active.is_empty()
-            || self.shared.failure.reason().is_some()
+            || self.shared.failure.happened()
         {
             return;
         }

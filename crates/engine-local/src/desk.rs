@@ -56,6 +56,7 @@ struct State {
     publisher: Option<Publisher>,
     /// Commits wait: there is too much in memory.
     held: bool,
+    has_failed: bool,
     phase: Phase,
     /// Batches that were begun.
     begun: u64,
@@ -129,6 +130,7 @@ impl Desk {
             writer: Some(writer),
             publisher: Some(publisher),
             held: false,
+            has_failed: false,
             phase: Phase::Open,
             begun: 0,
             quiet: Quiet::Nothing,
@@ -282,7 +284,7 @@ impl Desk {
 
     pub(crate) fn return_committer(&self, committer: Box<Committer>) {
         let mut state = self.state();
-        state.held = committer.is_held();
+        state.held = committer.is_held() && !state.has_failed;
         state.committer = Some(committer);
         if state.has_work() {
             self.call(state);
@@ -363,10 +365,10 @@ impl Desk {
         self.call(state);
     }
 
-    /// The engine has failed: whoever waits for memory waits in vain.
-    pub(crate) fn release_held(&self) {
+    /// The engine has failed: whoever waits for memory would wait in vain.
+    pub(crate) fn fail(&self) {
         let mut state = self.state();
-        state.held = false;
+        (state.held, state.has_failed) = (false, true);
         self.call(state);
     }
 
@@ -381,6 +383,9 @@ impl Desk {
         self.work.notify_all();
         self.tool.notify_all();
         self.tell_stepped(u64::MAX);
+    }
+
+    pub(crate) fn tell_closed(&self) {
         self.closed.send_replace(true);
     }
 

@@ -62,6 +62,14 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// There is something else in the folder.
+    #[error("the folder {} is not empty ({reason}); choose another one", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What it was wanted for.
+        reason: String,
+    },
     /// Anything else the system refused.
     #[error("the data folder {} cannot be opened: {source}", path.display())]
     Io {

@@ -54,7 +54,6 @@ impl Load {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Lanes<T> {
     bounds: Bounds,
     small: Queue<T>,
@@ -66,7 +65,6 @@ pub(crate) struct Lanes<T> {
     has_yielded: bool,
 }
 
-#[derive(Debug)]
 struct Queue<T> {
     waiting: VecDeque<(usize, T)>,
     bytes: usize,

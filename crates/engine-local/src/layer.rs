@@ -73,7 +73,7 @@ impl Layer {
     }
 
     /// All cells, ordered by where they start.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Cell)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Cell)> + Clone {
         self.cells.iter()
     }
 

@@ -1,51 +1,46 @@
-//! The engine as its users see it: opens a folder, hands commits to the committer, and reads what it published.
+//! The engine as its users see it: opens a folder, hands commits to the desk, and reads what was published.
 
 use crate::{
-    OpenError, Options, checkpoint,
-    committer::{Committer, Queued, Request, Shared, UNWRITTEN_STEPS_MAX},
-    error::{from_io, from_store},
-    folder,
-    group::Group,
+    Figures, Hands, OpenError, Options,
+    batch::{Picture, Queued},
+    checkpointer::Checkpointer,
+    committer::Committer,
+    copy,
+    counted::Counted,
+    desk::{Desk, Refused, Tools},
+    engine::Engine,
+    error::from_io,
+    figures::Tally,
+    folder::{self, Lock},
     headroom::Headroom,
-    tables::Tables,
+    log::Preparation,
+    publisher::Publisher,
+    shared::{Failure, Frames, Hints, Shared},
+    store::{self, Place, Store},
     time::Time,
     view::View,
+    writer::Writer,
 };
-use outrigger_kernel::{BoxFuture, Deadline, Wall, World, within};
+use outrigger_kernel::{BoxFuture, Deadline, Wall, World, disk::Disk, within};
 use outrigger_keyspace::{
     CommitError, Committed, KeyRange, KeySpace, Level, ReadError, Snapshot, Status, Transaction,
-    Watch,
-    sequencer::{self, Plan, Sequencer},
-    watch::Registry,
+    Watch, sequencer, watch::Registry,
 };
 use std::{
     fmt,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
+    path::Path,
+    sync::Arc,
     time::Duration,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// A durable key space in a folder. See the crate's head.
 pub struct Local {
-    dir: PathBuf,
-    world: Arc<dyn World>,
+    engine: Arc<Engine>,
     options: Options,
-    shared: Arc<Shared>,
-    requests: mpsc::Sender<Request>,
-    /// Room in the queue, in units of [`ROOM_UNIT_BYTES`].
-    room: Arc<Semaphore>,
-    room_units: u32,
 }
 
-/// Most requests in the queue, however small.
-const QUEUE_LENGTH: usize = 4_096;
-const ROOM_UNIT_BYTES: usize = 1_024;
-/// How long a reader waits for the committer to take note of an expiry: longer than a sync usually takes, and much
+/// How long a reader waits for the committer to take note of an expiry: longer than a flush usually takes, and much
 /// shorter than a disk can be away.
 const STEP_PATIENCE: Duration = Duration::from_millis(100);
 /// A stored time this far ahead of the clock is worth a warning.
@@ -61,67 +56,140 @@ impl Local {
         world: Arc<dyn World>,
         options: Options,
     ) -> Result<Arc<Self>, OpenError> {
-        let tables = Arc::new(folder::open(dir, &options)?);
-        let sequencer = resume(dir, &tables)?;
-        warn_of_clock(dir, sequencer.time(), world.wall());
+        let (disk, lock) = folder::open(dir)?;
+        let engine = Self::engine(
+            dir,
+            Arc::new(disk),
+            Some(Arc::new(lock)),
+            world,
+            &options,
+            Preparation::Thread,
+        )?;
+        engine.start().map_err(|error| from_io(dir, error))?;
+        Ok(Arc::new(Self { engine, options }))
+    }
+
+    /// Opens the store on `disk` without starting a thread: whatever the engine does, is done by the hands.
+    ///
+    /// # Errors
+    /// Why it cannot be opened, and what to do about it.
+    #[doc(hidden)]
+    pub fn open_by_hand(
+        disk: Arc<dyn Disk>,
+        world: Arc<dyn World>,
+        options: Options,
+    ) -> Result<(Arc<Self>, Hands), OpenError> {
+        let place = Path::new("(by hand)");
+        let engine = Self::engine(place, disk, None, world, &options, Preparation::Inline)?;
+        let hands = Hands::new(engine.clone());
+        Ok((Arc::new(Self { engine, options }), hands))
+    }
+
+    fn engine(
+        path: &Path,
+        disk: Arc<dyn Disk>,
+        lock: Option<Arc<Lock>>,
+        world: Arc<dyn World>,
+        options: &Options,
+        preparation: Preparation,
+    ) -> Result<Arc<Engine>, OpenError> {
+        let (index_disk, index_bytes_written) = Counted::over(disk.clone());
+        let place = Place { disk: &disk, index_disk: &index_disk, path };
+        let Store { log, index, stack, sequencer } =
+            store::open(&place, &*world, options, preparation)?;
+        warn_of_clock(path, sequencer.time(), world.wall());
+        let last = Committed { revision: sequencer.revision(), time: sequencer.time() };
+        let next_due = sequencer.next_due();
+        let hints = Arc::new(Hints::default());
+        let picture = Picture { last, next_due, stack: stack.clone(), generation: 0 };
+        let view = View::new(picture, log.end(), hints.clone(), lock.clone());
         let shared = Arc::new(Shared {
-            view: watch::channel(Some(Arc::new(View::new(tables.clone(), &sequencer)))).0,
-            failed: OnceLock::new(),
+            view: watch::channel(Some(Arc::new(view))).0,
+            failure: Failure::none(),
             registry: Registry::default(),
-            time: Time::new(sequencer.time()),
-            syncs: AtomicU64::new(0),
+            time: Time::new(last.time),
+            hints,
+            frames: Frames::default(),
+            tally: Tally::begun_at(world.mono()),
         });
-        let (requests, queue) = mpsc::channel(QUEUE_LENGTH);
-        let headroom = Headroom::new(dir.to_owned(), options.reserve_bytes);
-        let (to_committer, its_world) = (shared.clone(), world.clone());
-        let committer =
-            Committer::new(tables, sequencer, its_world, to_committer, queue, headroom, &options);
-        // A thread of its own, not a task: it spends its life waiting for the disk.
-        thread::Builder::new()
-            .name("committer".to_owned())
-            .spawn(move || committer.run())
-            .map_err(|error| from_io(dir, error))?;
-        let room_units = units(options.queue_bytes_max).max(1);
-        let room = Arc::new(Semaphore::new(usize::try_from(room_units).unwrap_or(1)));
-        let dir = dir.to_owned();
-        Ok(Arc::new(Self { dir, world, options, shared, requests, room, room_units }))
+        let (history, log_counters) = (log.history(), log.counters());
+        let headroom = Headroom::new(disk.clone(), path.to_owned(), options.reserve_bytes);
+        let committer = Committer::new(
+            sequencer,
+            stack,
+            headroom,
+            world.clone(),
+            shared.clone(),
+            options,
+        );
+        let tools = Tools {
+            committer: Box::new(committer),
+            writer: Box::new(Writer::new(log, world.clone(), shared.clone(), last.revision)),
+            publisher: Publisher::new(lock),
+        };
+        Ok(Arc::new(Engine {
+            desk: Desk::new(tools, options),
+            checkpointer: Checkpointer::new(index, history.clone(), options.log_bytes_kept),
+            shared,
+            world,
+            disk,
+            place: path.to_owned(),
+            history,
+            log_counters,
+            index_bytes_written,
+        }))
     }
 
     /// Finishes what is queued, closes the store and lets the folder go. Snapshots that are still held keep the folder
     /// until they are dropped. Closing twice is harmless.
     pub async fn close(&self) {
-        let (done, closed) = oneshot::channel();
-        if self.requests.send(Request::Close(done)).await.is_ok() {
-            // An error means that somebody else's close was there first.
-            let _closed: Result<(), _> = closed.await;
+        self.engine.desk.close();
+        let mut closed = self.engine.desk.closed();
+        // An error would mean that nobody is left who could close it.
+        let _closed: Result<_, _> = closed.wait_for(|closed| *closed).await.map(drop);
+    }
+
+    /// How many times the log was flushed for commits since the engine was opened; commits divided by this is how many
+    /// share a flush.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.engine.shared.tally.flushes()
+    }
+
+    /// How the engine fares, in numbers. Looks at the sizes of its files.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.engine.figures()
+    }
+
+    /// Why the engine has stopped for good, if it has. Costs nothing, unlike [`KeySpace::status`], which looks at files.
+    #[must_use]
+    pub fn failed(&self) -> Option<String> {
+        self.engine.shared.failure.reason()
+    }
+
+    /// Waits until the engine has stopped for good, and answers why. An engine that is closed never does.
+    pub async fn failure(&self) -> String {
+        let mut failure = self.engine.shared.failure.told();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
         }
     }
 
-    /// How many times the log was synced since the engine was opened; commits divided by this is the size of a group.
-    #[must_use]
-    pub fn syncs(&self) -> u64 {
-        self.shared.syncs.load(Ordering::Relaxed)
-    }
-
-    /// Why the engine has stopped for good, if it has. Costs nothing, unlike [`KeySpace::status`], which walks the folder.
-    #[must_use]
-    pub fn failed(&self) -> Option<String> {
-        self.shared.failed.get().cloned()
-    }
-
     pub(crate) fn current(&self) -> Result<Arc<View>, ReadError> {
-        self.shared.view.borrow().clone().ok_or_else(closed)
+        self.engine.shared.view.borrow().clone().ok_or_else(closed)
     }
 
     /// The published view as of what readers have been shown: who saw a key absent never sees it again.
     fn shown(&self) -> Result<Arc<View>, ReadError> {
-        let time = self.shared.time.shown();
+        let time = self.engine.shared.time.shown();
         Ok(self.current()?.without_due(time))
     }
 
     async fn linearizable(&self) -> Result<Arc<View>, ReadError> {
-        let time = &self.shared.time;
-        let now = time.now(self.world.wall());
+        let time = &self.engine.shared.time;
+        let now = time.now(self.engine.world.wall());
         let view = self.current()?;
         if !view.is_due(now) {
             return Ok(view);
@@ -134,7 +202,7 @@ impl Local {
             }
         }
         // The committer is held up, or has failed: time passes without it, if that contradicts nothing under way.
-        while !time.pass(now) && self.shared.failed.get().is_none() {
+        while !time.pass(now) && !self.engine.shared.failure.happened() {
             self.step().await;
         }
         Ok(self.current()?.without_due(now))
@@ -142,20 +210,20 @@ impl Local {
 
     /// Asks the committer to let time move, but waits for it only so long. Whether it did.
     async fn step_soon(&self) -> bool {
-        let (done, mut stepped) = oneshot::channel();
-        if self.shared.failed.get().is_some()
-            || self.requests.try_send(Request::Step(done)).is_err()
-        {
+        if self.engine.shared.failure.happened() {
             return false;
         }
-        let patience = Deadline::after(&*self.world, STEP_PATIENCE);
-        if let Ok(stepped) = within(&*self.world, patience, &mut stepped).await {
-            return stepped.is_ok();
+        let Ok(asked) = self.engine.desk.ask_step() else { return false };
+        let mut stepped = self.engine.desk.stepped();
+        let patience = Deadline::after(&*self.engine.world, STEP_PATIENCE);
+        let reached = stepped.wait_for(|stepped| *stepped >= asked);
+        if let Ok(reached) = within(&*self.engine.world, patience, reached).await {
+            return reached.is_ok();
         }
-        let time = &self.shared.time;
+        let time = &self.engine.shared.time;
         time.note_stall();
-        // A committer that answers only now has perhaps ended its turn before the stall was noted.
-        let stepped = stepped.try_recv().is_ok();
+        // A committer that is there only now has perhaps ended its batch before the stall was noted.
+        let stepped = *stepped.borrow() >= asked;
         if stepped {
             time.forget_stall();
         }
@@ -163,14 +231,14 @@ impl Local {
     }
 
     async fn step(&self) {
-        let (done, stepped) = oneshot::channel();
-        if self.requests.send(Request::Step(done)).await.is_ok() {
-            let _stepped: Result<(), _> = stepped.await;
+        if let Ok(asked) = self.engine.desk.ask_step() {
+            let mut stepped = self.engine.desk.stepped();
+            let _stepped: Result<_, _> = stepped.wait_for(|stepped| *stepped >= asked).await.map(drop);
         }
     }
 
     async fn at_least(&self, revision: u64) -> Result<Arc<View>, ReadError> {
-        let mut views = self.shared.view.subscribe();
+        let mut views = self.engine.shared.view.subscribe();
         let reached = |view: &Option<Arc<View>>| {
             view.as_ref().is_none_or(|view| view.last.revision >= revision)
         };
@@ -181,35 +249,14 @@ impl Local {
     async fn queue(&self, transaction: Transaction) -> Result<Committed, CommitError> {
         // Refused here rather than by the committer, whose time is everybody's.
         let bytes = sequencer::size(&transaction)?;
-        let units = units(bytes).clamp(1, self.room_units);
-        let permit = self.room.clone().acquire_many_owned(units).await.map_err(|_| refused())?;
+        self.engine.desk.room(bytes).await.map_err(refused)?;
         let (answer, answered) = oneshot::channel();
-        let queued = Queued { transaction, bytes, answer, permit };
-        self.requests.send(Request::Commit(queued)).await.map_err(|_| refused())?;
+        self.engine.desk.push(bytes, Queued { transaction, answer }).map_err(refused)?;
         match answered.await {
             Ok(answer) => answer,
             Err(_) => Err(CommitError::Unknown("the engine stopped meanwhile".to_owned())),
         }
     }
-}
-
-/// The sequencer that goes on where the store ends.
-fn resume(dir: &Path, tables: &Tables) -> Result<Sequencer, OpenError> {
-    let damaged =
-        |error: ReadError| OpenError::Damaged { path: dir.to_owned(), reason: error.to_string() };
-    let mut last = tables.last().map_err(damaged)?;
-    if last.revision > 0 {
-        // Steps of time that were visible but not on disk may be lost: their revisions must not come again.
-        last.revision += UNWRITTEN_STEPS_MAX;
-        let mut first = Group::default();
-        let (clears, changes) = (Vec::new(), Vec::new());
-        let skip = Plan { committed: last, id: None, clears, changes };
-        first.apply(skip, tables).map_err(damaged)?;
-        first.write(tables).map_err(|error| from_store(dir, error))?;
-    }
-    let mut sequencer = Sequencer::new(last.revision, last.time);
-    tables.expiries(|at, key| sequencer.restore_expiry(&key, at)).map_err(damaged)?;
-    Ok(sequencer)
 }
 
 /// Time never goes back in the store; while the clock is behind it, time stands still there and nothing expires.
@@ -223,15 +270,11 @@ fn warn_of_clock(dir: &Path, stored: Wall, clock: Wall) {
     }
 }
 
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX)
-}
-
 fn closed() -> ReadError {
     ReadError::Unavailable("the engine is closed".to_owned())
 }
 
-fn refused() -> CommitError {
+fn refused(_: Refused) -> CommitError {
     CommitError::Unavailable("the engine is closed or has failed".to_owned())
 }
 
@@ -252,40 +295,38 @@ impl KeySpace for Local {
     }
 
     fn watch(&self, range: KeyRange) -> Watch {
-        self.shared.registry.watch(range)
+        self.engine.shared.registry.watch(range)
     }
 
     fn now(&self) -> Wall {
-        self.shared.time.now(self.world.wall())
+        self.engine.shared.time.now(self.engine.world.wall())
     }
 
     fn status(&self) -> Status {
-        let revision = self.shared.view.borrow().as_ref().map_or(0, |view| view.last.revision);
-        let failed = self.failed();
-        let disk_bytes = folder::bytes_on_disk(&self.dir);
-        Status { engine: "local", revision, durable: true, disk_bytes, failed }
+        let view = self.engine.shared.view.borrow();
+        let revision = view.as_ref().map_or(0, |view| view.last.revision);
+        drop(view);
+        let disk_bytes = store::bytes(&*self.engine.disk, |_| true);
+        Status { engine: "local", revision, durable: true, disk_bytes, failed: self.failed() }
     }
 
     fn checkpoint<'a>(&'a self, target: &'a Path) -> BoxFuture<'a, Result<u64, ReadError>> {
         Box::pin(async move {
             let (view, target) = (self.current()?, target.to_owned());
-            let options = self.options.clone();
-            let (done, written) = oneshot::channel();
-            // A thread of its own: copying a store takes as long as reading all of it.
-            thread::Builder::new()
-                .name("checkpoint".to_owned())
-                .spawn(move || {
-                    let _gone: Result<(), _> =
-                        done.send(checkpoint::write(&view, &target, &options));
-                })
-                .map_err(|error| ReadError::Unavailable(error.to_string()))?;
-            written.await.map_err(|_| closed())?
+            let (world, options) = (self.engine.world.clone(), self.options.clone());
+            copy::write(view, target, world, options).await
         })
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.engine.desk.close();
     }
 }
 
 impl fmt::Debug for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Local({})", self.dir.display())
+        write!(f, "Local({})", self.engine.place.display())
     }
 }

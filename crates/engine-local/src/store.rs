@@ -15,10 +15,12 @@
 use crate::{
     OpenError, Options,
     error::{damaged, from_index, from_io, from_log},
-    index::{Checkpoint, Index, IndexOptions, IndexView},
-    log::{self, Log, LogError, Preparation},
+    index::{self, Checkpoint, Index, IndexOptions, IndexView},
+    layer::Layer,
+    log::{self, Log, LogError, Position, Preparation},
     stack::Stack,
 };
+use bytes::Bytes;
 use outrigger_kernel::{Wall, World, disk::Disk};
 use outrigger_keyspace::{Committed, ReadError, sequencer::{Plan, Sequencer}};
 use std::{io, ops::ControlFlow, path::Path, sync::Arc};
@@ -59,12 +61,24 @@ pub(crate) fn open(
     options: &Options,
     preparation: Preparation,
 ) -> Result<Store, OpenError> {
-    let log_options = log::Options { preparation, ..log::Options::default() };
-    let index_options = IndexOptions { cache_bytes: options.cache_bytes };
     match find(place)? {
-        Some(id) => recover(place, id, world, log_options, index_options),
-        None => create(place, world, log_options, index_options),
+        Some(id) => recover(place, id, world, options, preparation),
+        None => {
+            let (log, index) = create(place, world, options, preparation, |_, _| Ok(()))?;
+            let (active, sealed) = (Layer::default(), None);
+            let stack = Stack { active, sealed, index: index.view() };
+            Ok(Store { log, index, stack, sequencer: Sequencer::new(0, Wall::default()) })
+        }
     }
+}
+
+fn log_options(options: &Options, preparation: Preparation) -> log::Options {
+    let (first_bytes, max_bytes) = (options.log_first_bytes, options.log_max_bytes);
+    log::Options { first_bytes, max_bytes, preparation }
+}
+
+fn index_options(options: &Options) -> IndexOptions {
+    IndexOptions { cache_bytes: options.cache_bytes }
 }
 
 /// The id of the store that is there.
@@ -90,7 +104,7 @@ fn find(place: &Place<'_>) -> Result<Option<[u8; 16]>, OpenError> {
 }
 
 fn is_part(name: &str) -> bool {
-    name.starts_with("log-") || name == "index" || name.starts_with("index.")
+    log::owns(name) || index::owns(name)
 }
 
 fn read_format(place: &Place<'_>) -> Result<[u8; 16], OpenError> {
@@ -116,12 +130,14 @@ fn read_format(place: &Place<'_>) -> Result<[u8; 16], OpenError> {
     }
 }
 
-fn create(
+/// Makes a store where there is none, with what `fill` puts into its index. Answers its parts, which are on disk.
+pub(crate) fn create(
     place: &Place<'_>,
     world: &dyn World,
-    log_options: log::Options,
-    index_options: IndexOptions,
-) -> Result<Store, OpenError> {
+    options: &Options,
+    preparation: Preparation,
+    fill: impl FnOnce(&mut Index, Position) -> Result<(), OpenError>,
+) -> Result<(Log, Index), OpenError> {
     let failed = |error| from_io(place.path, error);
     let id = u128::from(world.random()) << 64 | u128::from(world.random());
     let format = place.disk.create(UNFINISHED_FILE).map_err(failed)?;
@@ -129,17 +145,18 @@ fn create(
     format.write_at(text.as_bytes(), 0).map_err(failed)?;
     format.sync().map_err(failed)?;
     place.disk.sync_folder().map_err(failed)?;
+    let log_options = log_options(options, preparation);
     let log = Log::create(place.disk.clone(), id.to_be_bytes(), log_options)
         .map_err(|error| from_log(place.path, error))?;
     let nothing = Committed { revision: 0, time: Wall::default() };
     let first = Checkpoint { committed: nothing, log: log.end(), ids: Vec::new() };
-    let index = Index::create(place.index_disk.clone(), index_options, first)
+    let mut index = Index::create(place.index_disk.clone(), index_options(options), first)
         .map_err(|error| from_index(place.path, error))?;
+    fill(&mut index, log.end())?;
     place.disk.sync_folder().map_err(failed)?;
     place.disk.rename(UNFINISHED_FILE, FORMAT_FILE).map_err(failed)?;
     place.disk.sync_folder().map_err(failed)?;
-    let stack = Stack { active: crate::layer::Layer::default(), sealed: None, index: index.view() };
-    Ok(Store { log, index, stack, sequencer: Sequencer::new(0, Wall::default()) })
+    Ok((log, index))
 }
 
 /// Goes from the last checkpoint of the index over the rest of the log.
@@ -147,15 +164,14 @@ fn recover(
     place: &Place<'_>,
     id: [u8; 16],
     world: &dyn World,
-    log_options: log::Options,
-    index_options: IndexOptions,
+    options: &Options,
+    preparation: Preparation,
 ) -> Result<Store, OpenError> {
-    let index = Index::open(place.index_disk.clone(), index_options)
+    let index = Index::open(place.index_disk.clone(), index_options(options))
         .map_err(|error| from_index(place.path, error))?;
     let view = index.view();
     let checkpoint = view.checkpoint().clone();
-    let active = crate::layer::Layer::default();
-    let mut stack = Stack { active, sealed: None, index: view.clone() };
+    let mut stack = Stack { active: Layer::default(), sealed: None, index: view.clone() };
     let mut last = checkpoint.committed;
     let mut named = checkpoint.ids;
     let mut expiring = Vec::new();
@@ -167,8 +183,10 @@ fn recover(
         expiring.extend(changes.filter_map(|change| Some((change.value?.expires_at?, change.key))));
         Ok::<(), LogError>(())
     };
-    let nonce = world.random();
-    let opened = Log::open(place.disk.clone(), id, checkpoint.log, nonce, log_options, &mut visit);
+    let log_options = log_options(options, preparation);
+    let from = checkpoint.log;
+    let opened =
+        Log::open(place.disk.clone(), id, from, world.random(), log_options, &mut visit);
     let (mut log, opened) = opened.map_err(|error| from_log(place.path, error))?;
     if opened.torn_bytes > 0 {
         tracing::info!(
@@ -177,10 +195,12 @@ fn recover(
             "the end of the log was cut off: a write that was never finished"
         );
     }
-    if last.revision > 0 {
+    if !opened.clean {
         last.revision += UNWRITTEN_REVISIONS_MAX;
         skip(&mut log, last).map_err(|error| from_io(place.path, error))?;
     }
+    // From here on it is not a store that was closed, whatever happens.
+    log.sync().map_err(|error| from_io(place.path, error))?;
     let mut sequencer = Sequencer::new(last.revision, last.time);
     restore(&mut sequencer, &view, expiring)
         .map_err(|error| damaged(place.path, error.to_string()))?;
@@ -194,22 +214,21 @@ fn recover(
 fn skip(log: &mut Log, last: Committed) -> io::Result<()> {
     let mut frame = log::Frame::default();
     frame.push(&Plan { committed: last, id: None, clears: Vec::new(), changes: Vec::new() });
-    log.append(&mut frame)?;
-    log.sync()
+    log.append(&mut frame).map(drop)
 }
 
 /// What was put to expire. Some of it has been put again or removed since: the sequencer looks before it acts.
 fn restore(
     sequencer: &mut Sequencer,
     view: &IndexView,
-    expiring: Vec<(Wall, bytes::Bytes)>,
+    expiring: Vec<(Wall, Bytes)>,
 ) -> Result<(), ReadError> {
     view.expiries(&mut |at, key| {
-        sequencer.restore_expiry(bytes::Bytes::copy_from_slice(key), at);
+        sequencer.restore_expiry(key, at);
         ControlFlow::Continue(())
     })?;
     for (at, key) in expiring {
-        sequencer.restore_expiry(key, at);
+        sequencer.restore_expiry(&key, at);
     }
     Ok(())
 }

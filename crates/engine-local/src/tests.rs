@@ -2,7 +2,6 @@
 
 mod doors;
 mod exam;
-mod index;
 mod memory;
 mod restarts;
 mod time;

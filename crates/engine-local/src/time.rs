@@ -64,7 +64,7 @@ impl Time {
         reached.time = reached.time.max(wall);
         let rests_until = rests_until(reached.time);
         if let Some(batch) = reached.rest_until.back_mut() {
-            *batch = batch.into_iter().chain(rests_until).min();
+            *batch = batch.iter().copied().chain(rests_until).min();
         }
         reached.time
     }

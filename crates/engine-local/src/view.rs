@@ -1,40 +1,42 @@
-//! A published state of the store: what readers read. Made by the committer after a group is on disk, shared by all who
-//! read until the next one, and valid for as long as somebody holds it.
+//! A published state of the store: what readers read. Shared by all who read until the next one, and valid for as long as
+//! somebody holds it.
 
-use crate::{
-    error::from_read,
-    tables::{Tables, bounds, decode_value, is_possible},
-};
+use crate::{batch::Picture, folder::Lock, log::Position, shared::Hints, stack::Stack};
 use bytes::Bytes;
-use fjall::{Guard, Readable};
 use outrigger_kernel::{BoxFuture, Wall};
 use outrigger_keyspace::{
-    Committed, Direction, Entry, KeyRange, Page, ReadError, Snapshot, Value,
-    limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
-    sequencer::Sequencer,
+    Committed, Direction, KeyRange, Page, ReadError, Snapshot, Value, limits::KEY_BYTES_MAX,
 };
 use std::sync::Arc;
 
 #[derive(Clone)]
 pub(crate) struct View {
     /// The last commit or step of time in it. Keys due by then are not shown: the step that made them absent may not be
-    /// written yet.
+    /// in it yet.
     pub(crate) last: Committed,
     /// When the next key in it expires.
-    pub(crate) next_due: Option<Wall>,
-    pub(crate) snapshot: fjall::Snapshot,
-    pub(crate) tables: Arc<Tables>,
+    next_due: Option<Wall>,
+    pub(crate) stack: Stack,
+    /// Where the log goes on after it.
+    pub(crate) position: Position,
+    generation: u64,
+    hints: Arc<Hints>,
+    /// Nobody else may write into the folder while somebody reads in it.
+    _lock: Option<Arc<Lock>>,
 }
 
 impl View {
-    /// The newest state of the store, up to where `sequencer` is.
-    pub(crate) fn new(tables: Arc<Tables>, sequencer: &Sequencer) -> Self {
-        let last = Committed { revision: sequencer.revision(), time: sequencer.time() };
-        let next_due = sequencer.next_due();
-        Self { last, next_due, snapshot: tables.database.snapshot(), tables }
+    pub(crate) fn new(
+        picture: Picture,
+        position: Position,
+        hints: Arc<Hints>,
+        lock: Option<Arc<Lock>>,
+    ) -> Self {
+        let Picture { last, next_due, stack, generation } = picture;
+        Self { last, next_due, stack, position, generation, hints, _lock: lock }
     }
 
-    /// Whether it shows a key that should be absent at `now`.
+    /// Whether it may show a key that should be absent at `now`.
     pub(crate) fn is_due(&self, now: Wall) -> bool {
         self.next_due.is_some_and(|due| due <= now)
     }
@@ -49,19 +51,12 @@ impl View {
         Arc::new(later)
     }
 
-    fn visible(&self, value: Value) -> Option<Value> {
-        value.expires_at.is_none_or(|at| at > self.last.time).then_some(value)
-    }
-
     fn get_now(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
-        if !is_possible(key) {
+        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
             return Ok(None);
         }
-        let stored = self.snapshot.get(&self.tables.data, key);
-        match stored.map_err(|error| from_read(&error))? {
-            Some(stored) => Ok(self.visible(decode_value(stored)?)),
-            None => Ok(None),
-        }
+        let stored = self.stack.get(key)?;
+        Ok(stored.filter(|value| value.expires_at.is_none_or(|at| at > self.last.time)))
     }
 
     fn scan_now(
@@ -70,31 +65,12 @@ impl View {
         limit: usize,
         direction: Direction,
     ) -> Result<Page, ReadError> {
-        let Some(bounds) = bounds(range) else { return Ok(Page::default()) };
-        let entries = self.snapshot.range::<&[u8], _>(&self.tables.data, bounds);
-        match direction {
-            Direction::Forward => self.page_of(entries, limit),
-            Direction::Backward => self.page_of(entries.rev(), limit),
+        if range.is_empty() {
+            return Ok(Page::default());
         }
-    }
-
-    fn page_of(
-        &self,
-        entries: impl Iterator<Item = Guard>,
-        limit: usize,
-    ) -> Result<Page, ReadError> {
-        let limit = limit.min(PAGE_ENTRIES_MAX);
-        let mut page = Page::default();
-        let mut bytes = 0;
-        for guard in entries {
-            let (key, stored) = guard.into_inner().map_err(|error| from_read(&error))?;
-            let Some(value) = self.visible(decode_value(stored)?) else { continue };
-            if page.entries.len() >= limit || bytes > PAGE_BYTES_MAX {
-                page.more = true;
-                break;
-            }
-            bytes += key.len() + value.bytes.len();
-            page.entries.push(Entry { key: Bytes::copy_from_slice(&key), value });
+        let (page, desert) = self.stack.page(range, limit, direction, self.last.time)?;
+        if let Some(desert) = desert {
+            self.hints.give(self.generation, desert);
         }
         Ok(page)
     }

@@ -22,26 +22,35 @@ async fn a_folder_is_private() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
     let dir = folder.path().join("a/b");
     let engine = open(&dir, &clock);
-    for private in [&dir, &dir.join("store")] {
-        let mode = fs::metadata(private).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o700, "{}", private.display());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&dir), mode(dir.parent().unwrap())), (0o700, 0o700));
+    for file in fs::read_dir(&dir).unwrap() {
+        let file = file.unwrap().path();
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
     engine.close().await;
 }
 
 #[tokio::test]
-async fn newer_and_damaged_folders_are_left_alone() {
+async fn newer_early_and_damaged_folders_are_left_alone() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
     open(folder.path(), &clock).close().await;
     let format = folder.path().join("FORMAT");
-    fs::write(&format, "outrigger-local 2\n").unwrap();
+    let right = fs::read_to_string(&format).unwrap();
+    fs::write(&format, "outrigger-local 3 0\n").unwrap();
     let error = refused(folder.path());
-    assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }), "{error}");
-    fs::write(&format, "something else").unwrap();
-    assert!(matches!(refused(folder.path()), OpenError::Damaged { .. }));
+    assert!(matches!(error, OpenError::NewerFormat { found: 3, known: 2, .. }), "{error}");
+    fs::write(&format, "outrigger-local 1\n").unwrap();
+    let error = refused(folder.path());
+    assert!(matches!(error, OpenError::EarlyFormat { found: 1, .. }), "{error}");
+    assert!(error.to_string().contains("move the folder away"), "{error}");
+    for wrong in ["", "something else", "outrigger-local 2", "outrigger-local 2 xyz"] {
+        fs::write(&format, wrong).unwrap();
+        assert!(matches!(refused(folder.path()), OpenError::Damaged { .. }), "{wrong:?}");
+    }
     fs::remove_file(&format).unwrap();
     assert!(matches!(refused(folder.path()), OpenError::Damaged { .. }));
-    fs::write(&format, "outrigger-local 1\n").unwrap();
+    fs::write(&format, right).unwrap();
     open(folder.path(), &clock).close().await;
 }
 
@@ -49,12 +58,14 @@ async fn newer_and_damaged_folders_are_left_alone() {
 async fn a_store_that_was_never_finished_is_made_anew() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
     // What a crash in the middle of the first opening leaves.
-    fs::create_dir(folder.path().join("store.new")).unwrap();
-    fs::write(folder.path().join("store.new/0.jnl"), "half").unwrap();
-    fs::write(folder.path().join("FORMAT"), "outrigger-local 1\n").unwrap();
+    for unfinished in ["NEW", "index.new", "log-00000000000000000001", "stranger"] {
+        fs::write(folder.path().join(unfinished), "half").unwrap();
+    }
     let engine = open(folder.path(), &clock);
     write(&engine, vec![put("a", "1")]).await.unwrap();
     assert_eq!(text(&engine, "a").await.as_deref(), Some("1"));
+    assert_eq!(fs::read(folder.path().join("stranger")).unwrap(), b"half", "not ours");
+    assert!(!folder.path().join("NEW").exists());
 }
 
 #[test]
@@ -125,14 +136,30 @@ async fn a_full_store_can_be_drained() {
 
 #[tokio::test]
 async fn a_store_that_has_lost_a_part_is_damaged_not_empty() {
-    for part in ["store/version", "store/keyspaces/1", "store/keyspaces/3/current"] {
+    for lost in ["FORMAT", "index", "log-"] {
         let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
         let engine = open(folder.path(), &clock);
         write(&engine, vec![put("a", "1")]).await.unwrap();
         engine.close().await;
-        let part = folder.path().join(part);
-        if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) }.unwrap();
+        let files = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+        let is_lost = |path: &Path| path.file_name().unwrap().to_str().unwrap().starts_with(lost);
+        for file in files.filter(|path| is_lost(path)) {
+            fs::remove_file(file).unwrap();
+        }
         let error = refused(folder.path());
-        assert!(matches!(error, OpenError::Damaged { .. }), "{}: {error}", part.display());
+        assert!(matches!(error, OpenError::Damaged { .. }), "{lost}: {error}");
     }
+}
+
+#[tokio::test]
+async fn files_of_two_stores_do_not_mix() {
+    let clock = clock();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for folder in &folders {
+        open(folder.path(), &clock).close().await;
+    }
+    let format = |i: usize| folders[i].path().join("FORMAT");
+    fs::copy(format(0), format(1)).unwrap();
+    let error = refused(folders[1].path());
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }

@@ -1,0 +1,171 @@
+//! The checkpointer: turns sealed layers into index, in the background, and lets go of the log that was kept for them.
+//!
+//! ```text
+//!   sealed layer --> index (one durable step, with where the log goes on) --> the committer swaps --> the log is released
+//! ```
+//!
+//! Commits go on meanwhile and see the layer until the index has it. A crash at any instant finds the index as it was before
+//! or after, and the log from there on.
+
+use crate::{
+    batch::Sealed,
+    engine::Engine,
+    index::{Checkpoint, Index},
+    layer::Layer,
+    log::{History, Position},
+};
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// Between two pieces of work on the index others get at the disk.
+const PAUSE: Duration = Duration::from_millis(1);
+
+pub(crate) struct Checkpointer {
+    index: Mutex<Option<Index>>,
+    history: Arc<History>,
+    log_bytes_kept: u64,
+    tasks: Mutex<Tasks>,
+    called: Condvar,
+    is_hurried: AtomicBool,
+}
+
+#[derive(Default)]
+struct Tasks {
+    /// At most one: the next layer is not sealed before the last one has landed.
+    job: Option<(Sealed, Position)>,
+    /// Layers that nobody is shown any more. Taking them apart takes a while.
+    retired: Vec<Layer>,
+    /// Whether the index has asked for more work on itself.
+    is_untidy: bool,
+    is_over: bool,
+}
+
+impl Tasks {
+    fn is_idle(&self) -> bool {
+        self.job.is_none() && self.retired.is_empty() && !self.is_untidy && !self.is_over
+    }
+}
+
+impl Checkpointer {
+    pub(crate) fn new(index: Index, history: Arc<History>, log_bytes_kept: u64) -> Self {
+        Self {
+            index: Mutex::new(Some(index)),
+            history,
+            log_bytes_kept,
+            tasks: Mutex::default(),
+            called: Condvar::new(),
+            is_hurried: AtomicBool::new(false),
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over a layer whose frames end at `position` and are on disk.
+    pub(crate) fn submit(&self, sealed: Sealed, position: Position) {
+        self.tasks().job = Some((sealed, position));
+        self.called.notify_one();
+    }
+
+    pub(crate) fn retire(&self, layer: Layer) {
+        self.tasks().retired.push(layer);
+        self.called.notify_one();
+    }
+
+    /// Works until told to end.
+    pub(crate) fn run(&self, engine: &Engine) {
+        loop {
+            let mut tasks = self.tasks();
+            while tasks.is_idle() {
+                tasks = self.called.wait(tasks).unwrap_or_else(PoisonError::into_inner);
+            }
+            if tasks.is_over {
+                return;
+            }
+            let retired = std::mem::take(&mut tasks.retired);
+            drop(tasks);
+            drop(retired);
+            let pace = &mut |_bytes| self.pause();
+            if !self.write(engine, pace) {
+                self.tidy(engine, pace);
+            }
+        }
+    }
+
+    /// Writes the layer that waits, or waits for whoever does. Whether there was one.
+    pub(crate) fn write(&self, engine: &Engine, pace: &mut dyn FnMut(usize)) -> bool {
+        let mut index = self.index();
+        let job = self.tasks().job.take();
+        match (&mut *index, job) {
+            (Some(index), Some((sealed, position))) => {
+                self.checkpoint(index, sealed, position, engine, pace);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes the layer that waits, in a hurry, also if somebody else is about it.
+    pub(crate) fn finish(&self, engine: &Engine) {
+        self.is_hurried.store(true, Ordering::Relaxed);
+        self.write(engine, &mut |_bytes| ());
+    }
+
+    /// Lets the index put itself in order a bit, if it has asked for that. Whether it had.
+    pub(crate) fn tidy(&self, engine: &Engine, pace: &mut dyn FnMut(usize)) -> bool {
+        let mut index = self.index();
+        let asked = std::mem::take(&mut self.tasks().is_untidy);
+        let Some(index) = index.as_mut().filter(|_| asked) else { return false };
+        match index.maintain(pace) {
+            Ok(more) => self.tasks().is_untidy |= more,
+            Err(error) => engine.fail(format!("writing the index failed: {error}")),
+        }
+        true
+    }
+
+    /// Lets others at the disk, unless somebody waits for this.
+    fn pause(&self) {
+        if !self.is_hurried.load(Ordering::Relaxed) {
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn index(&self) -> MutexGuard<'_, Option<Index>> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn checkpoint(
+        &self,
+        index: &mut Index,
+        sealed: Sealed,
+        position: Position,
+        engine: &Engine,
+        pace: &mut dyn FnMut(usize),
+    ) {
+        let Sealed { layer, committed, ids } = sealed;
+        let checkpoint = Checkpoint { committed, log: position, ids };
+        match index.apply(layer.iter(), checkpoint, pace) {
+            Ok(view) => {
+                self.history.release(&position, self.log_bytes_kept);
+                engine.shared.tally.note_checkpoint(engine.world.mono());
+                self.tasks().is_untidy = true;
+                engine.desk.land(view);
+            }
+            Err(error) => engine.fail(format!("writing the index failed: {error}")),
+        }
+    }
+
+    /// Lets go of the index.
+    pub(crate) fn end(&self) {
+        self.tasks().is_over = true;
+        self.called.notify_all();
+        drop(self.index().take());
+    }
+}
