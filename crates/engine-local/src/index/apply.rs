@@ -1,0 +1,285 @@
+//! A layer becomes the newest run: one sequential write, then a new manifest.
+//!
+//! Deleted keys that lie next to each other in the index become one extent on the way ([`Widening`]). Without that, whoever
+//! reads the head of a queue would walk over everything that was ever taken from it and not merged yet.
+
+use super::{
+    Checkpoint, Index, IndexError, IndexView, Pace, State,
+    cell::{Entry, Item, encode_row, expiry_key, is_point, row_end, row_key},
+    maintain::average_row,
+    merge::Merged,
+    run::Run,
+    table::Table,
+    writer::Writer,
+};
+use crate::layer::{Cell, Key};
+use bytes::Bytes;
+use outrigger_kernel::Wall;
+use outrigger_keyspace::{Direction, ReadError};
+use std::sync::Arc;
+
+/// So much work is done between two calls of the pace.
+const PACE_BYTES: usize = 256 << 10;
+
+impl Index {
+    /// Takes over `cells`, a layer's in their order, and says that everything up to `checkpoint` is in the index now.
+    /// Lasts when it answers. Readers do not wait for it; of those who change the index one comes after the other. After
+    /// an error nothing can be changed any more until the index is opened again.
+    pub(crate) fn apply<'a>(
+        &self,
+        cells: impl Iterator<Item = (&'a Key, &'a Cell)> + Clone,
+        checkpoint: Checkpoint,
+        pace: &mut Pace<'_>,
+    ) -> Result<Arc<IndexView>, IndexError> {
+        self.change(|state| {
+            let pace = &mut Paced::new(pace);
+            while state.runs.len() > 2 * self.sizes.runs_max + 1 {
+                if !self.step(state, pace)? {
+                    break;
+                }
+            }
+            let run = self.write_run(state, cells, pace)?;
+            let mut runs = Vec::with_capacity(state.runs.len() + 1);
+            runs.extend((!run.tables.is_empty()).then_some(run));
+            runs.extend(state.runs.iter().cloned());
+            let draining = state.draining;
+            self.publish(state, runs, draining, checkpoint)
+        })
+    }
+
+    fn write_run<'a>(
+        &self,
+        state: &mut State,
+        cells: impl Iterator<Item = (&'a Key, &'a Cell)> + Clone,
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<Run, IndexError> {
+        let below = state.runs.clone();
+        let mut tables = Tables::new(self, self.sizes.table_bytes);
+        let mut expiries: Vec<(Wall, &Key)> = cells
+            .clone()
+            .filter_map(|(key, cell)| match cell {
+                Cell::Live(value) => Some((value.expires_at?, key)),
+                Cell::Gone { .. } => None,
+            })
+            .collect();
+        expiries.sort_unstable();
+        for (due, key) in expiries {
+            let key = expiry_key(due, key);
+            tables.push(state, &Entry { key, item: Item::Put(Bytes::new()) }, pace)?;
+        }
+        let mut widening = Widening::new(&below)?;
+        let mut payload = Vec::new();
+        for (key, cell) in cells {
+            let key = row_key(key);
+            match cell {
+                Cell::Live(value) => {
+                    if let Some(extent) = widening.take() {
+                        tables.push_extent(state, extent, pace)?;
+                    }
+                    payload.clear();
+                    encode_row(value, &mut payload);
+                    let item = Item::Put(Bytes::copy_from_slice(&payload));
+                    tables.push(state, &Entry { key, item }, pace)?;
+                }
+                Cell::Gone { end } => {
+                    let end = row_end(end.as_deref());
+                    if let Some(extent) = widening.push(key, end)? {
+                        tables.push_extent(state, extent, pace)?;
+                    }
+                }
+            }
+        }
+        if let Some(extent) = widening.take() {
+            tables.push_extent(state, extent, pace)?;
+        }
+        Ok(Run { tables: tables.finish()?, from: Bytes::new() })
+    }
+}
+
+/// Counts work and calls the pace.
+pub(super) struct Paced<'a, 'b> {
+    pace: &'a mut Pace<'b>,
+    bytes: usize,
+}
+
+impl<'a, 'b> Paced<'a, 'b> {
+    pub(super) fn new(pace: &'a mut Pace<'b>) -> Self {
+        Self { pace, bytes: 0 }
+    }
+
+    pub(super) fn did(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= PACE_BYTES {
+            (self.pace)(self.bytes);
+            self.bytes = 0;
+        }
+    }
+}
+
+/// The tables of a run being written.
+pub(super) struct Tables<'a> {
+    index: &'a Index,
+    table_bytes: u64,
+    writer: Option<Writer>,
+    done: Vec<Arc<Table>>,
+}
+
+impl<'a> Tables<'a> {
+    pub(super) fn new(index: &'a Index, table_bytes: u64) -> Self {
+        Self { index, table_bytes, writer: None, done: Vec::new() }
+    }
+
+    /// How long the table being written is so far.
+    pub(super) fn open_bytes(&self) -> u64 {
+        self.writer.as_ref().map_or(0, Writer::bytes)
+    }
+
+    pub(super) fn push(
+        &mut self,
+        state: &mut State,
+        entry: &Entry,
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<(), IndexError> {
+        if self.open_bytes() >= self.table_bytes {
+            self.end_table()?;
+        }
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                let (disk, id) = (&*self.index.disk, Index::next_id(state));
+                none.insert(Writer::new(disk, id, self.index.sizes.block_bytes)?)
+            }
+        };
+        writer.push(entry)?;
+        pace.did(entry.bytes());
+        Ok(())
+    }
+
+    /// Adds an extent, and notes what it hides.
+    fn push_extent(
+        &mut self,
+        state: &mut State,
+        (start, end): (Bytes, Bytes),
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<(), IndexError> {
+        let mut hidden = 0;
+        if is_point(&start, &end) {
+            hidden = average_row(&state.runs);
+        } else {
+            for run in &state.runs {
+                hidden += run.bytes_between(&start, &end)?;
+            }
+        }
+        self.push(state, &Entry { key: start, item: Item::Gone(end) }, pace)?;
+        self.hides(hidden);
+        Ok(())
+    }
+
+    /// Notes that the extents written so far hide so many bytes more in older runs.
+    pub(super) fn hides(&mut self, bytes: u64) {
+        if let Some(writer) = &mut self.writer {
+            writer.hides(bytes);
+        }
+    }
+
+    /// Ends the table being written, if there is one.
+    pub(super) fn end_table(&mut self) -> Result<(), IndexError> {
+        if let Some(writer) = self.writer.take() {
+            self.done.push(self.index.table(writer.finish()?));
+        }
+        Ok(())
+    }
+
+    /// Takes a table over as it is; it comes after all that was added before.
+    pub(super) fn take_over(&mut self, table: Arc<Table>) -> Result<(), IndexError> {
+        self.end_table()?;
+        self.done.push(table);
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<Vec<Arc<Table>>, IndexError> {
+        self.end_table()?;
+        Ok(self.done)
+    }
+}
+
+/// Joins extents between which the index has no rows.
+struct Widening<'a> {
+    below: &'a [Run],
+    open: Option<(Bytes, Bytes)>,
+    probe: Option<Probe>,
+    /// How often looking has paid lately: where keys are deleted here and there it never does.
+    luck: u32,
+    misses: u32,
+}
+
+/// Where the rows below are being looked at.
+struct Probe {
+    rows: Merged,
+    next: Option<Bytes>,
+}
+
+const LUCK_MAX: u32 = 16;
+/// Without luck every so many-th chance is still taken.
+const MISSES_MAX: u32 = 64;
+/// A probe steps over so many rows before it seeks.
+const STEPS_MAX: usize = 16;
+
+impl<'a> Widening<'a> {
+    fn new(below: &'a [Run]) -> Result<Self, ReadError> {
+        Ok(Self { below, open: None, probe: None, luck: LUCK_MAX, misses: 0 })
+    }
+
+    /// The extent that grows no more.
+    fn take(&mut self) -> Option<(Bytes, Bytes)> {
+        self.open.take()
+    }
+
+    /// Adds an extent, which must come after those added before; the one before it comes back if it grows no more.
+    fn push(&mut self, start: Bytes, end: Bytes) -> Result<Option<(Bytes, Bytes)>, ReadError> {
+        let Some((open_start, open_end)) = self.open.take() else {
+            self.open = Some((start, end));
+            return Ok(None);
+        };
+        if self.is_empty_between(&open_end, &start)? {
+            self.open = Some((open_start, end));
+            return Ok(None);
+        }
+        self.open = Some((start, end));
+        Ok(Some((open_start, open_end)))
+    }
+
+    fn is_empty_between(&mut self, from: &Bytes, to: &Bytes) -> Result<bool, ReadError> {
+        if from == to {
+            return Ok(true);
+        }
+        if self.luck == 0 {
+            self.misses += 1;
+            if self.misses < MISSES_MAX {
+                return Ok(false);
+            }
+            self.misses = 0;
+        }
+        let next = self.next_row_from(from)?;
+        let empty = next.is_none_or(|next| next >= *to);
+        self.luck = if empty { LUCK_MAX } else { self.luck.saturating_sub(1) };
+        Ok(empty)
+    }
+
+    /// The first row below from `from` on.
+    fn next_row_from(&mut self, from: &Bytes) -> Result<Option<Bytes>, ReadError> {
+        if let Some(Probe { rows, next }) = &mut self.probe {
+            for _ in 0..STEPS_MAX {
+                match next {
+                    Some(key) if *key < *from => *next = rows.next_row()?.map(|(key, _)| key),
+                    _ => return Ok(next.clone()),
+                }
+            }
+        }
+        let end = row_end(None);
+        let mut rows = Merged::new(self.below, from.clone(), end, Direction::Forward)?;
+        let next = rows.next_row()?.map(|(key, _)| key);
+        self.probe = Some(Probe { rows, next: next.clone() });
+        Ok(next)
+    }
+}

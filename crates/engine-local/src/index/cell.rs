@@ -1,0 +1,150 @@
+//! What a run says about keys: a row, or an extent of keys that are gone.
+//!
+//! Two families of keys share every run. One leading byte tells them apart, so that the rows of each lie together:
+//!
+//! | first byte | then                                  | payload                              |
+//! |------------|---------------------------------------|--------------------------------------|
+//! | `00`       | due time (8 bytes, big-endian), key   | nothing: when a key expires          |
+//! | `01`       | key                                   | flags, revision, expiry, the value   |
+//!
+//! The invariants are those of a layer in memory: cells are ordered by where they start, extents never overlap, and no
+//! cell starts inside another's extent.
+
+use bytes::Bytes;
+use outrigger_kernel::Wall;
+use outrigger_keyspace::{KeyRange, ReadError, Value};
+
+/// When keys expire, ordered by time.
+const EXPIRIES: u8 = 0;
+/// The rows.
+const ROWS: u8 = 1;
+
+const FLAG_EXPIRES: u8 = 1;
+const HEAD_BYTES: usize = 9;
+const EXPIRY_BYTES: usize = 8;
+
+/// A cell and where it starts; keys carry the byte of their family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) key: Bytes,
+    pub(super) item: Item,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// The key has this payload.
+    Put(Bytes),
+    /// Every key from the entry's up to this one (excluded) is absent.
+    Gone(Bytes),
+}
+
+impl Entry {
+    /// Whether it says something about `key`, which is not before the entry's own.
+    pub(super) fn reaches(&self, key: &[u8]) -> bool {
+        match &self.item {
+            Item::Put(_) => self.key == key,
+            Item::Gone(end) => key < &end[..],
+        }
+    }
+
+    /// Roughly the bytes it takes in a run.
+    pub(super) fn bytes(&self) -> usize {
+        let more = match &self.item {
+            Item::Put(payload) => payload.len(),
+            Item::Gone(end) if is_point(&self.key, end) => 0,
+            Item::Gone(end) => end.len(),
+        };
+        self.key.len() + more
+    }
+}
+
+/// Whether the extent from `start` to `end` is that of one key.
+pub(super) fn is_point(start: &[u8], end: &[u8]) -> bool {
+    end.len() == start.len() + 1 && end[start.len()] == 0 && end.starts_with(start)
+}
+
+/// The key right after `key`: nothing sorts between them.
+pub(super) fn after(key: &[u8]) -> Bytes {
+    let mut after = Vec::with_capacity(key.len() + 1);
+    after.extend_from_slice(key);
+    after.push(0);
+    after.into()
+}
+
+/// A row's key with its family.
+pub(super) fn row_key(key: &[u8]) -> Bytes {
+    let mut row = Vec::with_capacity(key.len() + 1);
+    row.push(ROWS);
+    row.extend_from_slice(key);
+    row.into()
+}
+
+/// The end of an extent of rows; no end means to the end of the map.
+pub(super) fn row_end(end: Option<&[u8]>) -> Bytes {
+    end.map_or_else(|| Bytes::from_static(&[ROWS + 1]), row_key)
+}
+
+/// Where in the runs the rows of `range` lie.
+pub(super) fn rows_of(range: &KeyRange) -> (Bytes, Bytes) {
+    (row_key(&range.start), row_end(range.end.as_deref()))
+}
+
+/// Where in the runs the expiries lie.
+pub(super) fn all_expiries() -> (Bytes, Bytes) {
+    (Bytes::from_static(&[EXPIRIES]), Bytes::from_static(&[ROWS]))
+}
+
+/// The key that says that `key` expires at `due`.
+pub(super) fn expiry_key(due: Wall, key: &[u8]) -> Bytes {
+    let mut expiry = Vec::with_capacity(key.len() + 9);
+    expiry.push(EXPIRIES);
+    expiry.extend_from_slice(&due.0.to_be_bytes());
+    expiry.extend_from_slice(key);
+    expiry.into()
+}
+
+/// What an expiry's key says; `None` when it is no such key.
+pub(super) fn decode_expiry(entry: &[u8]) -> Option<(Wall, &[u8])> {
+    let (due, key) = entry.strip_prefix(&[EXPIRIES])?.split_first_chunk()?;
+    Some((Wall(u64::from_be_bytes(*due)), key))
+}
+
+/// The payload of a row with `value`, into `into`.
+pub(super) fn encode_row(value: &Value, into: &mut Vec<u8>) {
+    into.push(if value.expires_at.is_some() { FLAG_EXPIRES } else { 0 });
+    into.extend_from_slice(&value.revision.to_le_bytes());
+    if let Some(at) = value.expires_at {
+        into.extend_from_slice(&at.0.to_le_bytes());
+    }
+    into.extend_from_slice(&value.bytes);
+}
+
+/// A row's key and value as they were written.
+pub(super) fn decode_row(key: &Bytes, payload: &Bytes) -> Result<(Bytes, Value), ReadError> {
+    let value = decode_value(payload)?;
+    Ok((Bytes::copy_from_slice(key.get(1..).unwrap_or_default()), value))
+}
+
+/// A row's value as it was written. The bytes are copied, so that a value kept for long keeps no whole block alive.
+pub(super) fn decode_value(payload: &Bytes) -> Result<Value, ReadError> {
+    let malformed = || ReadError::Damaged("a row of the index is too short".into());
+    let (&flags, rest) = payload.split_first().ok_or_else(malformed)?;
+    let (revision, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
+    let revision = u64::from_le_bytes(*revision);
+    let (expires_at, rest) = match flags & FLAG_EXPIRES {
+        0 => (None, rest),
+        _ => {
+            let (at, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
+            (Some(Wall(u64::from_le_bytes(*at))), rest)
+        }
+    };
+    Ok(Value { bytes: Bytes::copy_from_slice(rest), revision, expires_at })
+}
+
+/// When the row with `payload` expires, without copying its value.
+pub(super) fn expiry_of(payload: &[u8]) -> Option<Wall> {
+    let flags = *payload.first()?;
+    let at = payload.get(HEAD_BYTES..HEAD_BYTES + EXPIRY_BYTES)?;
+    let at = u64::from_le_bytes(at.try_into().ok()?);
+    (flags & FLAG_EXPIRES != 0).then_some(Wall(at))
+}

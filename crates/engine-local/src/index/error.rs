@@ -1,0 +1,35 @@
+//! Why the index cannot be opened or brought up to date.
+
+use outrigger_keyspace::ReadError;
+use std::io;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum IndexError {
+    /// There is no index in the folder. Whether there should be one is for the log to say.
+    #[error("there is no index")]
+    Missing,
+    /// It was written by a newer release.
+    #[error("the index has format {found}; this release knows formats up to {known}")]
+    Newer { found: u32, known: u32 },
+    /// Its bytes are not those that were written.
+    #[error("{0}")]
+    Damaged(String),
+    /// The system failed. What is on the disk is whole, but this index takes no more changes until it is opened again.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<io::Error> for IndexError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(format!("writing the index: {error}"))
+    }
+}
+
+impl From<ReadError> for IndexError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(what) => Self::Damaged(what),
+            ReadError::Unavailable(what) => Self::Failed(what),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Keeping the index small and quick to read: runs are merged, in steps that fit between two layers.
+//!
+//! Two rules decide. When too many runs lie above the base, the newest of about the same size are folded into one, so that
+//! a lookup asks few filters. When what lies above the base, with what it hides, comes near half the base, all of it is
+//! *drained* into the base, so that the disk holds less than twice the live data.
+//!
+//! A drain goes through the keys in order and stops after each step, however large the base is: what it has done lies
+//! before the key at which the drained runs begin from then on ([`Run::from`]). Where the drained runs say nothing, the
+//! base's files stay as they are; and a file of new rows that nothing overlaps becomes part of the base as it is, so rows
+//! that only ever come at the end are written once.
+
+use super::{
+    Index, IndexError, Pace, State,
+    apply::{Paced, Tables},
+    cell::{after, decode_expiry, expiry_of, row_end},
+    merge::{Folding, Merged},
+    run::{Cursor, Run},
+    table::Table,
+};
+use bytes::Bytes;
+use outrigger_kernel::Wall;
+use outrigger_keyspace::{Direction, ReadError};
+use std::{sync::Arc, time::Duration};
+
+/// What has been due for so long is nobody's business any more: a row is invisible since, and the store had every occasion
+/// to remove it.
+const DUE_FOR: Duration = Duration::from_secs(3_600);
+
+/// The base has at most about so many files.
+const BASE_FILES: u64 = 256;
+
+/// A fold takes at least so many runs.
+const FOLD_MIN: usize = 4;
+
+impl Index {
+    /// Does one step of merging, if anything is worth it. Whether there is more to do.
+    pub(crate) fn maintain(&self, pace: &mut Pace<'_>) -> Result<bool, IndexError> {
+        self.change(|state| {
+            let more = self.step(state, &mut Paced::new(pace))?;
+            self.bury(state)?;
+            Ok(more)
+        })
+    }
+
+    pub(super) fn step(
+        &self,
+        state: &mut State,
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<bool, IndexError> {
+        let sizes = &self.sizes;
+        let above = state.runs.len() - 1;
+        let fresh = above - state.draining as usize;
+        if fresh > sizes.runs_max {
+            self.fold(state, fresh, pace)?;
+        } else if state.draining > 0 {
+            self.drain(state, pace)?;
+        } else if above > 0 && is_due(state, sizes.slack_bytes) {
+            state.draining = u32::try_from(above).unwrap_or(u32::MAX);
+            self.drain(state, pace)?;
+        } else {
+            return Ok(false);
+        }
+        let fresh = state.runs.len() - 1 - state.draining as usize;
+        Ok(state.draining > 0 || fresh > sizes.runs_max || is_due(state, sizes.slack_bytes))
+    }
+
+    /// Makes one run of the newest few.
+    fn fold(
+        &self,
+        state: &mut State,
+        fresh: usize,
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<(), IndexError> {
+        let count = fold_count(&state.runs[..fresh], self.sizes.step_bytes);
+        let folded: Vec<Run> = state.runs[..count].to_vec();
+        let mut tables = Tables::new(self, self.sizes.table_bytes);
+        let mut cells = Folding::new(&folded, Bytes::new(), row_end(None))?;
+        while let Some(entry) = cells.next_cell()? {
+            tables.push(state, &entry, pace)?;
+        }
+        let hidden = folded.iter().flat_map(|run| &run.tables).map(|t| t.info.hidden_bytes).sum();
+        tables.hides(hidden);
+        let tables = tables.finish()?;
+        let run = (!tables.is_empty()).then(|| Run { tables, from: Bytes::new() });
+        let runs = run.into_iter().chain(state.runs[count..].iter().cloned()).collect();
+        let (draining, checkpoint) = (state.draining, state.checkpoint.clone());
+        self.publish(state, runs, draining, checkpoint)?;
+        Ok(())
+    }
+
+    /// Merges the next piece of the runs being drained into the base.
+    fn drain(&self, state: &mut State, pace: &mut Paced<'_, '_>) -> Result<(), IndexError> {
+        let draining = state.draining as usize;
+        let fresh = state.runs.len() - 1 - draining;
+        let (drained, base) = match state.runs[fresh..].split_last() {
+            Some((base, drained)) => (drained.to_vec(), base.clone()),
+            None => return Ok(()),
+        };
+        let from = drained.first().map(|run| run.from.clone()).unwrap_or_default();
+        let done = base.tables_before(&from, false);
+        let mut step = Step {
+            index: self,
+            tables: Tables::new(self, self.table_bytes(&base)),
+            drained: &drained,
+            rest: &base.tables[done..],
+            from,
+            written: 0,
+            dead_before: Wall(
+                state.checkpoint.committed.time.0.saturating_sub(DUE_FOR.as_millis() as u64),
+            ),
+        };
+        step.run(state, pace)?;
+        let Step { tables, rest, from, .. } = step;
+        let mut merged = base.tables[..done].to_vec();
+        merged.extend(tables.finish()?);
+        merged.extend(rest.iter().cloned());
+
+        let mut runs = state.runs[..fresh].to_vec();
+        let ended = from == row_end(None);
+        if !ended {
+            for run in &drained {
+                let tables = run.tables.iter().filter(|table| !table.info.is_before(&from));
+                let tables = tables.cloned().collect();
+                // A run of which nothing is left stays, so that the count of the drained remains right.
+                runs.push(Run { tables, from: from.clone() });
+            }
+        }
+        runs.push(Run { tables: merged, from: Bytes::new() });
+        let (draining, checkpoint) =
+            (if ended { 0 } else { state.draining }, state.checkpoint.clone());
+        self.publish(state, runs, draining, checkpoint)?;
+        Ok(())
+    }
+
+    /// How large a file of the base becomes: larger in a large base, so that there are not too many.
+    fn table_bytes(&self, base: &Run) -> u64 {
+        self.sizes.table_bytes.max(base.bytes() / BASE_FILES)
+    }
+}
+
+/// Whether what lies above the base should be drained into it.
+fn is_due(state: &State, slack_bytes: u64) -> bool {
+    let Some((base, above)) = state.runs.split_last() else { return false };
+    let above = above.iter().flat_map(|run| &run.tables);
+    let burden: u64 = above.map(|table| table.info.bytes + table.info.hidden_bytes).sum();
+    burden > base.bytes() / 20 * 9 + slack_bytes
+}
+
+/// How many of the newest runs to fold: as long as the next is not much larger than all before it.
+fn fold_count(runs: &[Run], step_bytes: u64) -> usize {
+    let (mut count, mut bytes) = (0, 0);
+    for run in runs {
+        let next = run.bytes();
+        let is_alike = next <= bytes && bytes + next <= 4 * step_bytes;
+        if count >= FOLD_MIN && !is_alike {
+            break;
+        }
+        (count, bytes) = (count + 1, bytes + next);
+    }
+    count
+}
+
+/// The bytes of a row, on average.
+pub(super) fn average_row(runs: &[Run]) -> u64 {
+    let tables = runs.iter().flat_map(|run| &run.tables);
+    let (rows, bytes) = tables.fold((0, 0), |(rows, bytes), table| {
+        (rows + table.info.puts, bytes + table.info.put_bytes)
+    });
+    bytes / rows.max(1)
+}
+
+/// One step of a drain.
+struct Step<'a> {
+    index: &'a Index,
+    tables: Tables<'a>,
+    /// What is drained, newest first.
+    drained: &'a [Run],
+    /// The files of the base that were not reached.
+    rest: &'a [Arc<Table>],
+    /// Everything before this key is done.
+    from: Bytes,
+    written: u64,
+    dead_before: Wall,
+}
+
+impl Step<'_> {
+    fn run(&mut self, state: &mut State, pace: &mut Paced<'_, '_>) -> Result<(), IndexError> {
+        let end = row_end(None);
+        while self.from < end && !self.is_enough() {
+            match self.rest {
+                [table, ..] if self.from < table.info.first => {
+                    let until = table.info.first.clone();
+                    self.gap(state, until, pace)?;
+                }
+                [table, rest @ ..] => {
+                    let table = table.clone();
+                    self.file(state, table, pace)?;
+                    self.rest = rest;
+                }
+                [] => self.gap(state, end.clone(), pace)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_enough(&self) -> bool {
+        self.written >= self.index.sizes.step_bytes
+    }
+
+    /// Where one file of the base lies.
+    fn file(
+        &mut self,
+        state: &mut State,
+        table: Arc<Table>,
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<(), IndexError> {
+        let until = after(&table.info.last);
+        let alone = self.next_drained(&self.from)?.is_none_or(|(key, ..)| key >= until);
+        // A small file before it is rather continued than left behind.
+        let small = 1..self.index.sizes.table_bytes / 4;
+        if alone && !small.contains(&self.tables.open_bytes()) {
+            self.tables.take_over(table)?;
+        } else {
+            let mut runs = self.drained.to_vec();
+            runs.push(Run { tables: vec![table], from: Bytes::new() });
+            self.merge(state, &runs, &until, false, pace)?;
+        }
+        self.from = until;
+        Ok(())
+    }
+
+    /// Where the base has nothing, up to `until`.
+    fn gap(
+        &mut self,
+        state: &mut State,
+        until: Bytes,
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<(), IndexError> {
+        while self.from < until && !self.is_enough() {
+            let Some((key, run, table)) =
+                self.next_drained(&self.from)?.filter(|(key, ..)| *key < until)
+            else {
+                self.from = until;
+                return Ok(());
+            };
+            if self.is_movable(&key, run, &table, &until)? {
+                self.from = after(&table.info.last);
+                self.tables.take_over(table)?;
+                continue;
+            }
+            // Up to where a file might be taken over as it is.
+            let firsts = self.drained.iter().flat_map(|run| &run.tables);
+            let firsts = firsts.map(|table| &table.info.first).filter(|first| **first > key);
+            let stop = firsts.min().map_or(&until, |first| first.min(&until)).clone();
+            let drained = self.drained.to_vec();
+            self.merge(state, &drained, &stop, true, pace)?;
+        }
+        Ok(())
+    }
+
+    /// Merges what `runs` say up to `until`; where it may, it stops before when it is enough.
+    fn merge(
+        &mut self,
+        state: &mut State,
+        runs: &[Run],
+        until: &Bytes,
+        may_stop: bool,
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<(), IndexError> {
+        let mut rows =
+            Merged::new(runs, self.from.clone(), until.clone(), Direction::Forward)?;
+        while let Some((key, payload)) = rows.next_row()? {
+            if may_stop && self.is_enough() {
+                self.from = key;
+                return Ok(());
+            }
+            if self.is_dead(&key, &payload) {
+                continue;
+            }
+            let entry = super::cell::Entry { key, item: super::cell::Item::Put(payload) };
+            self.written += entry.bytes() as u64;
+            self.tables.push(state, &entry, pace)?;
+        }
+        self.from = until.clone();
+        Ok(())
+    }
+
+    fn is_dead(&self, key: &[u8], payload: &[u8]) -> bool {
+        let due = decode_expiry(key).map_or_else(|| expiry_of(payload), |(due, _)| Some(due));
+        due.is_some_and(|due| due < self.dead_before)
+    }
+
+    /// The first cell of the drained runs from `from` on, and where it is.
+    fn next_drained(&self, from: &[u8]) -> Result<Option<(Bytes, usize, Arc<Table>)>, ReadError> {
+        let mut first: Option<(Bytes, usize, Arc<Table>)> = None;
+        for (at, run) in self.drained.iter().enumerate() {
+            let mut cursor = Cursor::new(run, Direction::Forward);
+            cursor.seek(from)?;
+            if let Some((entry, table)) = cursor.current().zip(cursor.table())
+                && first.as_ref().is_none_or(|(key, ..)| entry.key < *key)
+            {
+                first = Some((entry.key.clone(), at, table));
+            }
+        }
+        Ok(first)
+    }
+
+    /// Whether `table` of the drained run `run`, in which `key` is the next cell, can become part of the base as it is.
+    fn is_movable(
+        &self,
+        key: &Bytes,
+        run: usize,
+        table: &Table,
+        until: &Bytes,
+    ) -> Result<bool, ReadError> {
+        let info = &table.info;
+        let large_enough = info.bytes >= self.index.sizes.table_bytes / 8;
+        if info.first != *key || info.extents > 0 || info.last >= *until || !large_enough {
+            return Ok(false);
+        }
+        for (at, other) in self.drained.iter().enumerate() {
+            let mut cursor = Cursor::new(other, Direction::Forward);
+            cursor.seek(&info.first)?;
+            if at != run && cursor.current().is_some_and(|entry| entry.key <= info.last) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

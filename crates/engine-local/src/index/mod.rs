@@ -1,0 +1,353 @@
+//! The index: the map on disk, for what the layers in memory do not hold.
+//!
+//! ```text
+//!   layer --apply--> run   newest          each run: cells in order, in immutable files with filters
+//!                    run                   a reader looks from the newest down
+//!                    base  oldest          rows only, large, in many files
+//!   maintain: runs are merged into each other and into the base, a piece at a time
+//!   `index`: which files these are, and up to where in the log they hold everything (the checkpoint)
+//! ```
+//!
+//! The log carries durability, so the index may lag behind and is brought up to date in large sorted batches: a layer
+//! becomes a run in one sequential write, and no row is looked up to be replaced. Files are never changed, only written,
+//! referred to by the next manifest, and removed when no view reads them any more. Whatever a power cut leaves, the
+//! manifest that lasts is whole and so are all files it names.
+//!
+//! The invariants: everything committed up to the checkpoint is in the index; the newest cell for a key decides; the base
+//! has no extents; a byte that is not what was written is an error, never an answer (the manifest knows the checksum of
+//! each file's map, the map those of the blocks, and a block's is looked at on every read).
+//!
+//! [`apply`] writes layers, [`maintain`] merges, [`view`] reads, [`verify`](mod@verify) checks.
+
+mod apply;
+mod block;
+mod bottom;
+mod cell;
+mod error;
+mod filter;
+mod maintain;
+mod manifest;
+mod merge;
+mod run;
+mod shelf;
+mod table;
+mod verify;
+mod view;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use error::IndexError;
+pub(crate) use verify::Verified;
+pub(crate) use view::IndexView;
+
+use crate::log::Position;
+use manifest::{FORMAT, Manifest, RunInfo, Unreadable};
+use outrigger_kernel::disk::Disk;
+use outrigger_keyspace::{CommitId, Committed, ReadError};
+use run::Run;
+use shelf::Shelf;
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use table::{FILE_PREFIX, Table};
+
+/// The manifest's file.
+const FILE: &str = "index";
+/// The next manifest, before it is put in place.
+const FILE_NEW: &str = "index.new";
+/// A manifest is not larger, whatever its length claims.
+const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+
+/// Whether a file of this name is the index's.
+pub(crate) fn owns(name: &str) -> bool {
+    name == FILE || name == FILE_NEW || name.starts_with(FILE_PREFIX)
+}
+
+/// Up to where everything is in the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// The last commit in it.
+    pub(crate) committed: Committed,
+    /// Where the log goes on.
+    pub(crate) log: Position,
+    /// Named commits that may still be asked about.
+    pub(crate) ids: Vec<(CommitId, Committed)>,
+}
+
+/// How an index is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexOptions {
+    /// How much memory the maps and filters of its files may take: about 1 % of the data makes every read quick.
+    pub(crate) cache_bytes: usize,
+}
+
+/// The sizes that decide when something is merged.
+#[derive(Clone, Debug)]
+struct Sizes {
+    /// How large a block becomes: what a lookup reads.
+    block_bytes: usize,
+    /// How large a file becomes.
+    table_bytes: u64,
+    /// How much one step of a merge writes, about.
+    step_bytes: u64,
+    /// How much may lie above the base beyond its share.
+    slack_bytes: u64,
+    /// How many runs may lie above the base.
+    runs_max: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            block_bytes: 8 << 10,
+            table_bytes: 64 << 20,
+            step_bytes: 64 << 20,
+            slack_bytes: 96 << 20,
+            runs_max: 8,
+        }
+    }
+}
+
+/// How large an index is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// What its files take, without those that only old views read.
+    pub(crate) disk_bytes: u64,
+    /// How many rows they hold, counting those that are hidden by newer ones.
+    pub(crate) rows_max: u64,
+    pub(crate) runs: usize,
+    pub(crate) files: usize,
+    /// What only old views still read.
+    pub(crate) doomed_bytes: u64,
+}
+
+/// Called every few hundred KB of work with the bytes done since the last call: the place to yield or to wait.
+pub(crate) type Pace<'a> = dyn FnMut(usize) + 'a;
+
+#[derive(Debug)]
+pub(crate) struct Index {
+    disk: Arc<dyn Disk>,
+    sizes: Sizes,
+    shelf: Arc<Shelf>,
+    view: Mutex<Arc<IndexView>>,
+    state: Mutex<State>,
+}
+
+/// What the next manifest is made from.
+#[derive(Debug)]
+struct State {
+    checkpoint: Checkpoint,
+    next_id: u64,
+    /// Newest first; the last is the base.
+    runs: Vec<Run>,
+    draining: u32,
+    /// Files of no manifest that somebody may still read.
+    doomed: Vec<Arc<Table>>,
+    /// The first failure: nothing is changed after it.
+    failed: Option<IndexError>,
+}
+
+impl Index {
+    /// Creates an empty index that holds everything up to `checkpoint`, in place of any that is there.
+    pub(crate) fn create(
+        disk: Arc<dyn Disk>,
+        options: IndexOptions,
+        checkpoint: Checkpoint,
+    ) -> Result<Self, IndexError> {
+        let manifest =
+            Manifest { checkpoint, next_id: 1, runs: vec![RunInfo::default()], draining: 0 };
+        // In this order: until the new manifest is in place, the old one and its files are whole.
+        if disk.list()?.iter().any(|name| name == FILE_NEW) {
+            disk.remove(FILE_NEW)?;
+        }
+        put_manifest(&*disk, &manifest)?;
+        sweep(&*disk, &manifest)?;
+        Ok(Self::with(disk, &options, manifest))
+    }
+
+    /// Opens the index. What a crash left behind is removed.
+    pub(crate) fn open(disk: Arc<dyn Disk>, options: IndexOptions) -> Result<Self, IndexError> {
+        let manifest = read_manifest(&*disk)?;
+        sweep(&*disk, &manifest)?;
+        Ok(Self::with(disk, &options, manifest))
+    }
+
+    fn with(disk: Arc<dyn Disk>, options: &IndexOptions, manifest: Manifest) -> Self {
+        let shelf = Shelf::new(options.cache_bytes);
+        let Manifest { checkpoint, next_id, runs, draining } = manifest;
+        let table = |info| Table::new(info, disk.clone(), shelf.clone());
+        let runs: Vec<Run> = runs
+            .into_iter()
+            .map(|RunInfo { from, tables }| Run {
+                from,
+                tables: tables.into_iter().map(table).collect(),
+            })
+            .collect();
+        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone()));
+        let state =
+            State { checkpoint, next_id, runs, draining, doomed: Vec::new(), failed: None };
+        let (view, state) = (Mutex::new(view), Mutex::new(state));
+        Self { disk, sizes: Sizes::default(), shelf, view, state }
+    }
+
+    /// What is in it now.
+    pub(crate) fn view(&self) -> Arc<IndexView> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How large it is.
+    pub(crate) fn figures(&self) -> Figures {
+        let view = self.view();
+        let mut figures = Figures { runs: view.runs().len(), ..Figures::default() };
+        for table in view.runs().iter().flat_map(|run| &run.tables) {
+            figures.files += 1;
+            figures.disk_bytes += table.info.bytes;
+            figures.rows_max += table.info.puts;
+        }
+        // Not while somebody writes: that may take seconds.
+        if let Ok(state) = self.state.try_lock() {
+            figures.doomed_bytes = state.doomed.iter().map(|table| table.info.bytes).sum();
+        }
+        figures
+    }
+
+    /// Runs `change` unless one has failed before. A change that fails is the last.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let mut state: MutexGuard<'_, State> =
+            self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failed) = &state.failed {
+            return Err(failed.clone());
+        }
+        let result = change(&mut state);
+        if let Err(error) = &result {
+            state.failed = Some(error.clone());
+        }
+        result
+    }
+
+    /// Makes `runs` the index, durably, and lets go of what they replace.
+    fn publish(
+        &self,
+        state: &mut State,
+        runs: Vec<Run>,
+        draining: u32,
+        checkpoint: Checkpoint,
+    ) -> Result<Arc<IndexView>, IndexError> {
+        let info = |run: &Run| RunInfo {
+            from: run.from.clone(),
+            tables: run.tables.iter().map(|table| table.info.clone()).collect(),
+        };
+        put_manifest(
+            &*self.disk,
+            &Manifest {
+                checkpoint: checkpoint.clone(),
+                next_id: state.next_id,
+                runs: runs.iter().map(info).collect(),
+                draining,
+            },
+        )?;
+        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone()));
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view.clone();
+        let before = std::mem::replace(&mut state.runs, runs);
+        let kept: Vec<u64> =
+            state.runs.iter().flat_map(|run| &run.tables).map(|table| table.info.id).collect();
+        for table in before.iter().flat_map(|run| &run.tables) {
+            if !kept.contains(&table.info.id)
+                && !state.doomed.iter().any(|doomed| Arc::ptr_eq(doomed, table))
+            {
+                state.doomed.push(table.clone());
+            }
+        }
+        drop(before);
+        (state.draining, state.checkpoint) = (draining, checkpoint);
+        self.bury(state)?;
+        Ok(view)
+    }
+
+    /// Removes files that nobody reads any more.
+    fn bury(&self, state: &mut State) -> Result<(), IndexError> {
+        let (gone, read): (Vec<_>, Vec<_>) =
+            state.doomed.drain(..).partition(|table| Arc::strong_count(table) == 1);
+        state.doomed = read;
+        for table in gone {
+            self.disk.remove(&table.file_name())?;
+        }
+        Ok(())
+    }
+
+    /// The id of the next file.
+    fn next_id(state: &mut State) -> u64 {
+        let id = state.next_id;
+        state.next_id += 1;
+        id
+    }
+
+    fn table(&self, info: table::TableInfo) -> Arc<Table> {
+        Table::new(info, self.disk.clone(), self.shelf.clone())
+    }
+}
+
+fn read_manifest(disk: &dyn Disk) -> Result<Manifest, IndexError> {
+    let reading = |error: io::Error| IndexError::Failed(format!("reading the index: {error}"));
+    let file = match disk.open(FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(IndexError::Missing),
+        file => file.map_err(reading)?,
+    };
+    let damaged = || {
+        IndexError::Damaged(format!(
+            "file {FILE} holds other bytes than were written: restore the folder from a backup"
+        ))
+    };
+    let length = file.length().map_err(reading)?;
+    let length = Some(length).filter(|length| *length <= MANIFEST_BYTES_MAX);
+    let length = length.and_then(|length| usize::try_from(length).ok()).ok_or_else(damaged)?;
+    let mut bytes = vec![0; length];
+    file.read_at(&mut bytes, 0).map_err(reading)?;
+    Manifest::decode(&bytes).map_err(|unreadable| match unreadable {
+        Unreadable::Newer(found) => IndexError::Newer { found, known: FORMAT },
+        Unreadable::Damaged => damaged(),
+    })
+}
+
+/// Writes `manifest` aside and puts it in place. The files it names must last already, but for their names.
+fn put_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<(), IndexError> {
+    let file = disk.create(FILE_NEW)?;
+    file.write_at(&manifest.encode(), 0)?;
+    file.sync()?;
+    // First the names of what it refers to, then its own.
+    disk.sync_folder()?;
+    disk.rename(FILE_NEW, FILE)?;
+    disk.sync_folder()?;
+    Ok(())
+}
+
+/// Removes what no manifest names, and refuses when something it names is missing.
+fn sweep(disk: &dyn Disk, manifest: &Manifest) -> Result<(), IndexError> {
+    let mut named: Vec<String> = manifest
+        .runs
+        .iter()
+        .flat_map(|run| &run.tables)
+        .map(|info| table::file_name(info.id))
+        .collect();
+    named.sort_unstable();
+    let mut found = 0;
+    for name in disk.list()? {
+        if named.binary_search(&name).is_ok() {
+            found += 1;
+        } else if name != FILE && owns(&name) {
+            disk.remove(&name)?;
+        }
+    }
+    named.dedup();
+    if found < named.len() {
+        let missing = named.len() - found;
+        return Err(ReadError::Damaged(format!("{missing} files of the index are missing")).into());
+    }
+    Ok(())
+}

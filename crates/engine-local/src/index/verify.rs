@@ -1,0 +1,103 @@
+//! Reading everything, for `verify` and for tests: every file, block, cell and checksum.
+
+use super::{
+    IndexError, IndexView,
+    cell::{Entry, Item, decode_expiry, decode_value},
+    filter,
+    run::Run,
+    table::Table,
+};
+use bytes::Bytes;
+use outrigger_keyspace::ReadError;
+use std::sync::Arc;
+
+/// What was read, and found as it was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verified {
+    pub(crate) files: u64,
+    pub(crate) blocks: u64,
+    pub(crate) rows: u64,
+    pub(crate) extents: u64,
+    pub(crate) bytes: u64,
+}
+
+impl IndexView {
+    /// Reads every file from end to end. The first damage is the answer; readers and writers do not wait meanwhile.
+    pub(crate) fn verify(&self) -> Result<Verified, IndexError> {
+        let mut verified = Verified::default();
+        let base = self.runs().len().saturating_sub(1);
+        for (at, run) in self.runs().iter().enumerate() {
+            verify_run(run, at == base, &mut verified)?;
+        }
+        Ok(verified)
+    }
+}
+
+fn verify_run(run: &Run, is_base: bool, verified: &mut Verified) -> Result<(), IndexError> {
+    let mut reached = Bytes::new();
+    for table in &run.tables {
+        let extents = verified.extents;
+        verify_table(table, &mut reached, verified)?;
+        if is_base && verified.extents > extents {
+            return Err(malformed(table, "it is part of the base and has extents").into());
+        }
+    }
+    Ok(())
+}
+
+fn verify_table(
+    table: &Arc<Table>,
+    reached: &mut Bytes,
+    verified: &mut Verified,
+) -> Result<(), IndexError> {
+    let guide = table.guide()?;
+    let (mut puts, mut extents, mut last) = (0, 0, Bytes::new());
+    for index in 0..guide.blocks() {
+        let block = table.block(&guide, index)?;
+        for at in 0..block.count() {
+            let entry = block.entry(at)?;
+            verify_entry(table, &entry, reached)?;
+            if !guide.may_hold(filter::hash(&entry.key)) {
+                return Err(malformed(table, "its filter does not know a key").into());
+            }
+            match &entry.item {
+                Item::Put(_) => puts += 1,
+                Item::Gone(_) => extents += 1,
+            }
+            last = Bytes::copy_from_slice(&entry.key);
+        }
+        verified.blocks += 1;
+    }
+    let info = &table.info;
+    if (puts, extents, &last) != (info.puts, info.extents, &info.last) {
+        return Err(malformed(table, "it holds other cells than the manifest says").into());
+    }
+    verified.files += 1;
+    verified.rows += puts;
+    verified.extents += extents;
+    verified.bytes += info.bytes;
+    Ok(())
+}
+
+fn verify_entry(table: &Table, entry: &Entry, reached: &mut Bytes) -> Result<(), ReadError> {
+    if entry.key < *reached {
+        return Err(malformed(table, "its cells are out of order"));
+    }
+    *reached = match &entry.item {
+        Item::Put(payload) => {
+            if decode_expiry(&entry.key).is_none() {
+                decode_value(payload)?;
+            }
+            super::cell::after(&entry.key)
+        }
+        Item::Gone(end) if *end <= entry.key => {
+            return Err(malformed(table, "an extent ends before it begins"));
+        }
+        Item::Gone(end) => Bytes::copy_from_slice(end),
+    };
+    Ok(())
+}
+
+fn malformed(table: &Table, what: &str) -> ReadError {
+    ReadError::Damaged(format!("file {} of the index: {what}", table.file_name()))
+}

@@ -1,0 +1,115 @@
+//! The index at one instant: immutable, read by any number of threads, valid for as long as somebody holds it.
+
+use super::{
+    Checkpoint,
+    cell::{Item, all_expiries, decode_expiry, decode_row, decode_value, row_key, rows_of},
+    filter,
+    merge::Merged,
+    run::Run,
+};
+use bytes::Bytes;
+use outrigger_kernel::Wall;
+use outrigger_keyspace::{Direction, KeyRange, ReadError, Value};
+use std::ops::ControlFlow;
+
+#[derive(Debug)]
+pub(crate) struct IndexView {
+    checkpoint: Checkpoint,
+    /// Newest first.
+    runs: Vec<Run>,
+}
+
+impl IndexView {
+    pub(super) fn new(checkpoint: Checkpoint, runs: Vec<Run>) -> Self {
+        Self { checkpoint, runs }
+    }
+
+    /// Up to where everything is in it.
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The value at `key`, due or not.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
+        let key = row_key(key);
+        let hash = filter::hash(&key);
+        for run in &self.runs {
+            if let Some(entry) = run.get(&key, hash)? {
+                return match entry.item {
+                    Item::Put(payload) => decode_value(&payload).map(Some),
+                    Item::Gone(_) => Ok(None),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entries of `range`, due or not, in `direction`. Nothing is read before the first is asked for; after an error
+    /// there are no more.
+    pub(crate) fn range(&self, range: &KeyRange, direction: Direction) -> Rows<'_> {
+        let (start, end) = rows_of(range);
+        Rows { view: self, state: State::New { start, end, direction } }
+    }
+
+    /// Visits when keys expire, soonest first. A key may have been replaced or removed since: what is visited may be out
+    /// of date, but nothing is left out.
+    pub(crate) fn expiries(
+        &self,
+        visit: &mut dyn FnMut(Wall, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let (start, end) = all_expiries();
+        let mut merged = Merged::new(&self.runs, start, end, Direction::Forward)?;
+        while let Some((entry, _)) = merged.next_row()? {
+            let (due, key) = decode_expiry(&entry)
+                .ok_or_else(|| ReadError::Damaged("an expiry in the index is too short".into()))?;
+            if visit(due, key).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+}
+
+/// Entries of a view.
+#[derive(Debug)]
+pub(crate) struct Rows<'a> {
+    view: &'a IndexView,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New { start: Bytes, end: Bytes, direction: Direction },
+    Open(Merged),
+    Done,
+}
+
+impl Rows<'_> {
+    fn read(&mut self) -> Result<Option<(Bytes, Value)>, ReadError> {
+        if let State::New { start, end, direction } = &mut self.state {
+            let (start, end) = (std::mem::take(start), std::mem::take(end));
+            self.state = State::Open(Merged::new(&self.view.runs, start, end, *direction)?);
+        }
+        let State::Open(merged) = &mut self.state else { return Ok(None) };
+        match merged.next_row()? {
+            Some((key, payload)) => decode_row(&key, &payload).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<(Bytes, Value), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.read().transpose();
+        if !matches!(row, Some(Ok(_))) {
+            self.state = State::Done;
+        }
+        row
+    }
+}
