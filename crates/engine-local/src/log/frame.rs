@@ -154,6 +154,8 @@ pub(crate) struct Frame {
     bytes: Vec<u8>,
     revision: u64,
     base: Base,
+    /// Whether the revisions do not rise.
+    unordered: bool,
 }
 
 impl Frame {
@@ -162,7 +164,10 @@ impl Frame {
         if self.is_empty() {
             self.revision = plan.committed.revision;
             self.base = Base { revision: self.revision, time: Wall(0) };
+            self.unordered = false;
             self.bytes.resize(HEADER_BYTES, 0);
+        } else {
+            self.unordered |= plan.committed.revision <= self.base.revision;
         }
         encode_plan_after(plan, &mut self.base, &mut self.bytes);
     }
@@ -191,9 +196,9 @@ impl Frame {
         frame
     }
 
-    /// The revisions of its first and its last plan.
-    pub(crate) fn revisions(&self) -> (u64, u64) {
-        (self.revision, self.base.revision)
+    /// The last revision, if all of them rise and come after `before`.
+    pub(crate) fn rises_from(&self, before: u64) -> Option<u64> {
+        (!self.unordered && self.revision > before).then_some(self.base.revision)
     }
 
     /// Its bytes, ready for `at`, and the checksum that the next frame chains on.

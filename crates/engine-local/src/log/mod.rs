@@ -214,22 +214,12 @@ impl Log {
         visit: &mut dyn FnMut(Plan) -> Result<(), E>,
     ) -> Result<(Self, Opened), E> {
         let recovered = recover::recover(&disk, store_id, from, visit)?;
-        if recovered.end.offset == FRAMES_START && recovered.end.segment > from.segment {
-            // The frame that turned to this segment may not have been synced.
-            let name = segment::name(recovered.end.segment - 1);
-            let synced = disk.open(&name).and_then(|file| file.sync());
-            synced.map_err(LogError::io(name))?;
-        }
         let (opened, end, found) = (recovered.opened, recovered.end, recovered.segment);
         let supply = Supply::new(disk, store_id, options, recovered.begun, recovered.ready);
         let last_revision = opened.last.map_or(0, |last| last.revision);
         let (file, size) = (Arc::clone(&found.file), found.header.bytes);
         let mut log = Self::over(supply, file, size, end, last_revision)?;
-        // What was read is on disk only after a sync; until then nothing is said to be.
-        log.durable = FRAMES_START.min(end.offset);
-        log.told = log.durable;
-        let mut opening = Frame::note(&nonce.to_le_bytes());
-        let begun = log.flush().and_then(|()| log.write(Kind::Opening, &mut opening));
+        let begun = log.write(Kind::Opening, &mut Frame::note(&nonce.to_le_bytes()));
         begun.map_err(LogError::io(found.name))?;
         Ok((log, opened))
     }
@@ -277,14 +267,11 @@ impl Log {
             if frame.is_empty() {
                 return Ok(());
             }
-            let (first, last) = frame.revisions();
-            if first <= log.last_revision {
-                return Err(io::Error::other(format!(
-                    "revision {first} does not come after {}",
-                    log.last_revision
-                )));
-            }
-            log.last_revision = last;
+            let last_revision = frame.rises_from(log.last_revision).ok_or_else(|| {
+                let after = log.last_revision;
+                io::Error::other(format!("a frame's revisions do not rise from {after}"))
+            })?;
+            log.last_revision = last_revision;
             log.write(Kind::Plans, frame)
         });
         frame.clear();
@@ -307,8 +294,7 @@ impl Log {
     pub(crate) fn mark(&mut self) -> io::Result<bool> {
         self.guarded(|log| {
             let fits = log.end.offset + HEADER_BYTES as u64 + RESERVED_BYTES <= log.size;
-            let news = log.told < log.durable && log.durable == log.end.offset;
-            if !(fits && news) {
+            if !fits || log.told == log.durable {
                 return Ok(false);
             }
             log.write(Kind::Mark, &mut Frame::note(&[]))?;

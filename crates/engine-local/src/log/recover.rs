@@ -33,6 +33,9 @@ use outrigger_kernel::disk::{Disk, DiskFile};
 use outrigger_keyspace::{Committed, sequencer::Plan};
 use std::{collections::BTreeMap, sync::Arc};
 
+/// Segments' numbers and the sizes of their files.
+pub(crate) type Sizes = BTreeMap<u64, u64>;
+
 /// A log that was read to its end, and cut there.
 #[derive(Debug)]
 pub(crate) struct Recovered {
@@ -40,11 +43,12 @@ pub(crate) struct Recovered {
     /// The segment in which it ends.
     pub(crate) segment: SegmentReader,
     pub(crate) end: Position,
-    pub(crate) begun: BTreeMap<u64, u64>,
-    pub(crate) ready: BTreeMap<u64, u64>,
+    pub(crate) begun: Sizes,
+    pub(crate) ready: Sizes,
 }
 
-/// Reads everything from `from` on and shows it to `visit`. The disk is changed only when nothing is wrong with it.
+/// Reads everything from `from` on and shows it to `visit`; it is on disk when this returns. The disk is changed only when
+/// nothing is wrong with it.
 pub(crate) fn recover<E: From<LogError>>(
     disk: &Arc<dyn Disk>,
     store_id: [u8; 16],
@@ -75,11 +79,10 @@ pub(crate) fn recover<E: From<LogError>>(
     for file in &files.unfinished {
         disk.remove(file).map_err(LogError::io(file))?;
     }
-    // The process may have ended before the names that are there were made to last.
-    disk.sync_folder().map_err(LogError::io("the folder"))?;
     if let Some(cut) = cut {
         cut.apply()?;
     }
+    confirm(&**disk, &walker, from)?;
     let (begun, ready) = files.sizes(&**disk, walker.at.segment)?;
     opened.segments = begun.len();
     Ok(Recovered { opened, end: walker.at, segment: walker.segment, begun, ready })
@@ -113,11 +116,7 @@ impl Files {
     }
 
     /// The sizes of the segments up to `end`, and of those after it, which were never written to or are cut to nothing.
-    fn sizes(
-        &self,
-        disk: &dyn Disk,
-        end: u64,
-    ) -> Result<(BTreeMap<u64, u64>, BTreeMap<u64, u64>), LogError> {
+    fn sizes(&self, disk: &dyn Disk, end: u64) -> Result<(Sizes, Sizes), LogError> {
         let mut begun = BTreeMap::new();
         for number in &self.numbers {
             let name = segment::name(*number);
@@ -292,6 +291,20 @@ impl Cut {
                 at += piece;
             }
         }
-        self.file.sync().map_err(LogError::io(&self.name))
+        Ok(())
     }
+}
+
+/// Makes what was read and what was cut last: the process may have ended before it was synced.
+fn confirm(disk: &dyn Disk, walker: &Walker, from: Position) -> Result<(), LogError> {
+    disk.sync_folder().map_err(LogError::io("the folder"))?;
+    walker.segment.file.sync().map_err(LogError::io(&walker.segment.name))?;
+    let end = walker.at;
+    if end.offset == FRAMES_START && end.segment > from.segment {
+        // The frame that turned to this segment may be as new. Behind any other one it was synced.
+        let name = segment::name(end.segment - 1);
+        let synced = disk.open(&name).and_then(|file| file.sync());
+        synced.map_err(LogError::io(name))?;
+    }
+    Ok(())
 }

@@ -2,7 +2,9 @@
 //! there is a beginning of what was written, and what was once cut never comes back.
 
 use super::{STORE, append, open, open_from, plan, shared, small};
-use crate::log::{Frame, Log, Options, Position, frame::HEADER_BYTES, segment::FRAMES_START};
+use crate::log::{
+    Frame, Log, LogError, Options, Position, frame::HEADER_BYTES, segment::FRAMES_START,
+};
 use outrigger_sim::disk::{Moment, SECTOR_BYTES, SimDisk, Survivors};
 
 /// What was known when.
@@ -189,6 +191,74 @@ fn what_was_cut_never_comes_back() {
                 assert!(now == last || now == last + 1, "{now} after {last} and one more");
             }
         }
+    }
+}
+
+/// In a file that was used before, what says that it stands where it does loses its header, sound or not.
+#[test]
+fn what_is_cut_in_a_used_segment_is_no_frame_any_more() {
+    let options = small(32_768, 32_768);
+    let disk = SimDisk::new(1);
+    let mut log = Log::create(shared(&disk), STORE, options.clone()).unwrap();
+    let mut revision = 0;
+    while log.end().segment < 5 {
+        revision += 1;
+        let end = append(&mut log, &plan(revision, 9_000));
+        log.sync().unwrap();
+        log.history().release(&end, 0);
+    }
+    let from = log.end();
+    log.sync().unwrap();
+    let starts: Vec<u64> = (1..=4)
+        .map(|more| {
+            let at = log.end().offset;
+            append(&mut log, &plan(revision + more, 1_500));
+            at
+        })
+        .collect();
+    drop(log);
+    let file = crate::log::segment::name(from.segment);
+    // The first is torn, and so is the third.
+    disk.overwrite(&file, starts[0] + 1_000, &[0; 100]);
+    disk.overwrite(&file, starts[2] + 1_000, &[0; 100]);
+    let (_, opened, revisions) = open_from(&disk, from, options).unwrap();
+    assert!(revisions.is_empty() && opened.torn_bytes > 1_500);
+    let bytes = disk.bytes(&file).unwrap();
+    for start in &starts[1..] {
+        let header = &bytes[*start as usize..*start as usize + HEADER_BYTES];
+        assert_eq!(header, [0; HEADER_BYTES], "at {start}");
+        assert!(bytes[*start as usize + HEADER_BYTES + 1] != 0, "only the header");
+    }
+}
+
+/// A sector from before the crash appears late, behind the very frame it once stood behind: another life, another chain.
+#[test]
+fn no_two_lives_share_a_chain() {
+    let options = small(65_536, 65_536);
+    let disk = SimDisk::new(1);
+    let mut log = Log::create(shared(&disk), STORE, options.clone()).unwrap();
+    append(&mut log, &plan(1, 100));
+    drop(log);
+    let live = |nonce: u64, count: u64| {
+        let image = disk.kill();
+        let visit = &mut |_| Ok::<_, LogError>(());
+        let from = Position::START;
+        let opened = Log::open(shared(&image), STORE, from, nonce, options.clone(), visit);
+        let (mut log, _) = opened.unwrap();
+        let mut starts = Vec::new();
+        for revision in 2..2 + count {
+            starts.push(log.end().offset);
+            append(&mut log, &plan(revision, 100));
+        }
+        (image, starts, log.end().offset)
+    };
+    let file = crate::log::segment::name(1);
+    let (first, starts, end) = live(1, 2);
+    let (second, ..) = live(2, 1);
+    let late = first.bytes(&file).unwrap()[starts[1] as usize..end as usize].to_vec();
+    for (image, last) in [(&second, 2), (&live(1, 1).0, 3)] {
+        image.overwrite(&file, starts[1], &late);
+        assert_eq!(open(image, options.clone()).unwrap().2.last(), Some(&last));
     }
 }
 

@@ -36,9 +36,11 @@ fn every_flipped_byte_of_a_closed_log_is_found() {
     let disk = SimDisk::new(1);
     let options = small(8_192, 8_192);
     let mut log = Log::create(shared(&disk), STORE, options.clone()).unwrap();
-    for revision in 1..=8 {
+    for revision in 1..=7 {
         append_synced(&mut log, &plan(revision, 600));
     }
+    // Closing is what makes the last one last.
+    append(&mut log, &plan(8, 600));
     assert_eq!(log.end().segment, 2);
     let end = log.end();
     log.close().unwrap();
@@ -171,6 +173,79 @@ fn a_hole_among_unsynced_frames_is_cut_and_one_before_synced_ones_is_not() {
     assert!(opened.torn_bytes > 150);
     let refused = open(&synced, options).unwrap_err();
     assert!(matches!(refused, LogError::Damaged { offset, .. } if offset == hole), "{refused}");
+}
+
+/// Two lives of the same store that went apart: a frame of the one is sound in the other, yet does not go on there.
+#[test]
+fn a_sound_frame_that_chains_on_another_is_none() {
+    let options = small(65_536, 65_536);
+    let life = |length| {
+        let disk = SimDisk::new(1);
+        let mut log = Log::create(shared(&disk), STORE, options.clone()).unwrap();
+        let mut first = plan(1, 50);
+        first.committed.time.0 += length;
+        append_synced(&mut log, &first);
+        let from = log.end().offset;
+        append_synced(&mut log, &plan(2, 50));
+        let bytes =
+            disk.bytes(&name(1)).unwrap()[from as usize..log.end().offset as usize].to_vec();
+        (disk, from, bytes)
+    };
+    let (disk, from, _) = life(0);
+    let (_, other_from, other) = life(1);
+    assert_eq!(from, other_from);
+    disk.overwrite(&name(1), from, &other);
+    let (_, opened, revisions) = open(&disk, options).unwrap();
+    assert_eq!(revisions, [1]);
+    assert_eq!(opened.torn_bytes, other.len() as u64);
+}
+
+/// Damage on both sides of a turn: the frame that turns, and the place of the first frame after it.
+#[test]
+fn a_turn_cannot_be_lost_with_what_follows_it() {
+    for used_before in [false, true] {
+        let options = small(8_192, 8_192);
+        let disk = SimDisk::new(1);
+        let mut log = Log::create(shared(&disk), STORE, options.clone()).unwrap();
+        let (mut revision, mut from) = (0, log.end());
+        while used_before && log.end().segment < 6 {
+            revision += 1;
+            from = append_synced(&mut log, &plan(revision, 600));
+            log.history().release(&from, 0);
+        }
+        let mut before = from;
+        while log.end().segment < from.segment + 1 {
+            before = log.end();
+            revision += 1;
+            append_synced(&mut log, &plan(revision, 600));
+        }
+        append_synced(&mut log, &plan(revision + 1, 600));
+        drop(log);
+        disk.flip(&name(before.segment), before.offset, 0);
+        disk.flip(&name(before.segment + 1), FRAMES_START + frame::PLACE_AT as u64, 0);
+        let refused = open_from(&disk, from, options).unwrap_err();
+        let found =
+            matches!(&refused, LogError::Damaged { offset, .. } if *offset == before.offset);
+        assert!(found, "used before: {used_before}: {refused}");
+    }
+}
+
+/// What cannot be cut is not gone on from.
+#[test]
+fn a_cut_that_fails_is_told() {
+    let disk = SimDisk::new(1);
+    let options = small(65_536, 65_536);
+    let mut log = Log::create(shared(&disk), STORE, options.clone()).unwrap();
+    append_synced(&mut log, &plan(1, 50));
+    append_synced(&mut log, &plan(2, 50));
+    disk.flip(&name(1), log.end().offset - 20, 0);
+    drop(log);
+    for kind in [Kind::Write, Kind::Sync, Kind::SyncFolder] {
+        let image = disk.kill();
+        image.plan(kind, 0, Trouble::Fails);
+        let refused = open(&image, options.clone()).unwrap_err();
+        assert!(matches!(refused, LogError::Io { .. }), "{refused}");
+    }
 }
 
 #[test]

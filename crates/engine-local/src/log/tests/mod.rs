@@ -3,6 +3,7 @@
 
 mod crashing;
 mod damage;
+mod format;
 mod retaining;
 mod writing;
 

@@ -3,7 +3,7 @@
 use super::{STORE, append, append_synced, files, open, open_from, plan, shared, small};
 use crate::log::{
     Frame, Log, Options, Position, RESERVED_BYTES,
-    frame::{HEADER_BYTES, frame_bytes},
+    frame::{HEADER_BYTES, Kind as FrameKind, frame_bytes},
     segment::FRAMES_START,
 };
 use outrigger_kernel::Wall;
@@ -228,6 +228,26 @@ fn revisions_only_go_up() {
     let (mut log, ..) = open(&disk, small(65_536, 65_536)).unwrap();
     frame.push(&plan(6, 100));
     assert!(log.append(&mut frame).is_err());
+    drop(log);
+    let (mut log, ..) = open(&disk, small(65_536, 65_536)).unwrap();
+    frame.push(&plan(9, 100));
+    frame.push(&plan(8, 100));
+    assert!(log.append(&mut frame).is_err());
+    assert_eq!(open(&disk, small(65_536, 65_536)).unwrap().2, [7]);
+}
+
+/// What this log would not write is not believed either.
+#[test]
+fn a_sound_frame_with_falling_revisions_is_refused() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::create(shared(&disk), STORE, small(65_536, 65_536)).unwrap();
+    append_synced(&mut log, &plan(7, 100));
+    let mut frame = Frame::default();
+    frame.push(&plan(7, 100));
+    log.write(FrameKind::Plans, &mut frame).unwrap();
+    drop(log);
+    let refused = open(&disk, small(65_536, 65_536)).unwrap_err();
+    assert!(refused.to_string().contains("revision 7 comes after a later one"), "{refused}");
 }
 
 /// A plan without changes, as one that only moves the revision.
