@@ -34,6 +34,9 @@ const MAGIC: [u8; 8] = *b"OUTRLOG\n";
 const FLAG_USED_BEFORE: u32 = 1;
 /// How much is zeroed, read or searched at once.
 pub(crate) const PIECE_BYTES: usize = 1024 * 1024;
+/// How much is synced at once while a segment is made ahead of need. With 32 MiB instead, a commit that wants its 256 bytes
+/// synced meanwhile was measured to take 11 ms instead of 0.3.
+const GENTLE_BYTES: usize = 256 * 1024;
 /// What the names of segments under construction end with.
 pub(crate) const UNFINISHED: &str = ".new";
 
@@ -117,12 +120,23 @@ impl SegmentHeader {
     }
 }
 
+/// How a file is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// In pieces that are synced each: somebody else's small syncs wait behind one of them, not behind a whole segment.
+    Gentle,
+    /// As fast as it goes: somebody waits for it.
+    Fast,
+    /// Not any further.
+    Stop,
+}
+
 /// Makes the new file `unfinished` of `header.bytes` zeros behind a header, on disk but for its name.
 pub(crate) fn fill(
     disk: &dyn Disk,
     unfinished: &str,
     header: &SegmentHeader,
-    stop: &dyn Fn() -> bool,
+    pace: &dyn Fn() -> Pace,
 ) -> Result<(), Unprepared> {
     match disk.remove(unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -134,12 +148,18 @@ pub(crate) fn fill(
     let zeros = vec![0; PIECE_BYTES];
     let mut at = 0;
     while at < header.bytes {
-        if stop() {
-            return Err(Unprepared::Stopped);
-        }
-        let piece = (header.bytes - at).min(PIECE_BYTES as u64);
+        let pace = pace();
+        let most = match pace {
+            Pace::Gentle => GENTLE_BYTES,
+            Pace::Fast => PIECE_BYTES,
+            Pace::Stop => return Err(Unprepared::Stopped),
+        };
+        let piece = (header.bytes - at).min(most as u64);
         file.write_at(&zeros[..piece as usize], at)?;
         at += piece;
+        if pace == Pace::Gentle {
+            file.sync().map_err(Unprepared::Sync)?;
+        }
     }
     file.write_at(&header.encode(), 0)?;
     file.sync().map_err(Unprepared::Sync)

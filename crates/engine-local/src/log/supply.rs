@@ -14,7 +14,7 @@
 
 use super::{
     Counters, Options, Preparation,
-    segment::{self, SegmentHeader, Unprepared},
+    segment::{self, Pace, SegmentHeader, Unprepared},
 };
 use outrigger_kernel::disk::{Disk, DiskFile};
 use std::{
@@ -41,6 +41,8 @@ pub(crate) struct Supply {
     work: Mutex<()>,
     wake: Condvar,
     stop: AtomicBool,
+    /// Whether the writer waits.
+    hurry: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +92,7 @@ impl Supply {
             work: Mutex::default(),
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
+            hurry: AtomicBool::new(false),
         }
     }
 
@@ -183,7 +186,19 @@ impl Supply {
         bytes: u64,
     ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
         // Whoever is at work on it finishes first.
+        self.hurry.store(true, Ordering::SeqCst);
         let _work = lock(&self.work);
+        let begun = self.begin_at_work(number, bytes_min, bytes);
+        self.hurry.store(false, Ordering::SeqCst);
+        begun
+    }
+
+    fn begin_at_work(
+        &self,
+        number: u64,
+        bytes_min: u64,
+        bytes: u64,
+    ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
         let mut state = lock(&self.state);
         if let Some(reason) = &state.broken {
             return Err(io::Error::other(reason.clone()));
@@ -235,9 +250,19 @@ impl Supply {
         !self.stop.load(Ordering::SeqCst)
     }
 
-    /// Makes a segment out of an old one, or a new one. Answers its size.
+    /// Makes a segment. Answers its size.
     fn make(&self, wanted: Wanted) -> Result<u64, Unprepared> {
         let unfinished = segment::name(wanted.number) + segment::UNFINISHED;
+        let made = self.make_from_some_file(&unfinished, wanted);
+        if let Err(Unprepared::Other(_)) = &made {
+            // A disk that is full needs the room; what cannot be removed now is when the log is opened.
+            let _left = self.disk.remove(&unfinished);
+        }
+        made
+    }
+
+    /// Makes a segment out of an old one, or a new one.
+    fn make_from_some_file(&self, unfinished: &str, wanted: Wanted) -> Result<u64, Unprepared> {
         let mut header = SegmentHeader {
             store_id: self.store_id,
             number: wanted.number,
@@ -248,23 +273,31 @@ impl Supply {
         loop {
             let Some((old, bytes)) = self.oldest(0) else {
                 header.used_before = false;
-                segment::fill(&*self.disk, &unfinished, &header, &|| {
-                    self.stop.load(Ordering::SeqCst)
-                })?;
+                segment::fill(&*self.disk, unfinished, &header, &|| self.pace())?;
                 count(header.bytes);
                 break;
             };
             if bytes >= wanted.bytes && bytes <= self.options.max_bytes.max(wanted.bytes) {
                 header.bytes = bytes;
-                segment::reuse(&*self.disk, &segment::name(old), &unfinished, &header)?;
+                segment::reuse(&*self.disk, &segment::name(old), unfinished, &header)?;
                 self.forget(old);
                 count(segment::FRAMES_START);
                 break;
             }
             self.remove(old)?;
         }
-        segment::finish(&*self.disk, &unfinished, wanted.number)?;
+        segment::finish(&*self.disk, unfinished, wanted.number)?;
         Ok(header.bytes)
+    }
+
+    fn pace(&self) -> Pace {
+        if self.stop.load(Ordering::SeqCst) {
+            Pace::Stop
+        } else if self.hurry.load(Ordering::SeqCst) {
+            Pace::Fast
+        } else {
+            Pace::Gentle
+        }
     }
 
     /// Removes segments that may be used again but are more than will be.

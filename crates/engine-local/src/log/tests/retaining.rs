@@ -201,6 +201,21 @@ fn failures_of_preparation() {
     }
 }
 
+/// What is half made when the disk is full gives its room back.
+#[test]
+fn a_full_disk_is_not_filled_with_a_half_made_segment() {
+    let disk = SimDisk::new(1);
+    let options = small(65_536, 1 << 20);
+    let mut log = Log::create(shared(&disk), STORE, options).unwrap();
+    disk.set_capacity(150_000);
+    append_synced(&mut log, &plan(1, 20_000));
+    assert_eq!(disk.used_bytes(), 65_536);
+    append_synced(&mut log, &plan(2, 20_000));
+    disk.set_capacity(300_000);
+    append_synced(&mut log, &plan(3, 40_000));
+    assert_eq!(log.end().segment, 2);
+}
+
 /// Nothing is left to do for a history whose log is gone: somebody else has the folder.
 #[test]
 fn a_history_without_its_log_touches_nothing() {
