@@ -47,13 +47,22 @@ impl History {
     /// # Errors
     /// When the oldest segment cannot be read.
     pub(crate) fn start(&self) -> Result<Option<Position>, LogError> {
-        let Some((number, _)) = self.supply.readable().first().copied() else { return Ok(None) };
+        let readable = self.supply.readable();
+        let Some((number, _)) = readable.first().copied() else { return Ok(None) };
         let _pin = Pin::new(&self.supply, number)?;
         let (disk, store_id) = (&*self.supply.disk, self.supply.store_id);
         let mut segment = segment::SegmentReader::open(disk, store_id, number)?;
-        let first = frame_at(&mut segment, FRAMES_START)?;
-        let start = |chain| Position { segment: number, offset: FRAMES_START, chain };
-        Ok(first.map(|first| start(first.previous)))
+        match frame_at(&mut segment, FRAMES_START)? {
+            Some(first) => {
+                let chain = first.previous;
+                Ok(Some(Position { segment: number, offset: FRAMES_START, chain }))
+            }
+            None if readable.len() == 1 => Ok(None),
+            None => {
+                let what = "the segment should begin with a frame";
+                Err(LogError::damaged(segment.name, FRAMES_START, what))
+            }
+        }
     }
 
     /// Reads the plans from `from` to `to`, both positions where a frame ended or the log began.

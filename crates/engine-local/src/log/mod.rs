@@ -47,6 +47,7 @@ mod tests;
 pub(crate) use error::LogError;
 pub(crate) use frame::Frame;
 pub(crate) use history::{History, Reader, Segment};
+pub(crate) use recover::verify;
 
 use frame::{ALIGNMENT, HEADER_BYTES, Kind, PAYLOAD_BYTES_MAX};
 use outrigger_kernel::disk::{Disk, DiskFile};

@@ -55,27 +55,7 @@ pub(crate) fn recover<E: From<LogError>>(
     from: Position,
     visit: &mut dyn FnMut(Plan) -> Result<(), E>,
 ) -> Result<Recovered, E> {
-    let files = Files::list(&**disk, from)?;
-    let mut walker = reach(disk, store_id, from)?;
-    let mut opened = Opened::default();
-    let mut closed = false;
-    let cut = loop {
-        if let Some(header) = walker.look()? {
-            closed = header.kind == Kind::Close;
-            if header.kind == Kind::Plans {
-                deliver(&mut walker, &header, &mut opened, visit)?;
-            }
-            opened.bytes += header.frame_bytes() as u64;
-            walker.pass(&header);
-            if header.kind == Kind::Turn {
-                walker.turn()?;
-            }
-        } else {
-            break end(&mut walker, files.last)?;
-        }
-    };
-    opened.torn_bytes = cut.as_ref().map_or(0, |cut| cut.bytes);
-    opened.clean = closed && opened.torn_bytes == 0;
+    let ReadLog { files, walker, opened, cut } = read(disk, store_id, from, visit)?;
     for file in &files.unfinished {
         disk.remove(file).map_err(LogError::io(file))?;
     }
@@ -84,8 +64,72 @@ pub(crate) fn recover<E: From<LogError>>(
     }
     confirm(&**disk, &walker, from)?;
     let (begun, ready) = files.sizes(&**disk, walker.at.segment)?;
-    opened.segments = begun.len();
     Ok(Recovered { opened, end: walker.at, segment: walker.segment, begun, ready })
+}
+
+/// Reads a log that nobody has open, from the oldest segment that is kept, and changes nothing. It must hold `checkpoint`.
+///
+/// # Errors
+/// When it could not be opened, or when what is kept of the time before the checkpoint is damaged.
+pub(crate) fn verify(
+    disk: &Arc<dyn Disk>,
+    store_id: [u8; 16],
+    checkpoint: Position,
+) -> Result<Opened, LogError> {
+    let nothing = &mut |_| Ok::<_, LogError>(());
+    read(disk, store_id, checkpoint, nothing)?;
+    let number = Files::list(&**disk, checkpoint)?.numbers.first().copied();
+    let start = Position { offset: FRAMES_START, ..checkpoint };
+    let mut oldest = Position { segment: number.unwrap_or(start.segment), ..start };
+    let mut segment = SegmentReader::open(&**disk, store_id, oldest.segment)?;
+    oldest.chain = match frame_at(&mut segment, FRAMES_START)? {
+        Some(first) => first.previous,
+        None if oldest.segment == checkpoint.segment => checkpoint.chain,
+        None => {
+            let what = "the segment should begin with a frame";
+            return Err(LogError::damaged(segment.name, FRAMES_START, what));
+        }
+    };
+    Ok(read(disk, store_id, oldest, nothing)?.opened)
+}
+
+/// A log as it is.
+struct ReadLog {
+    files: Files,
+    /// At the end.
+    walker: Walker,
+    opened: Opened,
+    /// What is torn there.
+    cut: Option<Cut>,
+}
+
+fn read<E: From<LogError>>(
+    disk: &Arc<dyn Disk>,
+    store_id: [u8; 16],
+    from: Position,
+    visit: &mut dyn FnMut(Plan) -> Result<(), E>,
+) -> Result<ReadLog, E> {
+    let files = Files::list(&**disk, from)?;
+    let mut walker = reach(disk, store_id, from)?;
+    let mut opened = Opened::default();
+    let mut closed = false;
+    while let Some(header) = walker.look()? {
+        closed = header.kind == Kind::Close;
+        if header.kind == Kind::Plans {
+            deliver(&mut walker, &header, &mut opened, visit)?;
+        }
+        opened.bytes += header.frame_bytes() as u64;
+        walker.pass(&header);
+        if header.kind == Kind::Turn {
+            walker.turn()?;
+        }
+    }
+    let cut = end(&mut walker, files.last)?;
+    opened.torn_bytes = cut.as_ref().map_or(0, |cut| cut.bytes);
+    opened.clean = closed && opened.torn_bytes == 0;
+    let end = walker.at.segment;
+    opened.segments = files.numbers.iter().filter(|number| **number <= end).count();
+    Ok(ReadLog { files, walker, opened, cut })
 }
 
 /// The files of a log.

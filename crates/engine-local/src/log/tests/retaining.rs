@@ -4,6 +4,7 @@ use super::{STORE, append, append_synced, files, open_from, plan, shared, small}
 use crate::log::{
     History, Log, LogError, Options, Position, Preparation,
     segment::{FRAMES_START, SegmentReader, name},
+    verify,
 };
 use outrigger_kernel::disk::Disk;
 use outrigger_sim::disk::{Kind, SimDisk, Trouble};
@@ -158,6 +159,38 @@ fn history_outlives_the_process() {
     assert_eq!(history.start().unwrap(), Some(Position::START));
     assert_eq!(numbers(&history).len(), opened.segments);
     assert_eq!(read_all(&history, ends[0], log.end()).unwrap(), (1..=16).collect::<Vec<_>>());
+}
+
+/// Every byte of what is kept is looked at, from before the checkpoint too, and nothing is changed.
+#[test]
+fn verifying_reads_everything_and_changes_nothing() {
+    let disk = SimDisk::new(1);
+    let options = small(SIZE, SIZE);
+    let (log, ends) = filled(&disk, &options, 24);
+    log.history().release(&ends[15], 0);
+    let first = log.history().start().unwrap().unwrap();
+    drop(log);
+    disk.create(&(name(20) + ".new")).unwrap();
+    let before = disk.fingerprint();
+    let checkpoint = ends[20];
+    let verified = verify(&shared(&disk), STORE, checkpoint).unwrap();
+    let kept = ends.iter().filter(|end| end.segment >= first.segment).count() as u64;
+    assert!(verified.plans >= kept && verified.plans < 24, "{verified:?}");
+    assert_eq!(disk.fingerprint(), before);
+    for end in ends.iter().filter(|end| end.segment >= first.segment) {
+        let image = disk.kill();
+        image.flip(&name(end.segment), end.offset - 50, 1);
+        let verified = verify(&shared(&image), STORE, checkpoint);
+        // Of the last one it cannot be told.
+        assert!(verified.is_err() || *end == ends[24], "{end:?}");
+    }
+    let beyond = Position { offset: ends[24].offset + 64, ..ends[24] };
+    let short = verify(&shared(&disk), STORE, beyond).unwrap_err();
+    assert!(matches!(short, LogError::Short { .. }), "{short}");
+    disk.flip(&name(first.segment), FRAMES_START + 3, 1);
+    assert!(verify(&shared(&disk), STORE, checkpoint).is_err());
+    let (log, ..) = open_from(&disk, checkpoint, options).unwrap();
+    assert!(log.history().start().is_err(), "what the store does not need is damaged");
 }
 
 /// A segment that cannot be made ahead of need is made when it is needed; one whose sync failed ends the log.
