@@ -22,8 +22,7 @@ pub(crate) struct Orders {
     pub(crate) commits: VecDeque<(usize, Queued)>,
     /// Readers wait for time to move; which of their requests this answers.
     pub(crate) step: Option<u64>,
-    /// A sealed layer has become part of the index.
-    pub(crate) landed: Option<Arc<IndexView>>,
+    pub(crate) landed: Option<Landed>,
     pub(crate) chore: Option<Chore>,
 }
 
@@ -34,6 +33,13 @@ impl Orders {
             && self.landed.is_none()
             && self.chore.is_none()
     }
+}
+
+/// A newer index.
+pub(crate) struct Landed {
+    pub(crate) index: Arc<IndexView>,
+    /// Whether it holds the sealed layer. Otherwise it is only in better order than the one before.
+    pub(crate) holds_sealed: bool,
 }
 
 /// What is done when there is nothing else to do.
@@ -59,6 +65,8 @@ pub(crate) struct Batch {
     /// What goes into the log.
     pub(crate) frame: Frame,
     pub(crate) flush: Flush,
+    /// Whether the layer in memory goes into the index with it as the last batch, however small.
+    pub(crate) seals: bool,
     /// Whether the log gets a mark behind it.
     pub(crate) rest: bool,
     /// The state it leads to, unless that was shown before.

@@ -8,7 +8,7 @@
 //! or after, and the log from there on.
 
 use crate::{
-    batch::Sealed,
+    batch::{Landed, Sealed},
     engine::Engine,
     index::{Checkpoint, Index},
     layer::Layer,
@@ -124,7 +124,10 @@ impl Checkpointer {
         let asked = std::mem::take(&mut self.tasks().is_untidy);
         let Some(index) = index.as_mut().filter(|_| asked) else { return false };
         match index.maintain(pace) {
-            Ok(more) => self.tasks().is_untidy |= more,
+            Ok(more) => {
+                self.tasks().is_untidy |= more;
+                engine.desk.land(Landed { index: index.view(), holds_sealed: false });
+            }
             Err(error) => engine.fail(format!("writing the index failed: {error}")),
         }
         true
@@ -156,7 +159,7 @@ impl Checkpointer {
                 self.history.release(&position, self.log_bytes_kept);
                 engine.shared.tally.note_checkpoint(engine.world.mono());
                 self.tasks().is_untidy = true;
-                engine.desk.land(view);
+                engine.desk.land(Landed { index: view, holds_sealed: true });
             }
             Err(error) => engine.fail(format!("writing the index failed: {error}")),
         }

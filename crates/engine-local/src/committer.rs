@@ -9,9 +9,8 @@
 
 use crate::{
     Options,
-    batch::{Answer, Batch, Chore, Flush, Orders, Picture, Queued, Room, Sealed},
+    batch::{Answer, Batch, Chore, Flush, Landed, Orders, Picture, Queued, Room, Sealed},
     headroom::Headroom,
-    index::IndexView,
     lanes::Lane,
     log::Frame,
     shared::Shared,
@@ -98,12 +97,12 @@ impl Committer {
     /// Decides on `orders`, leaving none, as part of `batch`.
     pub(crate) fn take(&mut self, batch: &mut Batch, orders: &mut Orders) {
         batch.step = orders.step.take().or(batch.step);
-        if let Some(index) = orders.landed.take() {
-            self.land(batch, index);
+        if let Some(landed) = orders.landed.take() {
+            self.land(batch, landed);
         }
         match orders.chore.take() {
             Some(Chore::Rest) => batch.rest = true,
-            Some(Chore::Seal) => self.seal(batch),
+            Some(Chore::Seal) => batch.seals = true,
             None => {}
         }
         let (wall, mono) = (self.world.wall(), self.world.mono());
@@ -142,7 +141,8 @@ impl Committer {
 
     /// Ends the batch: nothing is decided in it any more.
     pub(crate) fn finish(&mut self, batch: &mut Batch) {
-        if self.stack.active.bytes() >= self.layer_bytes_max {
+        // Only now: the layer ends where the batch ends in the log.
+        if batch.seals || self.stack.active.bytes() >= self.layer_bytes_max {
             self.seal(batch);
         }
         if batch.flush != Flush::No || batch.has_changes() {
@@ -246,13 +246,14 @@ impl Committer {
         batch.sealed = Some(Sealed { layer, committed: self.last(), ids });
         // Everything in it must be in the log that the index will say it covers, and on disk.
         batch.flush = Flush::Yes;
-        batch.load.close();
     }
 
-    /// The sealed layer is part of `index` now.
-    fn land(&mut self, batch: &mut Batch, index: Arc<IndexView>) {
-        self.stack.index = index;
-        batch.retired = self.stack.sealed.take();
+    /// Reads go to a newer index, and no more to the sealed layer if that is in it.
+    fn land(&mut self, batch: &mut Batch, landed: Landed) {
+        self.stack.index = landed.index;
+        if landed.holds_sealed {
+            batch.retired = self.stack.sealed.take();
+        }
         self.generation += 1;
     }
 

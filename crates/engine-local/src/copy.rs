@@ -86,7 +86,7 @@ fn fill(
     unreadable: &mut Option<ReadError>,
 ) -> Result<(), OpenError> {
     let (mut cells, mut bytes) = (Vec::<(Key, Cell)>::new(), 0);
-    let mut write = |cells: &mut Vec<(Key, Cell)>| {
+    let write = |cells: &mut Vec<(Key, Cell)>| {
         let checkpoint = Checkpoint { committed: view.last, log, ids: Vec::new() };
         let each = cells.iter().map(|(key, cell)| (key, cell));
         let applied = index.apply(each, checkpoint, &mut |_bytes| ());

@@ -14,15 +14,14 @@
 
 use crate::{
     Options,
-    batch::{Chore, Orders, Queued, Room},
+    batch::{Chore, Landed, Orders, Queued, Room},
     committer::Committer,
-    index::IndexView,
     lanes::{Bounds, Lane, Lanes, Load},
     publisher::Publisher,
     writer::Writer,
 };
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::{Semaphore, watch};
@@ -49,7 +48,7 @@ struct State {
     lanes: Lanes<Queued>,
     /// How many steps were asked for, and how many of them were passed on.
     steps: (u64, u64),
-    landed: Option<Arc<IndexView>>,
+    landed: Option<Landed>,
     chore: Option<Chore>,
     committer: Option<Box<Committer>>,
     writer: Option<Box<Writer>>,
@@ -348,14 +347,15 @@ impl Desk {
 
     // === for the checkpointer, and for the end ===
 
-    /// A sealed layer has become part of the index.
-    pub(crate) fn land(&self, index: Arc<IndexView>) {
+    /// There is a newer index.
+    pub(crate) fn land(&self, mut landed: Landed) {
         let mut state = self.state();
-        state.landed = Some(index);
+        landed.holds_sealed |= state.landed.as_ref().is_some_and(|before| before.holds_sealed);
+        state.landed = Some(landed);
         self.call(state);
     }
 
-    pub(crate) fn take_landed(&self) -> Option<Arc<IndexView>> {
+    pub(crate) fn take_landed(&self) -> Option<Landed> {
         self.state().landed.take()
     }
 

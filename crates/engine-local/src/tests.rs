@@ -1,5 +1,6 @@
 //! The engine on a real disk: the exam, what a restart finds, what is refused at the door.
 
+mod by_hand;
 mod doors;
 mod exam;
 mod memory;

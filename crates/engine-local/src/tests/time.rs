@@ -1,6 +1,6 @@
 //! Time that goes back, and time that goes on while the disk is away.
 
-use super::{clock, key, open, put, put_until, text, write};
+use super::{clock, key, put, put_until, text, write};
 use crate::{Local, Options};
 use outrigger_kernel::{BoxFuture, Mono, TaskHandle, Wall, World};
 use outrigger_keyspace::{KeySpace, Level, Space, Transaction, exam::Clock};
@@ -104,19 +104,5 @@ async fn a_reader_does_not_wait_for_a_disk_that_is_away() {
     engine.commit(stale).await.unwrap_err();
     assert_eq!(text(&engine, "due").await, None);
     drop(read);
-    engine.close().await;
-}
-
-#[tokio::test]
-async fn a_step_writes_nothing_to_the_log() {
-    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
-    let engine = open(folder.path(), &clock);
-    let due = clock.wall().plus(Duration::from_millis(10));
-    write(&engine, vec![put_until("due", due)]).await.unwrap();
-    let log = || (engine.current().unwrap().position, engine.syncs());
-    let before = log();
-    clock.advance_ms(10);
-    assert_eq!(text(&engine, "due").await, None);
-    assert_eq!(log(), before);
     engine.close().await;
 }
