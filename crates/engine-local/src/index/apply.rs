@@ -5,7 +5,7 @@
 
 use super::{
     Checkpoint, Index, IndexError, IndexView, Pace, State,
-    cell::{Entry, Item, encode_row, expiry_key, is_point, row_end, row_key},
+    cell::{END, Entry, Family, Item, encode_expiry, encode_row, is_point},
     maintain::average_row,
     merge::Merged,
     run::Run,
@@ -14,7 +14,6 @@ use super::{
 };
 use crate::layer::{Cell, Key};
 use bytes::Bytes;
-use outrigger_kernel::Wall;
 use outrigger_keyspace::{Direction, ReadError};
 use std::sync::Arc;
 
@@ -53,47 +52,25 @@ impl Index {
         cells: impl Iterator<Item = (&'a Key, &'a Cell)> + Clone,
         pace: &mut Paced<'_, '_>,
     ) -> Result<Run, IndexError> {
-        let below = state.runs.clone();
         let mut tables = Tables::new(self, self.sizes.table_bytes);
-        let mut expiries: Vec<(Wall, &Key)> = cells
-            .clone()
-            .filter_map(|(key, cell)| match cell {
-                Cell::Live(value) => Some((value.expires_at?, key)),
-                Cell::Gone { .. } => None,
-            })
-            .collect();
-        expiries.sort_unstable();
-        for (due, key) in expiries {
-            let key = expiry_key(due, key);
-            tables.push(state, &Entry { key, item: Item::Put(Bytes::new()) }, pace)?;
-        }
-        let mut widening = Widening::new(&below)?;
-        let mut payload = Vec::new();
-        for (key, cell) in cells {
-            let key = row_key(key);
-            match cell {
-                Cell::Live(value) => {
-                    if let Some(extent) = widening.take() {
-                        tables.push_extent(state, extent, pace)?;
-                    }
-                    payload.clear();
-                    encode_row(value, &mut payload);
-                    let item = Item::Put(Bytes::copy_from_slice(&payload));
-                    tables.push(state, &Entry { key, item }, pace)?;
-                }
-                Cell::Gone { end } => {
-                    let end = row_end(end.as_deref());
-                    if let Some(extent) = widening.push(key, end)? {
-                        tables.push_extent(state, extent, pace)?;
-                    }
-                }
-            }
-        }
-        if let Some(extent) = widening.take() {
-            tables.push_extent(state, extent, pace)?;
+        for family in [Family::Expiries, Family::Rows] {
+            tables.push_cells(state, family, cells.clone(), pace)?;
         }
         Ok(Run { tables: tables.finish()?, from: Bytes::new() })
     }
+}
+
+/// What a layer's cell says in a family; nothing where it has nothing to say.
+fn item(family: Family, cell: &Cell) -> Option<Item> {
+    Some(match (cell, family) {
+        (Cell::Live(value), Family::Rows) => {
+            let mut payload = Vec::new();
+            encode_row(value, &mut payload);
+            Item::Put(payload.into())
+        }
+        (Cell::Live(value), Family::Expiries) => Item::Put(encode_expiry(value.expires_at?)),
+        (Cell::Gone { end }, family) => Item::Gone(family.end(end.as_deref())),
+    })
 }
 
 /// Counts work and calls the pace.
@@ -132,6 +109,40 @@ impl<'a> Tables<'a> {
     /// How long the table being written is so far.
     pub(super) fn open_bytes(&self) -> u64 {
         self.writer.as_ref().map_or(0, Writer::bytes)
+    }
+
+    /// Adds what a layer's cells say in `family`.
+    fn push_cells<'c>(
+        &mut self,
+        state: &mut State,
+        family: Family,
+        cells: impl Iterator<Item = (&'c Key, &'c Cell)>,
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<(), IndexError> {
+        let below = state.runs.clone();
+        // Rows are always there; where nothing ever expired, deletions have nothing to hide among the expiries.
+        let hides = below.iter().flat_map(|run| &run.tables).any(|t| family.reaches(&t.info.first));
+        let mut widening = Widening::new(&below);
+        for (key, cell) in cells {
+            match item(family, cell) {
+                Some(Item::Gone(end)) if hides => {
+                    if let Some(extent) = widening.push(family.key(key), end)? {
+                        self.push_extent(state, extent, pace)?;
+                    }
+                }
+                Some(item @ Item::Put(_)) => {
+                    if let Some(extent) = widening.take() {
+                        self.push_extent(state, extent, pace)?;
+                    }
+                    self.push(state, &Entry { key: family.key(key), item }, pace)?;
+                }
+                _ => {}
+            }
+        }
+        match widening.take() {
+            Some(extent) => self.push_extent(state, extent, pace),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn push(
@@ -226,8 +237,8 @@ const MISSES_MAX: u32 = 64;
 const STEPS_MAX: usize = 16;
 
 impl<'a> Widening<'a> {
-    fn new(below: &'a [Run]) -> Result<Self, ReadError> {
-        Ok(Self { below, open: None, probe: None, luck: LUCK_MAX, misses: 0 })
+    fn new(below: &'a [Run]) -> Self {
+        Self { below, open: None, probe: None, luck: LUCK_MAX, misses: 0 }
     }
 
     /// The extent that grows no more.
@@ -276,8 +287,7 @@ impl<'a> Widening<'a> {
                 }
             }
         }
-        let end = row_end(None);
-        let mut rows = Merged::new(self.below, from.clone(), end, Direction::Forward)?;
+        let mut rows = Merged::new(self.below, from.clone(), END, Direction::Forward)?;
         let next = rows.next_row()?.map(|(key, _)| key);
         self.probe = Some(Probe { rows, next: next.clone() });
         Ok(next)

@@ -2,10 +2,14 @@
 //!
 //! Two families of keys share every run. One leading byte tells them apart, so that the rows of each lie together:
 //!
-//! | first byte | then                                  | payload                              |
-//! |------------|---------------------------------------|--------------------------------------|
-//! | `00`       | due time (8 bytes, big-endian), key   | nothing: when a key expires          |
-//! | `01`       | key                                   | flags, revision, expiry, the value   |
+//! | first byte | then | payload                                                                   |
+//! |------------|------|---------------------------------------------------------------------------|
+//! | `00`       | key  | when the key expires (8 bytes)                                            |
+//! | `01`       | key  | flags (1: it expires), revision (8), when it expires (8, if so), the value |
+//!
+//! The first is there so that a start need not read all rows to know what expires. It is ordered by key, not by time, so
+//! that a key put again and again leaves one entry behind, not many; and it may be out of date where a key that expired was
+//! put to stay.
 //!
 //! The invariants are those of a layer in memory: cells are ordered by where they start, extents never overlap, and no
 //! cell starts inside another's extent.
@@ -14,10 +18,16 @@ use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{KeyRange, ReadError, Value};
 
-/// When keys expire, ordered by time.
-const EXPIRIES: u8 = 0;
-/// The rows.
-const ROWS: u8 = 1;
+/// What the keys of a family begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// When keys expire.
+    Expiries = 0,
+    Rows = 1,
+}
+
+/// Past every key of every family.
+pub(super) const END: Bytes = Bytes::from_static(&[Family::Rows as u8 + 1]);
 
 const FLAG_EXPIRES: u8 = 1;
 const HEAD_BYTES: usize = 9;
@@ -71,42 +81,49 @@ pub(super) fn after(key: &[u8]) -> Bytes {
     after.into()
 }
 
-/// A row's key with its family.
-pub(super) fn row_key(key: &[u8]) -> Bytes {
-    let mut row = Vec::with_capacity(key.len() + 1);
-    row.push(ROWS);
-    row.extend_from_slice(key);
-    row.into()
+impl Family {
+    /// A key with its family.
+    pub(super) fn key(self, key: &[u8]) -> Bytes {
+        let mut whole = Vec::with_capacity(key.len() + 1);
+        whole.push(self as u8);
+        whole.extend_from_slice(key);
+        whole.into()
+    }
+
+    /// The end of an extent; no end means to the end of the map.
+    pub(super) fn end(self, end: Option<&[u8]>) -> Bytes {
+        end.map_or_else(|| Bytes::copy_from_slice(&[self as u8 + 1]), |end| self.key(end))
+    }
+
+    /// Where the keys of `range` lie.
+    pub(super) fn range(self, range: &KeyRange) -> (Bytes, Bytes) {
+        (self.key(&range.start), self.end(range.end.as_deref()))
+    }
+
+    /// Whether a file that begins with `first` may hold keys of this family.
+    pub(super) fn reaches(self, first: &[u8]) -> bool {
+        first.first().is_some_and(|family| *family <= self as u8)
+    }
+
+    /// Whether `key`, with its family, is of this one.
+    pub(super) fn has(self, key: &[u8]) -> bool {
+        key.first() == Some(&(self as u8))
+    }
 }
 
-/// The end of an extent of rows; no end means to the end of the map.
-pub(super) fn row_end(end: Option<&[u8]>) -> Bytes {
-    end.map_or_else(|| Bytes::from_static(&[ROWS + 1]), row_key)
+/// The payload that says that a key expires at `due`.
+pub(super) fn encode_expiry(due: Wall) -> Bytes {
+    Bytes::copy_from_slice(&due.0.to_le_bytes())
 }
 
-/// Where in the runs the rows of `range` lie.
-pub(super) fn rows_of(range: &KeyRange) -> (Bytes, Bytes) {
-    (row_key(&range.start), row_end(range.end.as_deref()))
+/// When a key expires, by its entry among the expiries.
+pub(super) fn decode_expiry(payload: &[u8]) -> Result<Wall, ReadError> {
+    let due = payload.try_into().map_err(|_| malformed("an expiry"))?;
+    Ok(Wall(u64::from_le_bytes(due)))
 }
 
-/// Where in the runs the expiries lie.
-pub(super) fn all_expiries() -> (Bytes, Bytes) {
-    (Bytes::from_static(&[EXPIRIES]), Bytes::from_static(&[ROWS]))
-}
-
-/// The key that says that `key` expires at `due`.
-pub(super) fn expiry_key(due: Wall, key: &[u8]) -> Bytes {
-    let mut expiry = Vec::with_capacity(key.len() + 9);
-    expiry.push(EXPIRIES);
-    expiry.extend_from_slice(&due.0.to_be_bytes());
-    expiry.extend_from_slice(key);
-    expiry.into()
-}
-
-/// What an expiry's key says; `None` when it is no such key.
-pub(super) fn decode_expiry(entry: &[u8]) -> Option<(Wall, &[u8])> {
-    let (due, key) = entry.strip_prefix(&[EXPIRIES])?.split_first_chunk()?;
-    Some((Wall(u64::from_be_bytes(*due)), key))
+fn malformed(what: &str) -> ReadError {
+    ReadError::Damaged(format!("{what} in the index is malformed"))
 }
 
 /// The payload of a row with `value`, into `into`.
@@ -127,14 +144,14 @@ pub(super) fn decode_row(key: &Bytes, payload: &Bytes) -> Result<(Bytes, Value),
 
 /// A row's value as it was written. The bytes are copied, so that a value kept for long keeps no whole block alive.
 pub(super) fn decode_value(payload: &Bytes) -> Result<Value, ReadError> {
-    let malformed = || ReadError::Damaged("a row of the index is too short".into());
-    let (&flags, rest) = payload.split_first().ok_or_else(malformed)?;
-    let (revision, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
+    let short = || malformed("a row");
+    let (&flags, rest) = payload.split_first().ok_or_else(short)?;
+    let (revision, rest) = rest.split_first_chunk().ok_or_else(short)?;
     let revision = u64::from_le_bytes(*revision);
     let (expires_at, rest) = match flags & FLAG_EXPIRES {
         0 => (None, rest),
         _ => {
-            let (at, rest) = rest.split_first_chunk().ok_or_else(malformed)?;
+            let (at, rest) = rest.split_first_chunk().ok_or_else(short)?;
             (Some(Wall(u64::from_le_bytes(*at))), rest)
         }
     };

@@ -12,7 +12,7 @@
 use super::{
     Index, IndexError, Pace, State,
     apply::{Paced, Tables},
-    cell::{after, decode_expiry, expiry_of, row_end},
+    cell::{END, Entry, Family, Item, after, decode_expiry, expiry_of},
     merge::{Folding, Merged},
     run::{Cursor, Run},
     table::Table,
@@ -73,19 +73,30 @@ impl Index {
     ) -> Result<(), IndexError> {
         let count = fold_count(&state.runs[..fresh], self.sizes.step_bytes);
         let folded: Vec<Run> = state.runs[..count].to_vec();
-        let mut tables = Tables::new(self, self.sizes.table_bytes);
-        let mut cells = Folding::new(&folded, Bytes::new(), row_end(None))?;
-        while let Some(entry) = cells.next_cell()? {
-            tables.push(state, &entry, pace)?;
-        }
-        let hidden = folded.iter().flat_map(|run| &run.tables).map(|t| t.info.hidden_bytes).sum();
-        tables.hides(hidden);
-        let tables = tables.finish()?;
+        let tables = match side_by_side(&folded) {
+            Some(tables) => tables,
+            None => self.fold_tables(state, &folded, pace)?,
+        };
         let run = (!tables.is_empty()).then(|| Run { tables, from: Bytes::new() });
         let runs = run.into_iter().chain(state.runs[count..].iter().cloned()).collect();
         let (draining, checkpoint) = (state.draining, state.checkpoint.clone());
         self.publish(state, runs, draining, checkpoint)?;
         Ok(())
+    }
+
+    fn fold_tables(
+        &self,
+        state: &mut State,
+        folded: &[Run],
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<Vec<Arc<Table>>, IndexError> {
+        let mut tables = Tables::new(self, self.sizes.table_bytes);
+        let mut cells = Folding::new(folded, Bytes::new(), END)?;
+        while let Some(entry) = cells.next_cell()? {
+            tables.push(state, &entry, pace)?;
+        }
+        tables.hides(folded.iter().flat_map(|run| &run.tables).map(|t| t.info.hidden_bytes).sum());
+        tables.finish()
     }
 
     /// Merges the next piece of the runs being drained into the base.
@@ -116,7 +127,7 @@ impl Index {
         merged.extend(rest.iter().cloned());
 
         let mut runs = state.runs[..fresh].to_vec();
-        let ended = from == row_end(None);
+        let ended = from == END;
         if !ended {
             for run in &drained {
                 let tables = run.tables.iter().filter(|table| !table.info.is_before(&from));
@@ -144,6 +155,17 @@ fn is_due(state: &State, slack_bytes: u64) -> bool {
     let above = above.iter().flat_map(|run| &run.tables);
     let burden: u64 = above.map(|table| table.info.bytes + table.info.hidden_bytes).sum();
     burden > base.bytes() / 20 * 9 + slack_bytes
+}
+
+/// The files of all runs in order, if no two say anything about the same keys: they are one run as they are.
+fn side_by_side(runs: &[Run]) -> Option<Vec<Arc<Table>>> {
+    let mut tables: Vec<_> = runs.iter().flat_map(|run| &run.tables).cloned().collect();
+    tables.sort_by(|a, b| a.info.first.cmp(&b.info.first));
+    let apart = |pair: &[Arc<Table>]| match pair {
+        [before, after] => before.info.is_before(&after.info.first),
+        _ => true,
+    };
+    tables.windows(2).all(apart).then_some(tables)
 }
 
 /// How many of the newest runs to fold: as long as the next is not much larger than all before it.
@@ -185,7 +207,7 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn run(&mut self, state: &mut State, pace: &mut Paced<'_, '_>) -> Result<(), IndexError> {
-        let end = row_end(None);
+        let end = END;
         while self.from < end && !self.is_enough() {
             match self.rest {
                 [table, ..] if self.from < table.info.first => {
@@ -277,7 +299,7 @@ impl Step<'_> {
             if self.is_dead(&key, &payload) {
                 continue;
             }
-            let entry = super::cell::Entry { key, item: super::cell::Item::Put(payload) };
+            let entry = Entry { key, item: Item::Put(payload) };
             self.written += entry.bytes() as u64;
             self.tables.push(state, &entry, pace)?;
         }
@@ -286,7 +308,10 @@ impl Step<'_> {
     }
 
     fn is_dead(&self, key: &[u8], payload: &[u8]) -> bool {
-        let due = decode_expiry(key).map_or_else(|| expiry_of(payload), |(due, _)| Some(due));
+        let due = match Family::Rows.has(key) {
+            true => expiry_of(payload),
+            false => decode_expiry(payload).ok(),
+        };
         due.is_some_and(|due| due < self.dead_before)
     }
 

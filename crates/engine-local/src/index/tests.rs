@@ -63,7 +63,7 @@ fn key(number: u64) -> Bytes {
 fn value(number: u64, revision: u64, bytes: usize) -> Value {
     let mut value = format!("{number}@{revision} ").into_bytes();
     value.resize(bytes.max(value.len()), b'.');
-    let expires_at = (number % 3 == 0).then_some(Wall(u64::MAX - number));
+    let expires_at = (number % 3 == 0).then_some(Wall(u64::MAX - number - revision));
     Value { bytes: value.into(), revision, expires_at }
 }
 
@@ -139,20 +139,21 @@ fn check(view: &IndexView, map: &Map, keys: u64) {
     check_expiries(view, map);
 }
 
-/// Panics unless every expiry is visited, soonest first.
+/// Panics unless every expiry is visited, each key at most once.
 fn check_expiries(view: &IndexView, map: &Map) {
-    let mut visited: Vec<(Wall, Bytes)> = Vec::new();
+    let mut visited = BTreeMap::new();
     view.expiries(&mut |due, key| {
-        visited.push((due, Bytes::copy_from_slice(key)));
+        assert_eq!(visited.insert(Bytes::copy_from_slice(key), due), None);
         ControlFlow::Continue(())
     })
     .unwrap();
-    assert!(visited.is_sorted());
     for (key, value) in map {
-        if let Some(due) = value.expires_at {
-            assert!(visited.binary_search(&(due, key.clone())).is_ok(), "{key:?} expires");
+        if value.expires_at.is_some() {
+            assert_eq!(visited.get(key), value.expires_at.as_ref(), "{key:?} expires");
         }
     }
+    let stale = visited.keys().filter(|key| !map.contains_key(*key));
+    assert_eq!(stale.count(), 0, "what is deleted does not expire");
 }
 
 fn maintain(index: &Index) {

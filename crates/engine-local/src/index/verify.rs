@@ -2,7 +2,7 @@
 
 use super::{
     IndexError, IndexView,
-    cell::{Entry, Item, decode_expiry, decode_value},
+    cell::{Entry, Family, Item, decode_expiry, decode_value},
     filter,
     run::Run,
     table::Table,
@@ -85,8 +85,10 @@ fn verify_entry(table: &Table, entry: &Entry, reached: &mut Bytes) -> Result<(),
     }
     *reached = match &entry.item {
         Item::Put(payload) => {
-            if decode_expiry(&entry.key).is_none() {
+            if Family::Rows.has(&entry.key) {
                 decode_value(payload)?;
+            } else {
+                decode_expiry(payload)?;
             }
             super::cell::after(&entry.key)
         }

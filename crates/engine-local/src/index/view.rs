@@ -2,7 +2,7 @@
 
 use super::{
     Checkpoint,
-    cell::{Item, all_expiries, decode_expiry, decode_row, decode_value, row_key, rows_of},
+    cell::{Family, Item, decode_expiry, decode_row, decode_value},
     filter,
     merge::Merged,
     run::Run,
@@ -31,7 +31,7 @@ impl IndexView {
 
     /// The value at `key`, due or not.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
-        let key = row_key(key);
+        let key = Family::Rows.key(key);
         let hash = filter::hash(&key);
         for run in &self.runs {
             if let Some(entry) = run.get(&key, hash)? {
@@ -47,22 +47,21 @@ impl IndexView {
     /// The entries of `range`, due or not, in `direction`. Nothing is read before the first is asked for; after an error
     /// there are no more.
     pub(crate) fn range(&self, range: &KeyRange, direction: Direction) -> Rows<'_> {
-        let (start, end) = rows_of(range);
+        let (start, end) = Family::Rows.range(range);
         Rows { view: self, state: State::New { start, end, direction } }
     }
 
-    /// Visits when keys expire, soonest first. A key may have been replaced or removed since: what is visited may be out
-    /// of date, but nothing is left out.
+    /// Visits when keys expire, each key at most once, in no order that means anything. It may be out of date: the key may
+    /// have been put to stay since.
     pub(crate) fn expiries(
         &self,
         visit: &mut dyn FnMut(Wall, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let (start, end) = all_expiries();
+        let (start, end) = Family::Expiries.range(&KeyRange::all());
         let mut merged = Merged::new(&self.runs, start, end, Direction::Forward)?;
-        while let Some((entry, _)) = merged.next_row()? {
-            let (due, key) = decode_expiry(&entry)
-                .ok_or_else(|| ReadError::Damaged("an expiry in the index is too short".into()))?;
-            if visit(due, key).is_break() {
+        while let Some((key, payload)) = merged.next_row()? {
+            let due = decode_expiry(&payload)?;
+            if visit(due, key.get(1..).unwrap_or_default()).is_break() {
                 break;
             }
         }

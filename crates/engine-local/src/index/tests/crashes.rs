@@ -36,6 +36,7 @@ fn check_crash(crashed: &SimDisk, after: usize, states: &[(usize, Checkpoint, Ma
     assert!(found >= acknowledged, "after step {after}, {how}: {found:?} of {acknowledged:?}");
     check(&view, &states[found.unwrap()].2, 60);
     view.verify().unwrap();
+    drop(view);
     // And it goes on from there, with nothing left of what was begun.
     apply(&index, &[plan(99, Vec::new(), vec![put(1, 99, 10)])], 99).unwrap();
     maintain(&index);
