@@ -12,5 +12,6 @@ mod documents;
 mod process;
 mod reload;
 mod several;
+mod sockets;
 mod storage;
 mod wire_fuzz;
