@@ -59,6 +59,31 @@ impl Code {
     pub fn number(self) -> u8 {
         self as u8
     }
+
+    /// The code with this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        let all = [
+            Self::Ok,
+            Self::Cancelled,
+            Self::Unknown,
+            Self::InvalidArgument,
+            Self::DeadlineExceeded,
+            Self::NotFound,
+            Self::AlreadyExists,
+            Self::PermissionDenied,
+            Self::ResourceExhausted,
+            Self::FailedPrecondition,
+            Self::Aborted,
+            Self::OutOfRange,
+            Self::Unimplemented,
+            Self::Internal,
+            Self::Unavailable,
+            Self::DataLoss,
+            Self::Unauthenticated,
+        ];
+        all.get(usize::from(number)).copied()
+    }
 }
 
 /// The gRPC status of a call that got no answer.
@@ -77,6 +102,7 @@ pub fn code(error: &CallError) -> Code {
         | CallError::Unhealthy { .. }
         | CallError::BreakerOpen { .. }
         | CallError::Broken { .. } => Code::Unavailable,
+        CallError::Relayed { code, .. } => *code,
     }
 }
 
@@ -148,7 +174,10 @@ impl Invoker {
         }
     }
 
-    async fn try_proxy(&self, mut call: Invocation<'_>) -> Result<Response<Body>, CallError> {
+    pub(crate) async fn try_proxy(
+        &self,
+        mut call: Invocation<'_>,
+    ) -> Result<Response<Body>, CallError> {
         if let Some(budget) = call.headers.get(GRPC_TIMEOUT).and_then(parse_timeout) {
             let deadline = Deadline::after(self.world(), budget);
             call.patience = call.patience.all_by(deadline);

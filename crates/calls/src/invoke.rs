@@ -13,15 +13,15 @@
 
 use crate::{
     Body, CallError, Caller, CanonicalPath, HeaderEdits, OutboundClient, Over, Patience, Phase,
-    Target,
-    headers,
+    Target, headers,
+    neighbour::Passage,
     outgoing::{Held, Outgoing, Upload},
 };
 use http::{
     HeaderMap, Method, Response, StatusCode, Uri,
     uri::{Parts, PathAndQuery},
 };
-use outrigger_kernel::{Deadline, Mono, World, within};
+use outrigger_kernel::{Deadline, Kind, Mono, World, within};
 use outrigger_resilience::{Breakers, Class, GaveUp, Policy, PolicyState};
 use std::{fmt, sync::Arc};
 
@@ -186,7 +186,7 @@ impl Invoker {
                     let channel = instances.pick(&tried)?;
                     let ended = channel.exchange(outgoing, patience).await;
                     let failed_over = ended.as_ref().is_err_and(|error| {
-                        matches!(error, CallError::Connect { .. } | CallError::Broken { .. })
+                        is_its_own(error)
                             && error.nothing_sent()
                             && !matches!(outgoing.upload, Upload::Gone)
                     });
@@ -240,13 +240,14 @@ pub(crate) async fn prepare(call: Invocation<'_>) -> Result<Outgoing, CallError>
     if call.method == Method::CONNECT {
         return Err(bad("CONNECT asks for a tunnel, which an invocation is not"));
     }
+    let passage = Passage::of(&call);
     let mut request = http::Request::new(call.body);
     *request.method_mut() = call.method;
     *request.uri_mut() =
         uri(call.path, call.query).ok_or_else(|| bad("the path and query do not make a URI"))?;
     *request.headers_mut() = call.headers;
     call.edits.apply(request.headers_mut());
-    Ok(Outgoing::new(request).await)
+    Ok(Outgoing { passage, ..Outgoing::new(request).await })
 }
 
 fn uri(path: &CanonicalPath, query: Option<&str>) -> Option<Uri> {
@@ -257,6 +258,17 @@ fn uri(path: &CanonicalPath, query: Option<&str>) -> Option<Uri> {
     let mut parts = Parts::default();
     parts.path_and_query = Some(path_and_query.ok()?);
     Uri::from_parts(parts).ok()
+}
+
+/// Whether another instance of the same app may fare better. What the process of a neighbour says of its app holds for
+/// that instance only.
+fn is_its_own(error: &CallError) -> bool {
+    let kinds = [Kind::Unavailable, Kind::NotFound, Kind::NotConfigured];
+    match error {
+        CallError::Connect { .. } | CallError::Broken { .. } => true,
+        CallError::Relayed { kind, .. } => kinds.contains(kind),
+        _ => false,
+    }
 }
 
 fn http_class(answer: &Response<Body>) -> Class {
@@ -284,7 +296,11 @@ fn classify(
             },
         },
         // The caller's own fault, or our own refusal: neither says anything about the callee.
-        Err(CallError::RequestBody(_) | CallError::Overloaded { .. }) => Class::Ignored,
+        Err(
+            CallError::RequestBody(_)
+            | CallError::Overloaded { .. }
+            | CallError::Relayed { kind: Kind::Exhausted | Kind::Forbidden | Kind::Invalid, .. },
+        ) => Class::Ignored,
         Err(_) if replayable => Class::Failure,
         Err(_) => Class::Permanent,
     }

@@ -8,6 +8,7 @@
 //! that their caller knows when it may stop what requests need.
 
 mod patience;
+mod peers;
 mod unread;
 
 use crate::{
@@ -43,6 +44,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use unread::{Taken, unless_unread};
+
+pub use peers::serve_peers;
 
 /// How long to wait before accepting again when the machine is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
