@@ -6,12 +6,14 @@
 use crate::secrets::SecretStore;
 use outrigger_calls::CallPolicy;
 use outrigger_events::Broker;
-use outrigger_resilience::{Policy, PolicyState, Retry};
+use outrigger_kernel::{Deadline, World};
+use outrigger_resilience::{Attempt, Class, GaveUp, Policy, PolicyState, Retry};
 use outrigger_resources::TopicScopes;
 use outrigger_state::{KeyPrefix, Store};
 use std::{
     collections::BTreeMap,
     fmt,
+    future::Future,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -67,11 +69,28 @@ impl Policed {
         Self { policy, state }
     }
 
-    /// The policy, if it does anything.
-    pub(crate) fn active(&self) -> Option<(&Policy, &PolicyState)> {
-        let policy = &self.policy;
-        let idle = policy.timeout.is_none() && policy.retry.is_none() && policy.breaker.is_none();
-        (!idle).then_some((policy, &self.state))
+    /// Whether the policy does nothing, so that there is one attempt and no more.
+    pub(crate) fn is_idle(&self) -> bool {
+        let Policy { timeout, retry, breaker } = &self.policy;
+        timeout.is_none() && retry.is_none() && breaker.is_none()
+    }
+
+    /// Makes attempts under the policy; each is told by when it must be done.
+    pub(crate) async fn run<T, E, F>(
+        &self,
+        world: &dyn World,
+        deadline: Deadline,
+        class: fn(&Result<T, E>) -> Class,
+        mut attempt: impl FnMut(Deadline) -> F,
+    ) -> Result<Result<T, E>, GaveUp>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        if self.is_idle() {
+            return Ok(attempt(deadline).await);
+        }
+        let attempt = |made: Attempt| attempt(made.deadline);
+        outrigger_resilience::run(world, &self.policy, &self.state, deadline, class, attempt).await
     }
 }
 

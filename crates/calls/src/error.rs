@@ -162,8 +162,7 @@ impl CallError {
     #[must_use]
     pub fn nothing_sent(&self) -> bool {
         match self {
-            Self::RequestBody(_)
-            | Self::Timeout { waiting_for: Phase::Answer, .. } => false,
+            Self::RequestBody(_) | Self::Timeout { waiting_for: Phase::Answer, .. } => false,
             Self::Broken { nothing_sent, .. } | Self::Relayed { nothing_sent, .. } => *nothing_sent,
             _ => true,
         }

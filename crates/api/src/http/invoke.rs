@@ -134,8 +134,10 @@ async fn send_to_grpc(
             reply.headers_mut().extend(passed);
             Ok(reply)
         }
-        Err(callback::Failed::NoAnswer(error)) => Err(invoke::fault(address, &error)),
-        Err(callback::Failed::Status(status)) => {
+        Err(status) => {
+            if let Some(error) = callback::call_error(&status) {
+                return Err(invoke::fault(address, error));
+            }
             let body = serde_json::json!({
                 "code": status.code() as i32,
                 "message": status.message(),
