@@ -59,6 +59,8 @@ pub(crate) struct Line {
     /// Wakes the line's task, to write what did not fit the socket or to end.
     task: AtomicWaker,
     stuck: AtomicBool,
+    /// The holder takes no more requests; its engine is being closed.
+    leaving: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -86,7 +88,7 @@ struct Waiting {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
-    /// The line ended before the request was written.
+    /// The line ended before the request was read.
     Unsent,
     /// The line ended after it; perhaps it was read.
     Sent,
@@ -156,6 +158,7 @@ impl Line {
             names: AtomicU64::new(1),
             task: AtomicWaker::new(),
             stuck: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         };
         (Arc::new(line), reader)
@@ -165,7 +168,12 @@ impl Line {
         self.holder
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
+    /// Whether there is any point in calling.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.leaving.load(Ordering::Acquire) && !self.has_ended()
+    }
+
+    fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
@@ -278,6 +286,16 @@ impl Line {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells all who wait that there will be no answer, and whoever comes later.
+    fn let_go(&self, lost: Lost) {
+        self.room.close();
+        let mut pending = self.pending();
+        pending.ended = true;
+        for (_, waiting) in pending.waiting.drain() {
+            let _gone: Result<(), _> = waiting.answer.send(Err(lost));
+        }
+    }
+
     /// Works until the line ends; then tells everybody who waits.
     pub(crate) async fn run(
         &self,
@@ -319,12 +337,7 @@ struct Over<'a>(&'a Line);
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Release);
-        self.0.room.close();
-        let mut pending = self.0.pending();
-        pending.ended = true;
-        for (_, waiting) in pending.waiting.drain() {
-            let _gone: Result<(), _> = waiting.answer.send(Err(Lost::Sent));
-        }
+        self.0.let_go(Lost::Sent);
     }
 }
 
@@ -389,6 +402,10 @@ impl Task<'_> {
         match Answer::take(&frame).map_err(io::Error::other)? {
             Answer::Changed { watch, revision } => self.known.saw_change(watch, revision),
             Answer::Pulse(pulse) => self.known.saw_pulse(pulse),
+            Answer::Leaving => {
+                self.line.leaving.store(true, Ordering::Release);
+                self.line.let_go(Lost::Unsent);
+            }
             _ => {}
         }
         Ok(())

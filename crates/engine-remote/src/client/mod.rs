@@ -138,7 +138,7 @@ impl Core {
 impl Stage {
     fn way(&self) -> Option<Result<Way, String>> {
         match self {
-            Self::Line(line) if !line.has_ended() => Some(Ok(Way::Line(line.clone()))),
+            Self::Line(line) if line.is_open() => Some(Ok(Way::Line(line.clone()))),
             // Its keeper is about to notice.
             Self::Line(_) | Self::Seeking(_) => None,
             Self::Own(engine) => Some(Ok(Way::Own(engine.clone()))),

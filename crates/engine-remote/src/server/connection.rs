@@ -60,6 +60,8 @@ pub(super) struct Connection {
     /// Something is under way, as far as whoever drains is concerned.
     busy: Option<Busy>,
     draining: bool,
+    /// The client was told that there is nothing more to come.
+    left: bool,
 }
 
 impl Connection {
@@ -83,6 +85,7 @@ impl Connection {
             waiting_bytes: 0,
             busy: Some(busy),
             draining: false,
+            left: false,
         };
         connection.pulse(true);
         connection
@@ -121,10 +124,15 @@ impl Connection {
                 Err(error) => return Poll::Ready(Err(error)),
             }
             if !moved {
-                if self.draining && self.waiting.is_empty() && self.outbox.is_empty() {
-                    self.busy = None;
+                if !self.draining || !self.waiting.is_empty() || !self.outbox.is_empty() {
+                    return Poll::Pending;
                 }
-                return Poll::Pending;
+                if self.left {
+                    self.busy = None;
+                    return Poll::Pending;
+                }
+                self.left = true;
+                self.say(&Answer::Leaving);
             }
         }
         cx.waker().wake_by_ref();

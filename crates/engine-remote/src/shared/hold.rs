@@ -30,7 +30,7 @@ const FAILED_GRACE: Duration = Duration::from_secs(1);
 
 impl Keeping {
     /// Serves until this process leaves or its engine fails; then lets the folder go.
-    pub(super) async fn hold(self, opened: Opened) {
+    pub(super) async fn hold(self, opened: Opened, listener: Option<UnixListener>) {
         let Opened { engine, failed, close } = opened;
         let failed = self.fate.failed.get_or_init(|| failed);
         let server = Server::new(engine, self.world.clone());
@@ -41,7 +41,7 @@ impl Keeping {
             grace = closing.wait_for(Option::is_some) => {
                 grace.ok().and_then(|grace| *grace).unwrap_or(FAILED_GRACE)
             }
-            why = self.serve(&server, failed) => {
+            why = self.serve(&server, listener, failed) => {
                 tracing::error!(reason = why, "the engine has failed; the data folder is let go");
                 self.fate.failure.get_or_init(|| why);
                 FAILED_GRACE
@@ -60,9 +60,9 @@ impl Keeping {
     async fn serve(
         &self,
         server: &Server,
+        mut listener: Option<UnixListener>,
         failed: &(dyn Fn() -> Option<String> + Send + Sync),
     ) -> String {
-        let mut listener = self.listener(None);
         loop {
             tokio::select! {
                 () = accept(server, listener.as_ref()) => {}
@@ -78,7 +78,7 @@ impl Keeping {
     }
 
     /// A listener in place of `before`, whose name is gone, or who never was. Without one this process works alone.
-    fn listener(&self, before: Option<UnixListener>) -> Option<UnixListener> {
+    pub(super) fn listener(&self, before: Option<UnixListener>) -> Option<UnixListener> {
         let first = self.fate.first_listen();
         match self.place.listen() {
             Ok(listener) => Some(listener),

@@ -20,7 +20,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{net::unix::OwnedReadHalf, sync::watch};
+use tokio::{
+    net::{UnixListener, unix::OwnedReadHalf},
+    sync::watch,
+};
 
 /// How long an engine that does not open is tried before that is given up.
 const FAILING_PATIENCE: Duration = Duration::from_secs(2);
@@ -134,7 +137,7 @@ impl Drop for Keeper {
 /// What the keeper looks after, once it has found something.
 enum Kept {
     Line(Arc<Line>, OwnedReadHalf),
-    Engine(Opened),
+    Engine(Opened, Option<UnixListener>),
     Nothing,
 }
 
@@ -186,7 +189,8 @@ impl Keeping {
             }
             Sought::Engine(opened) => {
                 self.core.hold(opened.engine.clone());
-                return Kept::Engine(opened);
+                let listener = self.listener(None);
+                return Kept::Engine(opened, listener);
             }
             Sought::InUse(error) | Sought::Failed(error) => error.to_string(),
             Sought::Nobody(error) => error.to_string(),
@@ -203,7 +207,7 @@ impl Keeping {
         let mut failing: Option<Deadline> = None;
         loop {
             match kept {
-                Kept::Engine(opened) => return self.hold(opened).await,
+                Kept::Engine(opened, listener) => return self.hold(opened, listener).await,
                 Kept::Line(line, reader) => {
                     if self.listen(&line, reader).await {
                         return self.core.end("the data folder was closed");

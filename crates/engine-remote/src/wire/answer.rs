@@ -57,6 +57,8 @@ pub(crate) enum Answer {
     Refused {
         why: String,
     },
+    /// The server leaves. What it has read is answered, and it reads nothing more.
+    Leaving,
 }
 
 /// What the engine has come to. The first frame of a connection.
@@ -87,6 +89,7 @@ const COPIED: u8 = 9;
 const CHANGED: u8 = 10;
 const PULSE: u8 = 11;
 const REFUSED: u8 = 12;
+const LEAVING: u8 = 13;
 
 impl Answer {
     /// Which request this answers, if any.
@@ -145,6 +148,7 @@ impl Answer {
                 head(REFUSED, &[]);
                 put_text(out, why);
             }
+            Self::Leaving => head(LEAVING, &[]),
         }
     }
 
@@ -158,6 +162,7 @@ impl Answer {
                 status: take_status(&mut reader)?,
             }),
             REFUSED => Self::Refused { why: reader.text()? },
+            LEAVING => Self::Leaving,
             CHANGED => Self::Changed { watch: reader.number()?, revision: reader.number()? },
             _ => {
                 let id = reader.number()?;

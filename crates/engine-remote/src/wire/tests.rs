@@ -166,6 +166,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         (id(), revision()).prop_map(|(watch, revision)| Answer::Changed { watch, revision }),
         pulse().prop_map(Answer::Pulse),
         "[a-z ]{0,20}".prop_map(|why| Answer::Refused { why }),
+        Just(Answer::Leaving),
     ]
 }
 
@@ -195,7 +196,7 @@ proptest! {
         }
         let named = Answer::id_of(&bytes);
         let expected = match &answer {
-            Answer::Changed { .. } | Answer::Pulse(_) | Answer::Refused { .. } => None,
+            Answer::Changed { .. } | Answer::Pulse(_) | Answer::Refused { .. } | Answer::Leaving => None,
             Answer::Pinned { id, .. } | Answer::Value { id, .. } | Answer::Values { id, .. }
             | Answer::Page { id, .. } | Answer::Gone { id } | Answer::ReadFailed { id, .. }
             | Answer::Committed { id, .. } | Answer::CommitFailed { id, .. }
@@ -206,7 +207,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_to_an_end(bytes in vec(any::<u8>(), 0..200), tag in 0..14_u8) {
+    fn any_bytes_are_read_to_an_end(bytes in vec(any::<u8>(), 0..200), tag in 0..15_u8) {
         let mut tagged = vec![tag];
         tagged.extend_from_slice(&bytes);
         // What can be read at all is read the same when it is written again: there is nothing hidden in it.
