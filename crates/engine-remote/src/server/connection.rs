@@ -37,6 +37,8 @@ use tokio_util::io::poll_read_buf;
 const READ_BYTES: usize = 64 * 1024;
 /// What is kept of a buffer that has been larger.
 const KEPT_BYTES: usize = 256 * 1024;
+/// News are old by the time they are read if more than this waits before them.
+const UNSENT_NEWS_BYTES_MAX: usize = 4 * 1024;
 /// Turns before others of the same thread have theirs.
 const TURNS_MAX: usize = 32;
 
@@ -266,7 +268,7 @@ impl Connection {
     /// News wait in the engine, each watch's folded into one, for as long as the client does not keep up.
     fn collect_news(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while self.has_room()
+        while self.outbox.len() - self.written < UNSENT_NEWS_BYTES_MAX
             && let Poll::Ready((watch, revision)) = self.watches.poll(cx)
         {
             self.say(&Answer::Changed { watch, revision });
