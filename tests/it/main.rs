@@ -12,6 +12,7 @@ mod documents;
 mod process;
 mod reload;
 mod several;
+mod sharing;
 mod sockets;
 mod storage;
 mod wire_fuzz;

@@ -292,11 +292,15 @@ impl AppChannel {
             return pool.exchange(outgoing, patience, Some(turn)).await;
         };
         neighbour.dress(outgoing, patience, &*self.world);
-        let ended = pool.exchange(outgoing, patience, Some(turn)).await;
-        if ended.as_ref().is_err_and(|error| neighbour.is_gone(error)) {
-            self.set_healthy(false);
+        match pool.exchange(outgoing, patience, Some(turn)).await {
+            Ok(answer) => neighbour.undress(answer),
+            Err(mut error) => {
+                if neighbour.is_gone(&mut error) {
+                    self.set_healthy(false);
+                }
+                Err(error)
+            }
         }
-        neighbour.undress(ended?)
     }
 
     /// Whether it leads to an app of another process.

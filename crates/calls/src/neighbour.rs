@@ -86,13 +86,15 @@ impl Neighbour {
         }
     }
 
-    /// Looks whether a failure says that there is nobody any more. Answers that too.
-    pub(crate) fn is_gone(&self, error: &CallError) -> bool {
-        let CallError::Connect { source, .. } = error else { return false };
+    /// Looks whether a failure says that there is nobody any more. Answers that too, and says it in words that mean
+    /// something to people.
+    pub(crate) fn is_gone(&self, error: &mut CallError) -> bool {
+        let CallError::Connect { source, target } = error else { return false };
         // A door that is closed, or no door at all, is proof; anything else (a full queue, no descriptors) is not.
         let gone =
             matches!(source.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
         if gone {
+            "the runtime that hosts it, which is gone".clone_into(target);
             (self.on_gone)();
         }
         gone
@@ -187,6 +189,8 @@ impl Relay {
             edits: HeaderEdits { remove: &ALL, ..HeaderEdits::default() },
             body,
             policy: None,
+            // Whoever calls waits for the app, not both.
+            reconnect: None,
             patience,
         };
         if is_grpc { self.invoker.try_proxy(call).await } else { self.invoker.invoke(call).await }
