@@ -7,7 +7,7 @@
 
 use crate::{
     Body, CallError, Invocation, Invoker, Target, body, headers,
-    invoke::{check_access, prepare},
+    invoke::{Terms, check_access, prepare},
     outgoing::Outgoing,
 };
 use bytes::Bytes;
@@ -182,7 +182,7 @@ impl Invoker {
             let deadline = Deadline::after(self.world(), budget);
             call.patience = call.patience.all_by(deadline);
         }
-        let (target, policy, patience) = (call.target, call.policy, call.patience);
+        let (target, terms) = (call.target, Terms::of(&call, grpc_class));
         let operation = call.operation.unwrap_or(call.path);
         check_access(&call)?;
         if let Target::App(instances) = target
@@ -193,8 +193,8 @@ impl Invoker {
             return Err(CallError::BadTarget { target: target.id().to_owned(), reason });
         }
         let mut outgoing = prepare(call).await?;
-        outgoing.budget = patience.whole;
-        let answer = self.call(target, outgoing, policy, operation, patience, grpc_class).await?;
+        outgoing.budget = terms.patience.whole;
+        let answer = self.call(target, outgoing, operation, terms).await?;
         let (mut head, rest) = answer.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         let verdict_given = head.headers.contains_key(GRPC_STATUS);

@@ -154,6 +154,7 @@ impl<'a> Service<Request<tonic::body::Body>> for Via<'a> {
                 edits: invoke::edits(host, route, trace),
                 body: body::full(message),
                 policy: route.policy.as_deref(),
+                reconnect: Some(&route.reconnect),
                 patience: patience.quiet(host.settings.call_timeout),
             });
             Ok(explained(answer.await?))

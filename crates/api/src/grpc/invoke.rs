@@ -132,6 +132,7 @@ impl Call<'_> {
             edits: invoke::edits(self.host, self.route, &self.context.trace),
             body: if content.is_empty() { body::empty() } else { body::full(content) },
             policy: self.route.policy.as_deref(),
+            reconnect: Some(&self.route.reconnect),
             patience: patience.quiet(self.host.settings.call_timeout),
         });
         let fail = |fault: Fault| (fault.http(), Err(failed(self.host, "invoke", fault)));

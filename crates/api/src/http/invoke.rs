@@ -105,6 +105,7 @@ async fn send(
         edits: invoke::edits(x.host, route, x.trace),
         body: body::streamed(request_body),
         policy: route.policy.as_deref(),
+        reconnect: Some(&route.reconnect),
         patience: invoke::patience(x.host, x.named_deadline),
     });
     let answer = answer.await.map_err(|error| invoke::fault(address, &error))?;

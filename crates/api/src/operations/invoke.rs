@@ -9,6 +9,7 @@ use crate::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use outrigger_calls::{AppProtocol, CallError, CallPolicy, Caller, HeaderEdits, Patience, Target};
 use outrigger_kernel::{Deadline, Kind};
+use outrigger_resilience::Retry;
 use std::{sync::Arc, time::Duration};
 
 /// Headers of the caller that are meant for us and go no further.
@@ -26,13 +27,15 @@ static CALLEE_APP_ID: HeaderName = HeaderName::from_static(names::CALLEE_APP_ID)
 pub(crate) struct Route {
     pub(crate) target: Target,
     pub(crate) policy: Option<Arc<CallPolicy>>,
+    pub(crate) reconnect: Arc<Retry>,
 }
 
 /// What `address` stands for.
 pub(crate) fn resolve(host: &Host, address: &str) -> Result<Route, CallError> {
     let target = host.directory.resolve(address, &host.namespace)?;
-    let policy = host.components.load().calls.for_target(target.id());
-    Ok(Route { target, policy })
+    let calls = &host.components.load().calls;
+    let (policy, reconnect) = (calls.for_target(target.id()), calls.reconnect());
+    Ok(Route { target, policy, reconnect })
 }
 
 impl Route {
