@@ -90,6 +90,8 @@ exercises! {
     watching::what_wakes_is_visible,
     watching::nothing_is_missed_when_a_wait_is_given_up,
     watching::a_waiting_task_is_woken,
+    watching::a_slow_reader_is_told_of_all_at_once,
+    watching::nobody_misses_the_last_change,
     clearing::a_huge_range_goes_in_one_commit,
     clearing::a_clear_conflicts_with_every_reader_of_its_range,
     clearing::a_clear_takes_what_came_before_it_and_nothing_after,

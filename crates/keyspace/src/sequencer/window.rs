@@ -22,7 +22,10 @@ use crate::{
 };
 use outrigger_kernel::Mono;
 use std::{
-    collections::{HashMap, VecDeque, hash_map::RandomState},
+    collections::{
+        HashMap, VecDeque,
+        hash_map::{Entry, RandomState},
+    },
     hash::{BuildHasher, BuildHasherDefault, Hasher},
 };
 
@@ -141,8 +144,11 @@ impl Window {
         match self.slices[0].forget_first() {
             None => self.clears -= 1,
             Some(hash) => {
-                if self.points.get(&hash) == Some(&revision) {
-                    self.points.remove(&hash);
+                // Unless it was written again since.
+                if let Entry::Occupied(point) = self.points.entry(hash)
+                    && *point.get() == revision
+                {
+                    point.remove();
                 }
             }
         }
@@ -192,3 +198,6 @@ impl Hasher for Hashed {
         self.0 = hash;
     }
 }
+
+#[cfg(test)]
+mod tests;
