@@ -88,6 +88,26 @@ fn an_unhealthy_app_is_left_alone() -> Result<()> {
 }
 
 #[test]
+fn a_call_without_an_answer_ends() -> Result<()> {
+    let (keep, kept) = std::sync::mpsc::channel::<()>();
+    let kept = std::sync::Mutex::new(kept);
+    let app = App::start(move |incoming| {
+        if incoming.path == "/never" {
+            // Until the test is over.
+            drop(kept.lock().map(|kept| kept.recv()));
+        }
+        Answer::status(200)
+    })?;
+    let node = Start::sidecar("late").app_port(app.port).flag("--call-timeout", "200ms").ready()?;
+    let late = node.get("/v1.0/invoke/late/method/never")?;
+    ensure!(late.status == 504 && late.code() == "ERR_DIRECT_INVOKE", "{late:?}");
+    let other = node.get("/v1.0/invoke/late/method/at-once")?;
+    ensure!(other.status == 200, "the next call was answered {other:?}");
+    drop(keep);
+    Ok(())
+}
+
+#[test]
 fn a_body_streams_before_it_is_complete() -> Result<()> {
     let app = App::start(|incoming| Answer::status(200).body(incoming.body.len().to_string()))?;
     let node = Start::sidecar("stream").app_port(app.port).ready()?;

@@ -5,7 +5,7 @@ use outrigger_tests::{Answer, App, Start, app::subscriptions};
 use serde_json::json;
 use std::process::Command;
 
-fn curl(arguments: &[&str]) -> Result<String> {
+pub(crate) fn curl(arguments: &[&str]) -> Result<String> {
     let output = Command::new("curl")
         .args(["--silent", "--show-error", "--max-time", "30"])
         .args(arguments)

@@ -12,6 +12,8 @@ mod documents;
 mod process;
 mod reload;
 mod several;
+mod sharing;
+mod sockets;
 mod storage;
 mod torture;
 mod wire_fuzz;

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use outrigger_tests::{Folder, Node, Start, eventually, patience, ports, tools};
+use outrigger_tests::{App, Folder, Node, Start, eventually, patience, ports, tools};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// A small app without any library, in the Python that the tests have anyway.
@@ -70,6 +71,57 @@ fn apps_call_each_other_by_name() -> Result<()> {
     };
     ensure!(line("left", "common"), "the log has no line of left\n{log}");
     ensure!(line("right", "own"), "the log has no line of right\n{log}");
+    Ok(())
+}
+
+#[test]
+fn consumers_of_one_group_share_what_there_is() -> Result<()> {
+    const EVENTS: u64 = 200;
+    let folder = Folder::new("sharing")?;
+    folder.write(
+        "resources/pubsub.yaml",
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: pubsub\nspec:\n  \
+         type: pubsub.outrigger\n  version: v1\n  metadata:\n  - name: consumerID\n    \
+         value: workers\n",
+    )?;
+    let workers = [App::subscriber("pubsub", &["tasks"])?, App::subscriber("pubsub", &["tasks"])?];
+    let http = [ports::free(), ports::free()];
+    let mut file = String::from("version: 1\ncommon:\n  resourcesPath: resources\napps:\n");
+    for (id, (worker, http)) in ["first", "second"].iter().zip(workers.iter().zip(http)) {
+        file.push_str(&format!(
+            "  - appID: {id}\n    appDirPath: .\n    appPort: {}\n    daprHTTPPort: {http}\n    \
+             daprGRPCPort: {}\n    metricsPort: {}\n    command: [\"sleep\", \"600\"]\n",
+            worker.port,
+            ports::free(),
+            ports::free(),
+        ));
+    }
+    let file = folder.write("dapr.yaml", &file)?;
+    let mut node = Start::run_file(&file).within(folder.path()).launch()?;
+    for port in http {
+        node.ports.http = port;
+        node.wait_ready()?;
+    }
+    for id in 0..EVENTS {
+        let answer = node.post("/v1.0/publish/pubsub/tasks", &json!({ "id": id }))?;
+        ensure!(answer.status == 204, "publishing answered {answer:?}");
+    }
+    let ids = || {
+        workers.each_ref().map(|worker| {
+            let bodies = worker.bodies("/on/tasks");
+            bodies.iter().filter_map(|event| event["data"]["id"].as_u64()).collect::<Vec<_>>()
+        })
+    };
+    let [first, second] = eventually("every event", || {
+        let shares = ids();
+        let total = shares.iter().map(Vec::len).sum::<usize>();
+        (total >= usize::try_from(EVENTS).unwrap_or(usize::MAX)).then_some(shares)
+    });
+    let mut all = [&first[..], &second[..]].concat();
+    all.sort_unstable();
+    ensure!(all == (0..EVENTS).collect::<Vec<_>>(), "not each event once: {first:?} {second:?}");
+    let shares = (first.len(), second.len());
+    ensure!(shares.0 > 0 && shares.1 > 0, "one of them had nothing to do: {shares:?}");
     Ok(())
 }
 

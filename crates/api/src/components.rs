@@ -6,13 +6,16 @@
 use crate::secrets::SecretStore;
 use outrigger_calls::CallPolicy;
 use outrigger_events::Broker;
-use outrigger_resilience::{Policy, PolicyState, Retry};
+use outrigger_kernel::{Deadline, World};
+use outrigger_resilience::{Attempt, Backoff, Class, GaveUp, Matching, Policy, PolicyState, Retry};
 use outrigger_resources::TopicScopes;
 use outrigger_state::{KeyPrefix, Store};
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    future::Future,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
 };
 
 /// Everything an app can address by name.
@@ -67,11 +70,28 @@ impl Policed {
         Self { policy, state }
     }
 
-    /// The policy, if it does anything.
-    pub(crate) fn active(&self) -> Option<(&Policy, &PolicyState)> {
-        let policy = &self.policy;
-        let idle = policy.timeout.is_none() && policy.retry.is_none() && policy.breaker.is_none();
-        (!idle).then_some((policy, &self.state))
+    /// Whether the policy does nothing, so that there is one attempt and no more.
+    pub(crate) fn is_idle(&self) -> bool {
+        let Policy { timeout, retry, breaker } = &self.policy;
+        timeout.is_none() && retry.is_none() && breaker.is_none()
+    }
+
+    /// Makes attempts under the policy; each is told by when it must be done.
+    pub(crate) async fn run<T, E, F>(
+        &self,
+        world: &dyn World,
+        deadline: Deadline,
+        class: fn(&Result<T, E>) -> Class,
+        mut attempt: impl FnMut(Deadline) -> F,
+    ) -> Result<Result<T, E>, GaveUp>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        if self.is_idle() {
+            return Ok(attempt(deadline).await);
+        }
+        let attempt = |made: Attempt| attempt(made.deadline);
+        outrigger_resilience::run(world, &self.policy, &self.state, deadline, class, attempt).await
     }
 }
 
@@ -83,6 +103,7 @@ const OPERATIONS_MAX: usize = 100;
 /// How calls are retried, by the id of what is called.
 #[derive(Clone, Debug, Default)]
 pub struct CallPolicies {
+    reconnect: Option<Arc<Retry>>,
     named: BTreeMap<String, Arc<CallPolicy>>,
     default: Option<Policy>,
     defaulted: Arc<Mutex<BTreeMap<String, Arc<CallPolicy>>>>,
@@ -92,7 +113,25 @@ impl CallPolicies {
     /// Policies for the targets named, and one for all others.
     #[must_use]
     pub fn new(named: BTreeMap<String, Arc<CallPolicy>>, default: Option<Policy>) -> Self {
-        Self { named, default, defaulted: Arc::default() }
+        Self { reconnect: None, named, default, defaulted: Arc::default() }
+    }
+
+    /// The same with another way of waiting for apps that cannot be reached.
+    #[must_use]
+    pub fn reconnecting(mut self, retry: Retry) -> Self {
+        self.reconnect = Some(Arc::new(retry));
+        self
+    }
+
+    /// How apps that cannot be reached are waited for, where no policy has retries of its own: unless somebody says
+    /// otherwise, three times for a second, which is as long as most apps take to start again.
+    #[must_use]
+    pub fn reconnect(&self) -> Arc<Retry> {
+        static USUAL: LazyLock<Arc<Retry>> = LazyLock::new(|| {
+            let backoff = Backoff::Constant { delay: Duration::from_secs(1) };
+            Arc::new(Retry { backoff, max_retries: Some(3), matching: Matching::default() })
+        });
+        Arc::clone(self.reconnect.as_ref().unwrap_or(&USUAL))
     }
 
     /// The policy for `target`. Each target has breakers of its own, also under the default.

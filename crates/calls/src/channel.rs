@@ -1,7 +1,7 @@
 //! The way to one app instance: connections kept warm, a bounded number of calls at a time.
 
 use crate::{
-    AccessList, Body, CallError, Patience,
+    AccessList, Body, CallError, Neighbour, Patience,
     gate::Gate,
     headers::strip_hop_by_hop,
     outgoing::Outgoing,
@@ -146,6 +146,7 @@ pub struct AppChannel {
     connections: PoolSettings,
     healthy: AtomicBool,
     access: ArcSwapOption<AccessList>,
+    neighbour: Option<Neighbour>,
     world: Arc<dyn World>,
 }
 
@@ -171,6 +172,34 @@ impl AppChannel {
     /// A channel to the app at `target`. No connection is made before the first call.
     #[must_use]
     pub fn new(target: AppTarget, settings: ChannelSettings, world: Arc<dyn World>) -> Arc<Self> {
+        Self::leading_to(target, settings, None, world)
+    }
+
+    /// A channel to an app that another process of this machine hosts and that speaks `protocol` there, by way of that
+    /// process, which listens at `socket`. Concurrency, health, tokens and access are that process's business.
+    #[must_use]
+    pub fn to_neighbour(
+        protocol: AppProtocol,
+        socket: PathBuf,
+        neighbour: Neighbour,
+        world: Arc<dyn World>,
+    ) -> Arc<Self> {
+        // Between the two processes there is no TLS, whatever the app insists on.
+        let protocol = match protocol {
+            AppProtocol::Https => AppProtocol::Http,
+            AppProtocol::Grpcs => AppProtocol::Grpc,
+            plain => plain,
+        };
+        let target = AppTarget { protocol, host: String::new(), port: 0, socket: Some(socket) };
+        Self::leading_to(target, ChannelSettings::default(), Some(neighbour), world)
+    }
+
+    fn leading_to(
+        target: AppTarget,
+        settings: ChannelSettings,
+        neighbour: Option<Neighbour>,
+        world: Arc<dyn World>,
+    ) -> Arc<Self> {
         let connections =
             PoolSettings { connect_timeout: settings.connect_timeout, idle_for: settings.idle_for };
         let limit = settings.max_concurrency.unwrap_or(ChannelSettings::CALLS_MAX);
@@ -181,6 +210,7 @@ impl AppChannel {
             headers: settings.headers,
             healthy: AtomicBool::new(true),
             access: ArcSwapOption::empty(),
+            neighbour,
             world,
         })
     }
@@ -258,7 +288,25 @@ impl AppChannel {
         self.dress(outgoing);
         let pool = self.pool();
         let turn = self.gate.enter(&*self.world, patience, pool.name()).await?;
-        pool.exchange(outgoing, patience, Some(turn)).await
+        let Some(neighbour) = &self.neighbour else {
+            return pool.exchange(outgoing, patience, Some(turn)).await;
+        };
+        neighbour.dress(outgoing, patience, &*self.world);
+        match pool.exchange(outgoing, patience, Some(turn)).await {
+            Ok(answer) => neighbour.undress(answer),
+            Err(mut error) => {
+                if neighbour.is_gone(&mut error) {
+                    self.set_healthy(false);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether it leads to an app of another process.
+    #[must_use]
+    pub fn is_neighbour(&self) -> bool {
+        self.neighbour.is_some()
     }
 
     fn dress(&self, outgoing: &mut Outgoing) {

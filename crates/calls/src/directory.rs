@@ -1,5 +1,8 @@
 //! Who can be called: apps by id and namespace, outside services by name.
 //!
+//! An app is known because this process hosts it ([`Directory::register`]) or because another one of this machine does
+//! ([`Directory::set_neighbours`]). Its instances take turns wherever they are.
+//!
 //! Read on every call and written when something starts or stops, so readers take a snapshot without a lock and writers
 //! replace it whole.
 
@@ -25,6 +28,8 @@ pub struct Directory {
 struct Table {
     /// By `id.namespace`.
     apps: HashMap<String, Arc<Instances>>,
+    /// The same without what other processes host.
+    hosted: HashMap<String, Arc<Instances>>,
     endpoints: HashMap<String, Arc<HttpEndpoint>>,
 }
 
@@ -32,6 +37,7 @@ struct Table {
 struct Registered {
     next: u64,
     apps: Vec<Entry>,
+    neighbours: Vec<Entry>,
     endpoints: Vec<Arc<HttpEndpoint>>,
 }
 
@@ -86,6 +92,24 @@ impl Directory {
         })
     }
 
+    /// Replaces what is known of the apps of other processes: id, namespace, and the way to it, if it can be called.
+    pub fn set_neighbours(&self, apps: Vec<(String, String, Option<Arc<AppChannel>>)>) {
+        self.change(|registered| {
+            let entry =
+                |(app_id, namespace, channel)| Entry { number: 0, app_id, namespace, channel };
+            registered.neighbours = apps.into_iter().map(entry).collect();
+        });
+    }
+
+    /// The instances of an app that this process hosts.
+    ///
+    /// # Errors
+    /// [`CallError::NotFound`].
+    pub fn hosted(&self, app_id: &str, namespace: &str) -> Result<Arc<Instances>, CallError> {
+        let found = self.table.load().hosted.get(&key(app_id, namespace)).cloned();
+        found.ok_or_else(|| not_found(app_id, namespace))
+    }
+
     /// Replaces the outside services that have names. Of two with the same name the later one holds.
     pub fn set_endpoints(&self, endpoints: Vec<HttpEndpoint>) {
         self.change(|registered| {
@@ -113,10 +137,7 @@ impl Directory {
             return Err(CallError::BadTarget { target: address.to_owned(), reason });
         }
         let found = table.apps.get(&key(app, namespace));
-        found.map(|app| Target::App(Arc::clone(app))).ok_or_else(|| CallError::NotFound {
-            app: app.to_owned(),
-            namespace: if namespace.is_empty() { DEFAULT } else { namespace }.to_owned(),
-        })
+        found.map(|app| Target::App(Arc::clone(app))).ok_or_else(|| not_found(app, namespace))
     }
 
     /// Every app known, as (id, namespace, number of instances with a port), in order.
@@ -141,21 +162,33 @@ impl Directory {
 
 impl Registered {
     fn table(&self) -> Table {
-        let mut channels: HashMap<String, (&Entry, Vec<Arc<AppChannel>>)> = HashMap::new();
-        for entry in &self.apps {
-            let key = key(&entry.app_id, &entry.namespace);
-            let (_, channels) = channels.entry(key).or_insert_with(|| (entry, Vec::new()));
-            channels.extend(entry.channel.clone());
-        }
-        let instances = |(entry, channels): (&Entry, Vec<_>)| {
-            Arc::new(Instances::new(&entry.app_id, &entry.namespace, channels.into()))
+        let hosted = instances(self.apps.iter());
+        let apps = match self.neighbours.is_empty() {
+            true => hosted.clone(),
+            // Those of this process first: theirs are the access lists that hold here.
+            false => instances(self.apps.iter().chain(&self.neighbours)),
         };
         let named = |endpoint: &Arc<HttpEndpoint>| (endpoint.name.clone(), Arc::clone(endpoint));
-        Table {
-            apps: channels.into_iter().map(|(key, value)| (key, instances(value))).collect(),
-            endpoints: self.endpoints.iter().map(named).collect(),
-        }
+        Table { apps, hosted, endpoints: self.endpoints.iter().map(named).collect() }
     }
+}
+
+fn instances<'a>(entries: impl Iterator<Item = &'a Entry>) -> HashMap<String, Arc<Instances>> {
+    let mut channels: HashMap<String, (&Entry, Vec<Arc<AppChannel>>)> = HashMap::new();
+    for entry in entries {
+        let key = key(&entry.app_id, &entry.namespace);
+        let (_, channels) = channels.entry(key).or_insert_with(|| (entry, Vec::new()));
+        channels.extend(entry.channel.clone());
+    }
+    let named = |(entry, channels): (&Entry, Vec<_>)| {
+        Arc::new(Instances::new(&entry.app_id, &entry.namespace, channels.into()))
+    };
+    channels.into_iter().map(|(key, value)| (key, named(value))).collect()
+}
+
+fn not_found(app: &str, namespace: &str) -> CallError {
+    let namespace = if namespace.is_empty() { DEFAULT } else { namespace }.to_owned();
+    CallError::NotFound { app: app.to_owned(), namespace }
 }
 
 /// An app without a namespace is in the one called `default`, and may be called there by its full name.

@@ -3,7 +3,7 @@
 //! Two questions decide what the caller does next, so every variant answers them: whose move is it
 //! ([`CallError::kind`]), and can the callee have seen anything ([`CallError::nothing_sent`]).
 
-use crate::{BadPath, BoxError, Refusal};
+use crate::{BadPath, BoxError, Refusal, grpc::Code};
 use outrigger_kernel::Kind;
 use outrigger_resilience::Open;
 use std::{fmt, io};
@@ -100,6 +100,18 @@ pub enum CallError {
         /// What happened.
         source: BoxError,
     },
+    /// The process of this machine that hosts the app says why there is no answer.
+    #[error("{reason}")]
+    Relayed {
+        /// The caller's next move.
+        kind: Kind,
+        /// The gRPC status that says the same.
+        code: Code,
+        /// Whether the app can be sure to have seen nothing of the request.
+        nothing_sent: bool,
+        /// What that process says.
+        reason: String,
+    },
 }
 
 /// What a call that ran out of time was waiting for.
@@ -111,8 +123,6 @@ pub enum Phase {
     Connection,
     /// The response headers.
     Answer,
-    /// What follows them, of an answer that is read as a whole.
-    Rest,
 }
 
 impl fmt::Display for Phase {
@@ -121,7 +131,6 @@ impl fmt::Display for Phase {
             Self::Turn => "too many other calls came first",
             Self::Connection => "no connection came up",
             Self::Answer => "no answer came",
-            Self::Rest => "the rest of the answer did not come",
         })
     }
 }
@@ -144,6 +153,7 @@ impl CallError {
             // Kind::Unavailable promises that nothing took effect, so it is only for what was not sent.
             Self::Broken { nothing_sent: true, .. } => Kind::Unavailable,
             Self::Broken { nothing_sent: false, .. } => Kind::Internal,
+            Self::Relayed { kind, .. } => *kind,
         }
     }
 
@@ -152,9 +162,8 @@ impl CallError {
     #[must_use]
     pub fn nothing_sent(&self) -> bool {
         match self {
-            Self::RequestBody(_)
-            | Self::Timeout { waiting_for: Phase::Answer | Phase::Rest, .. } => false,
-            Self::Broken { nothing_sent, .. } => *nothing_sent,
+            Self::RequestBody(_) | Self::Timeout { waiting_for: Phase::Answer, .. } => false,
+            Self::Broken { nothing_sent, .. } | Self::Relayed { nothing_sent, .. } => *nothing_sent,
             _ => true,
         }
     }

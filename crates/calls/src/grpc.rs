@@ -7,7 +7,7 @@
 
 use crate::{
     Body, CallError, Invocation, Invoker, Target, body, headers,
-    invoke::{check_access, prepare},
+    invoke::{Terms, check_access, prepare},
     outgoing::Outgoing,
 };
 use bytes::Bytes;
@@ -59,6 +59,31 @@ impl Code {
     pub fn number(self) -> u8 {
         self as u8
     }
+
+    /// The code with this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        let all = [
+            Self::Ok,
+            Self::Cancelled,
+            Self::Unknown,
+            Self::InvalidArgument,
+            Self::DeadlineExceeded,
+            Self::NotFound,
+            Self::AlreadyExists,
+            Self::PermissionDenied,
+            Self::ResourceExhausted,
+            Self::FailedPrecondition,
+            Self::Aborted,
+            Self::OutOfRange,
+            Self::Unimplemented,
+            Self::Internal,
+            Self::Unavailable,
+            Self::DataLoss,
+            Self::Unauthenticated,
+        ];
+        all.get(usize::from(number)).copied()
+    }
 }
 
 /// The gRPC status of a call that got no answer.
@@ -77,6 +102,7 @@ pub fn code(error: &CallError) -> Code {
         | CallError::Unhealthy { .. }
         | CallError::BreakerOpen { .. }
         | CallError::Broken { .. } => Code::Unavailable,
+        CallError::Relayed { code, .. } => *code,
     }
 }
 
@@ -148,12 +174,15 @@ impl Invoker {
         }
     }
 
-    async fn try_proxy(&self, mut call: Invocation<'_>) -> Result<Response<Body>, CallError> {
+    pub(crate) async fn try_proxy(
+        &self,
+        mut call: Invocation<'_>,
+    ) -> Result<Response<Body>, CallError> {
         if let Some(budget) = call.headers.get(GRPC_TIMEOUT).and_then(parse_timeout) {
             let deadline = Deadline::after(self.world(), budget);
             call.patience = call.patience.all_by(deadline);
         }
-        let (target, policy, patience) = (call.target, call.policy, call.patience);
+        let (target, terms) = (call.target, Terms::of(&call, grpc_class));
         let operation = call.operation.unwrap_or(call.path);
         check_access(&call)?;
         if let Target::App(instances) = target
@@ -164,8 +193,8 @@ impl Invoker {
             return Err(CallError::BadTarget { target: target.id().to_owned(), reason });
         }
         let mut outgoing = prepare(call).await?;
-        outgoing.budget = patience.whole;
-        let answer = self.call(target, outgoing, policy, operation, patience, grpc_class).await?;
+        outgoing.budget = terms.patience.whole;
+        let answer = self.call(target, outgoing, operation, terms).await?;
         let (mut head, rest) = answer.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         let verdict_given = head.headers.contains_key(GRPC_STATUS);

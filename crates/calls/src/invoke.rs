@@ -8,21 +8,21 @@
 //!
 //! What can be sent again decides what may be retried. A body that is in memory (known length, at most
 //! [`REPLAY_BYTES_MAX`]) can, a stream cannot. Whether it *should* be sent again is the policy's business, with one
-//! exception: an instance that cannot be reached is passed over for another one, which is safe whatever the method and,
-//! since nothing of it was taken, even for a stream.
+//! exception: an instance that cannot be reached is passed over for another one, and an app that cannot be reached is
+//! waited for, which is safe whatever the method and, since nothing of it was taken, even for a stream.
 
 use crate::{
-    Body, CallError, Caller, CanonicalPath, HeaderEdits, OutboundClient, Over, Patience, Phase,
-    Target,
-    headers,
+    Body, CallError, Caller, CanonicalPath, HeaderEdits, Instances, OutboundClient, Over, Patience,
+    Phase, Target, headers,
+    neighbour::Passage,
     outgoing::{Held, Outgoing, Upload},
 };
 use http::{
     HeaderMap, Method, Response, StatusCode, Uri,
     uri::{Parts, PathAndQuery},
 };
-use outrigger_kernel::{Deadline, Mono, World, within};
-use outrigger_resilience::{Breakers, Class, GaveUp, Policy, PolicyState};
+use outrigger_kernel::{Deadline, Kind, Mono, World, within};
+use outrigger_resilience::{Breakers, Class, GaveUp, Policy, PolicyState, Retry};
 use std::{fmt, sync::Arc};
 
 pub use crate::outgoing::REPLAY_BYTES_MAX;
@@ -50,6 +50,9 @@ pub struct Invocation<'a> {
     pub body: Body,
     /// Retries, breakers and timeouts; `None` for none.
     pub policy: Option<&'a CallPolicy>,
+    /// How an app that cannot be reached is waited for, where the policy has no retries of its own: it may only be
+    /// starting again. Nothing was sent then, so this is safe for any call.
+    pub reconnect: Option<&'a Retry>,
     /// How long it may take.
     pub patience: Patience,
 }
@@ -82,6 +85,22 @@ impl CallPolicy {
     }
 }
 
+/// Under which terms a call is made.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    policy: Option<&'a CallPolicy>,
+    reconnect: Option<&'a Retry>,
+    pub(crate) patience: Patience,
+    class: fn(&Response<Body>) -> Class,
+}
+
+impl<'a> Terms<'a> {
+    pub(crate) fn of(call: &Invocation<'a>, class: fn(&Response<Body>) -> Class) -> Self {
+        let Invocation { policy, reconnect, patience, .. } = *call;
+        Self { policy, reconnect, patience, class }
+    }
+}
+
 /// Makes calls.
 pub struct Invoker {
     outbound: Arc<OutboundClient>,
@@ -101,12 +120,11 @@ impl Invoker {
     /// [`CallError`] when there is no answer.
     pub async fn invoke(&self, call: Invocation<'_>) -> Result<Response<Body>, CallError> {
         let bodiless = call.method == Method::HEAD;
-        let (target, policy, patience) = (call.target, call.policy, call.patience);
+        let (target, terms) = (call.target, Terms::of(&call, http_class));
         let operation = call.operation.unwrap_or(call.path);
         check_access(&call)?;
         let outgoing = prepare(call).await?;
-        let mut answer =
-            self.call(target, outgoing, policy, operation, patience, http_class).await?;
+        let mut answer = self.call(target, outgoing, operation, terms).await?;
         headers::strip_hop_by_hop(answer.headers_mut());
         if !bodiless && answer.status() != StatusCode::NOT_MODIFIED {
             let length = http_body::Body::size_hint(answer.body()).exact();
@@ -124,14 +142,14 @@ impl Invoker {
         &self,
         target: &Target,
         mut outgoing: Outgoing,
-        policy: Option<&CallPolicy>,
         operation: &CanonicalPath,
-        patience: Patience,
-        class: fn(&Response<Body>) -> Class,
+        terms: Terms<'_>,
     ) -> Result<Response<Body>, CallError> {
+        let Terms { policy, reconnect, patience, class } = terms;
         let Some(CallPolicy { policy, breakers }) = policy else {
-            return self.attempt(target, &mut outgoing, patience).await;
+            return self.attempt(target, &mut outgoing, patience, reconnect).await;
         };
+        let reconnect = reconnect.filter(|_| policy.retry.is_none());
         if policy.retry.is_some() {
             let holding = outgoing.hold_if_small();
             match patience.ends(self.world()) {
@@ -165,35 +183,38 @@ impl Invoker {
                 let Some(mut outgoing) = held.take() else {
                     return Err(CallError::RequestBody("it was sent before".into()));
                 };
-                self.attempt(target, &mut outgoing, patience).await
+                self.attempt(target, &mut outgoing, patience, reconnect).await
             },
         ));
         ended.await.unwrap_or_else(|gave_up| Err(no_outcome(target, gave_up)))
     }
 
-    /// One attempt, as the policy counts them. An instance that cannot be reached is passed over for the next one
-    /// within the same attempt: the callee has seen nothing.
+    /// One attempt, as the policy counts them. An app that cannot be reached is waited for within it.
     async fn attempt(
         &self,
         target: &Target,
         outgoing: &mut Outgoing,
         patience: Patience,
+        reconnect: Option<&Retry>,
     ) -> Result<Response<Body>, CallError> {
         match target {
             Target::App(instances) => {
-                let mut tried = Vec::new();
+                let (mut number, mut last) = (1, None);
                 loop {
-                    let channel = instances.pick(&tried)?;
-                    let ended = channel.exchange(outgoing, patience).await;
-                    let failed_over = ended.as_ref().is_err_and(|error| {
-                        matches!(error, CallError::Connect { .. } | CallError::Broken { .. })
-                            && error.nothing_sent()
-                            && !matches!(outgoing.upload, Upload::Gone)
+                    let ended = any_of(instances, outgoing, patience).await;
+                    // One known to be gone for good is not waited for.
+                    let away = ended.as_ref().is_err_and(|error| is_away(error, outgoing))
+                        && instances.pick(&[]).is_ok();
+                    let Some(retry) = reconnect.filter(|_| away) else { return ended };
+                    let wait = retry.next(number, Class::Failure, self.world.random());
+                    let last = last.get_or_insert_with(|| {
+                        patience.due().unwrap_or(Deadline::after(self.world(), patience.quiet))
                     });
-                    tried.push(channel);
-                    if !failed_over || tried.len() >= instances.channels().len() {
-                        return ended;
-                    }
+                    let left = last.remaining(self.world.mono());
+                    let Some(wait) = wait.filter(|wait| *wait < left) else { return ended };
+                    drop(ended);
+                    self.world.sleep(wait).await;
+                    number += 1;
                 }
             }
             Target::Endpoint(endpoint) => {
@@ -206,6 +227,38 @@ impl Invoker {
             Target::Url(base) => self.outbound.exchange(base, None, outgoing, patience).await,
         }
     }
+}
+
+/// Calls one of the instances. One that cannot be reached is passed over for the next: it has seen nothing.
+async fn any_of(
+    instances: &Instances,
+    outgoing: &mut Outgoing,
+    patience: Patience,
+) -> Result<Response<Body>, CallError> {
+    let mut tried = Vec::new();
+    loop {
+        let channel = instances.pick(&tried)?;
+        let ended = channel.exchange(outgoing, patience).await;
+        let failed_over = ended.as_ref().is_err_and(|error| {
+            is_its_own(error) && error.nothing_sent() && !matches!(outgoing.upload, Upload::Gone)
+        });
+        tried.push(channel);
+        if !failed_over || tried.len() >= instances.channels().len() {
+            return ended;
+        }
+    }
+}
+
+/// Whether nobody was there to take the call, which could be there a moment later.
+fn is_away(error: &CallError, outgoing: &Outgoing) -> bool {
+    let unreached = matches!(
+        error,
+        CallError::Connect { .. } | CallError::Broken { .. } | CallError::Relayed { .. }
+    );
+    unreached
+        && error.kind() == Kind::Unavailable
+        && error.nothing_sent()
+        && !matches!(outgoing.upload, Upload::Gone)
 }
 
 /// When no further attempt is made and the last one is given up.
@@ -240,13 +293,14 @@ pub(crate) async fn prepare(call: Invocation<'_>) -> Result<Outgoing, CallError>
     if call.method == Method::CONNECT {
         return Err(bad("CONNECT asks for a tunnel, which an invocation is not"));
     }
+    let passage = Passage::of(&call);
     let mut request = http::Request::new(call.body);
     *request.method_mut() = call.method;
     *request.uri_mut() =
         uri(call.path, call.query).ok_or_else(|| bad("the path and query do not make a URI"))?;
     *request.headers_mut() = call.headers;
     call.edits.apply(request.headers_mut());
-    Ok(Outgoing::new(request).await)
+    Ok(Outgoing { passage, ..Outgoing::new(request).await })
 }
 
 fn uri(path: &CanonicalPath, query: Option<&str>) -> Option<Uri> {
@@ -257,6 +311,17 @@ fn uri(path: &CanonicalPath, query: Option<&str>) -> Option<Uri> {
     let mut parts = Parts::default();
     parts.path_and_query = Some(path_and_query.ok()?);
     Uri::from_parts(parts).ok()
+}
+
+/// Whether another instance of the same app may fare better. What the process of a neighbour says of its app holds for
+/// that instance only.
+fn is_its_own(error: &CallError) -> bool {
+    let kinds = [Kind::Unavailable, Kind::NotFound, Kind::NotConfigured];
+    match error {
+        CallError::Connect { .. } | CallError::Broken { .. } => true,
+        CallError::Relayed { kind, .. } => kinds.contains(kind),
+        _ => false,
+    }
 }
 
 fn http_class(answer: &Response<Body>) -> Class {
@@ -284,7 +349,11 @@ fn classify(
             },
         },
         // The caller's own fault, or our own refusal: neither says anything about the callee.
-        Err(CallError::RequestBody(_) | CallError::Overloaded { .. }) => Class::Ignored,
+        Err(
+            CallError::RequestBody(_)
+            | CallError::Overloaded { .. }
+            | CallError::Relayed { kind: Kind::Exhausted | Kind::Forbidden | Kind::Invalid, .. },
+        ) => Class::Ignored,
         Err(_) if replayable => Class::Failure,
         Err(_) => Class::Permanent,
     }

@@ -16,6 +16,7 @@
 //! | `grpc.rs` | the same for gRPC, undecoded |
 //! | `directory.rs`, `target.rs` | who can be called, and what an address means |
 //! | `access.rs`, `path.rs`, `headers.rs` | what may be called, and how a request looks when it leaves |
+//! | `neighbour.rs` | apps that another process of this machine hosts |
 //! | `channel.rs`, `gate.rs`, `health.rs` | one app instance |
 //! | `outbound.rs` | services outside |
 //! | `wire/` | connections |
@@ -37,6 +38,7 @@ pub mod grpc;
 mod headers;
 mod health;
 mod invoke;
+mod neighbour;
 mod outbound;
 mod outgoing;
 mod path;
@@ -55,6 +57,7 @@ pub use error::{CallError, Phase};
 pub use headers::{Forwarding, HeaderEdits, strip_hop_by_hop};
 pub use health::{AppHealth, Health, HealthMachine, HttpProbe, Probe, ProbeSettings};
 pub use invoke::{CallPolicy, Invocation, Invoker, REPLAY_BYTES_MAX};
+pub use neighbour::{Neighbour, Relay};
 pub use outbound::{BadTls, ClientTls, OutboundClient, OutboundSettings, Reach};
 pub use path::{BadPath, CanonicalPath, PATH_BYTES_MAX};
 pub use patience::{Patience, QUIET_DEFAULT, STALL_DEFAULT};

@@ -1,6 +1,6 @@
 //! A request on its way: its head, and as much as is known about whether its body can be sent twice.
 
-use crate::{Body, BoxError, CallError, body};
+use crate::{Body, BoxError, CallError, body, neighbour::Passage};
 use bytes::Bytes;
 use http::{HeaderMap, Request, request::Parts};
 use http_body::{Body as _, Frame};
@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use outrigger_kernel::Deadline;
 use std::{
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -22,6 +22,8 @@ pub(crate) struct Outgoing {
     pub(crate) upload: Upload,
     /// When the caller wants to be done, if the callee is to be told.
     pub(crate) budget: Option<Deadline>,
+    /// What another process has to know of the call, if it may go through one.
+    pub(crate) passage: Option<Arc<Passage>>,
 }
 
 /// A request body.
@@ -44,10 +46,15 @@ impl Outgoing {
     pub(crate) async fn new(request: Request<Body>) -> Self {
         let (head, mut body) = request.into_parts();
         if body.is_end_stream() {
-            return Self { head, upload: Upload::Empty, budget: None };
+            return Self { head, upload: Upload::Empty, budget: None, passage: None };
         }
         if body.size_hint().lower() > REPLAY_BYTES_MAX as u64 {
-            return Self { head, upload: Upload::Stream { first: None, rest: body }, budget: None };
+            return Self {
+                head,
+                upload: Upload::Stream { first: None, rest: body },
+                budget: None,
+                passage: None,
+            };
         }
         let peeked = std::future::poll_fn(|cx| {
             Poll::Ready(match Pin::new(&mut body).poll_frame(cx) {
@@ -69,7 +76,7 @@ impl Outgoing {
                 Err(frame) => Upload::Stream { first: None, rest: only(frame) },
             },
         };
-        Self { head, upload, budget: None }
+        Self { head, upload, budget: None, passage: None }
     }
 
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
@@ -95,7 +102,12 @@ impl Outgoing {
     /// The same request once more, if its body allows it.
     pub(crate) fn replay(&self) -> Option<Self> {
         let upload = self.upload.replay()?;
-        Some(Self { head: self.head.clone(), upload, budget: self.budget })
+        Some(Self {
+            head: self.head.clone(),
+            upload,
+            budget: self.budget,
+            passage: self.passage.clone(),
+        })
     }
 }
 

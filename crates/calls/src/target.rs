@@ -68,10 +68,16 @@ impl Instances {
         &self.namespace
     }
 
-    /// One channel per instance, healthy or not.
+    /// One channel per instance, healthy or not; those of this process first.
     #[must_use]
     pub fn channels(&self) -> &[Arc<AppChannel>] {
         &self.channels
+    }
+
+    /// Whether some of them are apps of other processes.
+    pub(crate) fn has_neighbours(&self) -> bool {
+        // Those of this process come first.
+        self.channels.last().is_some_and(|channel| channel.is_neighbour())
     }
 
     /// The next one in turn, passing over unhealthy ones and, while there is another, over those in `tried`.

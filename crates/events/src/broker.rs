@@ -3,6 +3,8 @@
 use crate::{
     dispatch::{self, Inbox, Order, Seat, Start},
     error::{PublishError, StoreError, SubscribeError},
+    keys::GroupKeys,
+    member::{self, Held, Neighbours, Refused},
     message::{Consumer, NewMessage},
     names, publish,
     stats::{Counters, TopicStats},
@@ -25,6 +27,8 @@ use tokio::sync::oneshot;
 
 /// Beyond this many topics the broker forgets which of them it has announced, and announces again.
 const ANNOUNCED_MAX: usize = 10_000;
+/// The first and the longest pause before somebody who could not be joined is tried again.
+const HELD_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(640));
 
 /// What can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) settings: BrokerSettings,
     pub(crate) sweep: Sweep,
+    neighbours: Option<Arc<dyn Neighbours>>,
     groups: Mutex<HashMap<GroupName, Running>>,
     announced: Mutex<HashSet<Box<str>>>,
     /// Changed under the lock of `groups`.
@@ -90,14 +95,38 @@ struct Running {
 
 impl Broker {
     /// The broker `name` in `space`. There must be at most one of a name in one space at a time: of two dispatchers of
-    /// one group, the later one makes the earlier one stop.
+    /// one group, the later one makes the earlier one stop. Where several processes share the space, see
+    /// [`Broker::open_among`].
     #[must_use]
     pub fn open(space: Space, name: &str, settings: BrokerSettings) -> Arc<Self> {
+        Self::start(space, name, settings, None)
+    }
+
+    /// The broker `name` in a `space` that processes share, one broker of the name in each. A group that consumers of
+    /// several processes are in is dispatched to by one of them, and the others are members at its table: every message
+    /// goes to one consumer, wherever it is. When the dispatching process goes, another one takes over.
+    #[must_use]
+    pub fn open_among(
+        space: Space,
+        name: &str,
+        settings: BrokerSettings,
+        neighbours: Arc<dyn Neighbours>,
+    ) -> Arc<Self> {
+        Self::start(space, name, settings, Some(neighbours))
+    }
+
+    fn start(
+        space: Space,
+        name: &str,
+        settings: BrokerSettings,
+        neighbours: Option<Arc<dyn Neighbours>>,
+    ) -> Arc<Self> {
         let shared = Arc::new(Shared {
             space,
             name: name.into(),
             settings,
             sweep: Sweep::default(),
+            neighbours,
             groups: Mutex::default(),
             announced: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -168,12 +197,86 @@ impl Broker {
                 return Err(SubscribeError::DeadLetterLoop(dead_letters.clone()));
             }
         }
+        let Some(neighbours) = self.shared.neighbours.as_ref() else {
+            return self.subscribe_here(options, consumer, None).await;
+        };
+        let world = self.shared.space.world();
+        let mut pause = HELD_PAUSES.0;
+        loop {
+            let refused = match self.join_holder(&**neighbours, &options, &consumer).await? {
+                Found::Member(handle) => return Ok(handle),
+                Found::Unclear(why) => SubscribeError::Store(StoreError::Held(why)),
+                Found::Free(over) => {
+                    let here = self.subscribe_here(options.clone(), Arc::clone(&consumer), over);
+                    match here.await {
+                        Err(error @ SubscribeError::Store(StoreError::Held(_))) => error,
+                        settled => return settled,
+                    }
+                }
+            };
+            if pause > HELD_PAUSES.1 {
+                return Err(refused);
+            }
+            world.sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    /// Looks whether another process dispatches to the group, and joins it if so.
+    async fn join_holder(
+        &self,
+        neighbours: &dyn Neighbours,
+        options: &SubscribeOptions,
+        consumer: &Arc<dyn Consumer>,
+    ) -> Result<Found, SubscribeError> {
+        let shared = &self.shared;
+        if shared.closed.load(Ordering::Relaxed) {
+            return Err(SubscribeError::Closed);
+        }
+        if shared.counters(&options.topic, &options.group).is_some() {
+            return Ok(Found::Free(None));
+        }
+        let keys = GroupKeys::new(&shared.name, &options.topic, &options.group);
+        let held = member::holder(&shared.space, &keys, neighbours.own()).await?;
+        let Some(held) = held else { return Ok(Found::Free(None)) };
+        let wish = (options, shared.settings.delivery_timeout);
+        let consumer = Arc::clone(consumer);
+        let world = shared.space.world();
+        match member::join(neighbours, &held, &shared.name, wish, consumer, world).await {
+            Ok(membership) => Ok(Found::Member(SubscriptionHandle::elsewhere(membership))),
+            Err(Refused::NotThere(reason)) => {
+                tracing::debug!(group = options.group, %held, reason, "a claim is taken over");
+                Ok(Found::Free(Some(held)))
+            }
+            Err(Refused::Unclear(why)) => Ok(Found::Unclear(why)),
+        }
+    }
+
+    /// A seat for a consumer of another process, if this one dispatches to the group.
+    pub(crate) async fn seat_member(
+        &self,
+        options: SubscribeOptions,
+        consumer: Arc<dyn Consumer>,
+    ) -> Result<SubscriptionHandle, SubscribeError> {
+        if self.shared.counters(&options.topic, &options.group).is_none() {
+            return Err(SubscribeError::Closed);
+        }
+        self.subscribe_here(options, consumer, None).await
+    }
+
+    /// Subscribes at the dispatcher of this process, which is started if need be.
+    async fn subscribe_here(
+        &self,
+        options: SubscribeOptions,
+        consumer: Arc<dyn Consumer>,
+        over: Option<Held>,
+    ) -> Result<SubscriptionHandle, SubscribeError> {
         let name = (Arc::from(&*options.topic), Arc::from(&*options.group));
         let timeout = self.shared.settings.delivery_timeout;
         let seat = Arc::new(Seat::new(&self.shared.name, options, consumer, timeout));
         let (reply, joined) = oneshot::channel();
         let order = Order::Join { seat: Arc::clone(&seat), reply };
-        let inbox = join(&self.shared, name, order).ok_or(SubscribeError::Closed)?;
+        let inbox = join(&self.shared, name, order, over).ok_or(SubscribeError::Closed)?;
         // Made before the wait, so that a caller who gives up leaves the table again.
         let handle = SubscriptionHandle::new(seat, inbox, Arc::clone(self.shared.space.world()));
         joined.await.map_err(|_| SubscribeError::Closed)??;
@@ -228,7 +331,12 @@ impl Broker {
 }
 
 /// Leaves `order` with the dispatcher of `name`, starting it if there is none; not in a closed broker.
-fn join(shared: &Arc<Shared>, name: GroupName, order: Order) -> Option<Arc<Inbox>> {
+fn join(
+    shared: &Arc<Shared>,
+    name: GroupName,
+    order: Order,
+    over: Option<Held>,
+) -> Option<Arc<Inbox>> {
     let mut groups = shared.groups();
     if shared.closed.load(Ordering::Relaxed) {
         return None;
@@ -247,13 +355,29 @@ fn join(shared: &Arc<Shared>, name: GroupName, order: Order) -> Option<Arc<Inbox
         group,
         inbox: Arc::clone(&inbox),
         counters: Arc::clone(&counters),
+        over,
     };
     let task = shared.space.world().spawn("events dispatcher", Box::pin(dispatch::run(start)));
     groups.insert(name, Running { inbox: Arc::clone(&inbox), counters, task });
     Some(inbox)
 }
 
+/// Who dispatches to a group that somebody wants to subscribe to.
+enum Found {
+    /// Another process, and the consumer sits at its table now.
+    Member(SubscriptionHandle),
+    /// Nobody, this process, or one that is gone and whose claim this is.
+    Free(Option<Held>),
+    /// It cannot be said.
+    Unclear(String),
+}
+
 impl Shared {
+    /// The name of this process, where processes have names.
+    pub(crate) fn own(&self) -> Option<&str> {
+        self.neighbours.as_ref().map(|neighbours| neighbours.own())
+    }
+
     /// Takes a dispatcher off the map and closes its inbox, unless orders lie there.
     pub(crate) fn retire(&self, topic: &Arc<str>, group: &Arc<str>, inbox: &Arc<Inbox>) -> bool {
         let mut groups = self.groups();

@@ -109,6 +109,9 @@ pub enum StoreError {
     /// Conflicting writers, or a store too slow to answer.
     #[error("the store did not answer in time")]
     Elapsed,
+    /// Another process dispatches to the group, and could not be joined.
+    #[error("the process {0} dispatches to this group")]
+    Held(String),
 }
 
 impl From<TransactError<Self>> for StoreError {

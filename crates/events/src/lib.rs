@@ -38,6 +38,12 @@
 //!   its topics growing until [`Broker::forget`]. A topic without groups keeps messages for the retention time; nothing
 //!   bounds their number within it but the disk, whose end is [`PublishError::Full`].
 //!
+//! ## Several processes
+//!
+//! Where processes share a key space ([`Broker::open_among`]), a group may have consumers in each. All of the above
+//! holds for it as for one process: one of them dispatches, and the others are members at its table. Who dispatches
+//! changes when that process leaves or dies; what its consumers and members held is delivered again.
+//!
 //! ## What it is not
 //!
 //! It knows no wire: CloudEvents are built and read in [`envelope`], rules are evaluated in [`routes`], but whoever
@@ -54,6 +60,7 @@ mod error;
 mod keys;
 mod ledger;
 pub mod limits;
+mod member;
 mod message;
 mod names;
 mod publish;
@@ -66,6 +73,7 @@ mod sweep;
 
 pub use broker::{Broker, BrokerSettings};
 pub use error::{IllegalName, PublishError, StoreError, SubscribeError};
+pub use member::{Line, Neighbours, host};
 pub use message::{Consumer, Delivery, NewMessage, Verdict};
 pub use stats::{DispatchStats, GroupStats, TopicStats};
 pub use subscription::{Batch, Left, SubscribeOptions, SubscriptionHandle};

@@ -47,11 +47,14 @@ pub(crate) struct Cursor {
 }
 
 /// Who dispatches to a group. The revision of this record is what every commit of the dispatcher rests on.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Claim {
     /// Grows with every dispatcher.
     #[prost(uint64, tag = "1")]
     pub(crate) epoch: u64,
+    /// The process that dispatches; empty where processes have no names.
+    #[prost(string, tag = "2")]
+    pub(crate) owner: String,
 }
 
 /// A message that failed and waits to be tried again.

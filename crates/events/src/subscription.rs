@@ -1,7 +1,10 @@
 //! A consumer's place in a group: how it wants its messages, and the handle by which it pauses and leaves.
 
-use crate::dispatch::{Inbox, Order, Seat};
-use outrigger_kernel::{Deadline, World, within};
+use crate::{
+    dispatch::{Inbox, Order, Seat},
+    member::Membership,
+};
+use outrigger_kernel::{BoxFuture, Deadline, World, within};
 use outrigger_resilience::{Backoff, Matching, Retry};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -68,34 +71,66 @@ pub(crate) const SETTLING_MAX: Duration = Duration::from_secs(5);
 
 /// A consumer's place in its group. Dropping it is leaving without waiting: nothing new is handed over, and what the
 /// consumer holds it may still finish.
-pub struct SubscriptionHandle {
-    seat: Arc<Seat>,
-    inbox: Arc<Inbox>,
-    world: Arc<dyn World>,
+pub struct SubscriptionHandle(Place);
+
+/// Where the consumer sits.
+enum Place {
+    /// At a table of this process.
+    Here { seat: Arc<Seat>, inbox: Arc<Inbox>, world: Arc<dyn World> },
+    /// At a table of another one.
+    Elsewhere(Membership),
+    /// Nowhere any more: it has left.
+    Left,
 }
 
 impl SubscriptionHandle {
     pub(crate) fn new(seat: Arc<Seat>, inbox: Arc<Inbox>, world: Arc<dyn World>) -> Self {
-        Self { seat, inbox, world }
+        Self(Place::Here { seat, inbox, world })
+    }
+
+    pub(crate) fn elsewhere(membership: Membership) -> Self {
+        Self(Place::Elsewhere(membership))
+    }
+
+    fn set_paused(&self, paused: bool) {
+        match &self.0 {
+            Place::Here { seat, inbox, .. } => {
+                seat.pause(paused);
+                inbox.ring();
+            }
+            Place::Elsewhere(membership) => membership.pause(paused),
+            Place::Left => {}
+        }
     }
 
     /// Hands over nothing new until [`SubscriptionHandle::resume`]; what the consumer holds goes on. The other consumers
     /// of the group take what comes meanwhile.
     pub fn pause(&self) {
-        self.seat.pause(true);
-        self.inbox.ring();
+        self.set_paused(true);
     }
 
     /// Ends a pause.
     pub fn resume(&self) {
-        self.seat.pause(false);
-        self.inbox.ring();
+        self.set_paused(false);
     }
 
     /// Waits until this subscription is served no more, though nobody stopped it: the group was forgotten, another broker
-    /// of the name took it over, or this broker was closed. Whoever still wants messages subscribes again.
+    /// of the name took it over, the process that dispatched is gone, or this broker was closed. Whoever still wants
+    /// messages subscribes again.
     pub async fn ended(&self) {
-        self.seat.ended().await;
+        self.end().await;
+    }
+
+    /// [`SubscriptionHandle::ended`], for whoever gives the handle away meanwhile.
+    pub(crate) fn end(&self) -> BoxFuture<'static, ()> {
+        match &self.0 {
+            Place::Here { seat, .. } => {
+                let seat = Arc::clone(seat);
+                Box::pin(async move { seat.ended().await })
+            }
+            Place::Elsewhere(membership) => membership.ended(),
+            Place::Left => Box::pin(std::future::ready(())),
+        }
     }
 
     /// Leaves the group: hands over nothing new, gives the consumer `grace` to finish what it holds, then takes the rest
@@ -103,10 +138,16 @@ impl SubscriptionHandle {
     ///
     /// A failure in the time of grace (an app that is going down fails a lot) neither counts as an attempt nor
     /// dead-letters a message; an explicit [`crate::Verdict::Drop`] does.
-    pub async fn stop(self, grace: Duration) -> Left {
-        let (reply, left) = oneshot::channel();
-        self.inbox.order(Order::Leave { seat: Arc::clone(&self.seat), reply: Some(reply) });
-        leave(&*self.world, &self.inbox, &self.seat, left, grace).await
+    pub async fn stop(mut self, grace: Duration) -> Left {
+        match std::mem::replace(&mut self.0, Place::Left) {
+            Place::Here { seat, inbox, world } => {
+                let (reply, left) = oneshot::channel();
+                inbox.order(Order::Leave { seat: Arc::clone(&seat), reply: Some(reply) });
+                leave(&*world, &inbox, &seat, left, grace).await
+            }
+            Place::Elsewhere(membership) => membership.stop(grace).await,
+            Place::Left => Left { abandoned: 0, settled: false },
+        }
     }
 }
 
@@ -130,13 +171,18 @@ async fn leave(
 
 impl Drop for SubscriptionHandle {
     fn drop(&mut self) {
-        // After `stop` the seat has left already, and leaving twice is leaving once.
-        self.inbox.order(Order::Leave { seat: Arc::clone(&self.seat), reply: None });
+        if let Place::Here { seat, inbox, .. } = &self.0 {
+            inbox.order(Order::Leave { seat: Arc::clone(seat), reply: None });
+        }
     }
 }
 
 impl fmt::Debug for SubscriptionHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SubscriptionHandle({:?})", self.seat)
+        match &self.0 {
+            Place::Here { seat, .. } => write!(f, "SubscriptionHandle({seat:?})"),
+            Place::Elsewhere(_) => f.write_str("SubscriptionHandle(elsewhere)"),
+            Place::Left => f.write_str("SubscriptionHandle(left)"),
+        }
     }
 }

@@ -26,6 +26,7 @@ mod encoding;
 pub mod exam;
 pub mod limits;
 pub mod memory;
+pub mod planted;
 pub mod sequencer;
 mod space;
 mod table;

@@ -6,8 +6,9 @@
 
 use crate::{
     CommitError, Committed, Direction, Entry, KeyRange, KeySpace, Level, Page, ReadError, Snapshot,
-    Status, Transaction, Value, Watch,
+    Status, Transaction, Value, Watch, Write,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
+    planted::{self, Bug},
     sequencer::{Latest, Plan, Sequencer},
     watch::Registry,
 };
@@ -39,18 +40,7 @@ impl Memory {
     /// An empty map whose commits are stamped with `world`'s time.
     #[must_use]
     pub fn new(world: Arc<dyn World>) -> Arc<Self> {
-        Self::with(world, Sequencer::new(0, Wall::default()))
-    }
-
-    /// An engine with a planted bug: it accepts transactions whatever has changed since they read. Exists to prove that
-    /// the history checker finds such an engine.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn without_conflicts(world: Arc<dyn World>) -> Arc<Self> {
-        Self::with(world, Sequencer::without_conflicts())
-    }
-
-    fn with(world: Arc<dyn World>, sequencer: Sequencer) -> Arc<Self> {
+        let sequencer = Sequencer::new(0, Wall::default());
         Arc::new(Self {
             world,
             state: Mutex::new(State { sequencer, map: OrdMap::new() }),
@@ -111,6 +101,9 @@ impl Memory {
         let state = &mut *guard;
         let mut plans = self.advance(state);
         let mono = self.world.mono();
+        if planted::is(Bug::KeepHalf) {
+            put_first(state, &transaction.writes);
+        }
         let answer = state.sequencer.sequence(mono, transaction, &state.map).map(|plan| {
             let committed = plan.committed;
             if !plan.is_empty() {
@@ -147,6 +140,36 @@ fn apply(map: &mut OrdMap<Bytes, Value>, plan: &Plan) {
     }
 }
 
+/// For planted bugs: what happens too early, or although it must not.
+fn put_first(state: &mut State, writes: &[Write]) {
+    if let Some(Write::Put { key, value, expires_at: None }) = writes.first() {
+        let revision = state.sequencer.revision() + 1;
+        state.map.insert(key.clone(), Value { bytes: value.clone(), revision, expires_at: None });
+    }
+}
+
+impl Memory {
+    /// For planted bugs: what happens before the commit is decided, with time for others to see it.
+    async fn misbehave(&self, writes: &[Write]) {
+        let before = self.state().map.clone();
+        if planted::is(Bug::ShowBeforeDeciding) {
+            put_first(&mut self.state(), writes);
+        } else if let Some(Write::Put { key, .. }) = writes.first() {
+            let revision = self.state().sequencer.revision() + 1;
+            self.registry.notify([(revision, key)], []);
+        }
+        tokio::task::yield_now().await;
+        if planted::is(Bug::ShowBeforeDeciding)
+            && let Some(Write::Put { key, .. }) = writes.first()
+        {
+            match before.get(key) {
+                Some(value) => drop(self.state().map.insert(key.clone(), value.clone())),
+                None => drop(self.state().map.remove(key)),
+            }
+        }
+    }
+}
+
 impl Latest for OrdMap<Bytes, Value> {
     fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
         Ok(Self::get(self, key).cloned())
@@ -177,7 +200,12 @@ impl KeySpace for Memory {
     }
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Committed, CommitError>> {
-        Box::pin(async move { self.commit_now(transaction) })
+        Box::pin(async move {
+            if planted::is(Bug::ShowBeforeDeciding) || planted::is(Bug::WakeBeforeShowing) {
+                self.misbehave(&transaction.writes).await;
+            }
+            self.commit_now(transaction)
+        })
     }
 
     fn watch(&self, range: KeyRange) -> Watch {

@@ -24,6 +24,9 @@ pub struct Space {
     durability: Durability,
 }
 
+/// How often a transaction runs again because the store could not be read.
+const UNREADABLE_MAX: u32 = 2;
+
 /// Why a transaction did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum TransactError<E> {
@@ -120,8 +123,9 @@ impl Space {
         Transaction { durability: self.durability, ..Transaction::default() }
     }
 
-    /// Runs `body` as one serializable transaction, again on every conflict until `deadline`. A body that wrote nothing
-    /// commits nothing, and its answer is consistent at the revision returned.
+    /// Runs `body` as one serializable transaction, again on every conflict until `deadline`, and a few times when the
+    /// store could not be read. A body that wrote nothing commits nothing, and its answer is consistent at the revision
+    /// returned.
     ///
     /// # Errors
     /// See [`TransactError`].
@@ -134,33 +138,53 @@ impl Space {
         F: FnMut(Tx) -> Fut,
         Fut: Future<Output = Result<T, TransactError<E>>>,
     {
-        let mut attempt = 0_u32;
+        let (mut attempt, mut unreadable) = (0_u32, 0_u32);
         loop {
-            let attempted = within(&*self.world, deadline, self.attempt(&mut body)).await;
-            let (answer, transaction) = match attempted {
-                Ok(attempted) => attempted?,
+            let refusal = match within(&*self.world, deadline, self.attempt(&mut body)).await {
+                Ok(Ok((answer, transaction))) => {
+                    match self.conclude(deadline, transaction).await? {
+                        Some(committed) => return Ok((answer, committed)),
+                        None => TransactError::Contended,
+                    }
+                }
+                // A snapshot may end with the process that holds it; the next one is held by another.
+                Ok(Err(TransactError::Read(error @ ReadError::Unavailable(_))))
+                    if unreadable < UNREADABLE_MAX =>
+                {
+                    unreadable += 1;
+                    error.into()
+                }
+                Ok(Err(error)) => return Err(error),
                 Err(_) if attempt > 0 => return Err(TransactError::Contended),
                 Err(_) => {
                     let reason = "reading took longer than the deadline allows";
                     return Err(ReadError::Unavailable(reason.to_owned()).into());
                 }
             };
-            if transaction.writes.is_empty() {
-                let read = Committed { revision: transaction.read_revision, time: self.now() };
-                return Ok((answer, read));
-            }
-            match within(&*self.world, deadline, self.engine.commit(transaction)).await {
-                Ok(Ok(committed)) => return Ok((answer, committed)),
-                Ok(Err(CommitError::Conflict | CommitError::TooOld { .. })) => {}
-                Ok(Err(error)) => return Err(TransactError::Commit(error)),
-                Err(_) => return Err(TransactError::Elapsed),
-            }
             attempt += 1;
             let pause = self.conflict_pause(attempt);
             if deadline.remaining(self.world.mono()) <= pause {
-                return Err(TransactError::Contended);
+                return Err(refusal);
             }
             self.world.sleep(pause).await;
+        }
+    }
+
+    /// Commits what a body wanted; `None` when it must run again.
+    async fn conclude<E>(
+        &self,
+        deadline: Deadline,
+        transaction: Transaction,
+    ) -> Result<Option<Committed>, TransactError<E>> {
+        if transaction.writes.is_empty() {
+            let read = Committed { revision: transaction.read_revision, time: self.now() };
+            return Ok(Some(read));
+        }
+        match within(&*self.world, deadline, self.engine.commit(transaction)).await {
+            Ok(Ok(committed)) => Ok(Some(committed)),
+            Ok(Err(CommitError::Conflict | CommitError::TooOld { .. })) => Ok(None),
+            Ok(Err(error)) => Err(TransactError::Commit(error)),
+            Err(_) => Err(TransactError::Elapsed),
         }
     }
 

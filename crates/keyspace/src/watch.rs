@@ -19,9 +19,12 @@ mod filed;
 mod slot;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use crate::{KeyRange, Watch, WatchSource};
+use crate::{
+    KeyRange, Watch, WatchSource,
+    planted::{self, Bug},
+};
 use bytes::Bytes;
 use filed::{Filed, Place};
 use outrigger_kernel::BoxFuture;
@@ -57,8 +60,14 @@ impl Registry {
         }
         for (revision, key) in changed {
             filed.touch_key(revision, key);
+            if planted::is(Bug::WakePerCommit) {
+                filed.wake_touched();
+            }
         }
         for (revision, range) in cleared {
+            if planted::is(Bug::ClearsWakeNobody) {
+                continue;
+            }
             filed.touch_range(revision, range);
         }
         filed.wake_touched();

@@ -3,7 +3,7 @@
 //! A Unix socket beside the file that announces the runtime, open to its own user only. One JSON line is the question;
 //! the answers are lines until one side hangs up.
 
-use crate::node::Node;
+use crate::node::{Node, neighbours::Neighbourhood};
 use outrigger_events::{Batch, Broker, Consumer, Delivery, SubscribeOptions, Verdict};
 use outrigger_kernel::{BoxFuture, World};
 use serde::{Deserialize, Serialize};
@@ -108,7 +108,7 @@ async fn answer(stream: UnixStream, node: &Node, world: Arc<dyn World>) -> io::R
                     let mut rest = [0; 64];
                     while read.read(&mut rest).await.is_ok_and(|count| count > 0) {}
                 };
-                tail(&broker, &topic, &mut write, hung_up, world).await
+                tail(node, &broker, &topic, &mut write, hung_up, world).await
             }
         },
     }
@@ -132,13 +132,14 @@ impl Consumer for Tail {
 }
 
 async fn tail(
+    node: &Node,
     broker: &Arc<Broker>,
     topic: &str,
     write: &mut OwnedWriteHalf,
     hung_up: impl Future<Output = ()>,
     world: Arc<dyn World>,
 ) -> io::Result<()> {
-    let group = format!("{TAIL_GROUP}{:016x}", world.random());
+    let group = format!("{TAIL_GROUP}{}-{:016x}", node.process_name(), world.random());
     let (give, mut take) = mpsc::channel(1);
     // One batch at a time is the order of the topic.
     let batch = Some(Batch { max_messages: AHEAD, max_wait: Duration::from_millis(10) });
@@ -169,11 +170,19 @@ async fn tail(
 }
 
 /// Forgets groups that a runtime killed under `topic tail` left behind: they would keep messages for ever.
-pub(crate) async fn forget_tails(broker: &Broker) {
+///
+/// A group's name begins with the name of its process, so that those of other processes that share the store are left
+/// alone as long as they live.
+pub(crate) async fn forget_tails(broker: &Broker, hood: Option<&Neighbourhood>) {
     let Ok(topics) = broker.stats().await else { return };
     for topic in topics {
         for group in topic.groups.iter().filter(|group| group.group.starts_with(TAIL_GROUP)) {
-            if group.dispatch.consumers == 0 {
+            let named = group.group.strip_prefix(TAIL_GROUP).and_then(|rest| rest.split_once('-'));
+            let lives = match (hood, named) {
+                (Some(hood), Some((process, _))) => !hood.is_gone(process).await,
+                _ => false,
+            };
+            if group.dispatch.consumers == 0 && !lives {
                 drop(broker.forget(&topic.topic, &group.group).await);
             }
         }

@@ -2,12 +2,17 @@
 
 use super::{
     answer::{self, BULK_ANSWER_BYTES_MAX},
-    grpc_wire::{AppService, bulk_entry, call_error, topic_event},
-    outlet::{Lane, TOO_LATE},
+    grpc_wire::{bulk_entry, topic_event},
+    hand_over::{Way, deliver},
+    outlet::{Lane, Span},
     portion, reach,
     reading::Event,
 };
-use crate::{names, trace::Started};
+use crate::{
+    grpc::callback::{AppService, call_error},
+    names,
+    trace::Started,
+};
 use http::HeaderMap;
 use outrigger_calls::AppChannel;
 use outrigger_events::{Consumer, Delivery, Verdict, envelope::fresh_id};
@@ -38,76 +43,46 @@ pub(crate) struct GrpcApp {
 
 impl Consumer for GrpcApp {
     fn deliver(&self, batch: Vec<Delivery>) -> BoxFuture<'_, Vec<Verdict>> {
-        Box::pin(async move {
-            if self.bulk {
-                return self.all(batch).await;
-            }
-            let mut verdicts = Vec::with_capacity(batch.len());
-            for delivery in batch {
-                verdicts.push(self.one(delivery).await);
-            }
-            verdicts
-        })
+        Box::pin(deliver(self, batch))
     }
 }
 
-impl GrpcApp {
-    pub(crate) fn new(lane: Lane, channel: Arc<AppChannel>, bulk: bool) -> Self {
-        Self { lane, channel, bulk, older: AtomicBool::new(false) }
+impl Way for GrpcApp {
+    type Letter = pb::TopicEventRequest;
+
+    fn lane(&self) -> &Lane {
+        &self.lane
     }
 
-    async fn one(&self, delivery: Delivery) -> Verdict {
-        let opened = self.lane.open(delivery).and_then(|event| {
-            let message = topic_event(&event, &self.lane.pubsub).map_err(Verdict::drop)?;
-            Ok((event, message))
-        });
-        let (event, message) = match opened {
-            Ok(opened) => opened,
-            Err(verdict) => {
-                self.lane.refuse();
-                return verdict;
-            }
-        };
-        let span = self.lane.begin(&event);
-        let headers = span.headers(&self.lane, &event.delivery.metadata);
-        let due = self.lane.due(event.delivery.deadline);
-        let answer = self.send(&message, &headers, due);
-        let verdict = match self.lane.in_time(due, answer).await {
-            Some(Ok(answer)) => answer::of_grpc(answer.status),
-            Some(Err(status)) => self.failed(&status),
-            None => Verdict::retry(TOO_LATE),
-        };
-        self.lane.end(span, &verdict);
-        verdict
+    fn bulk(&self) -> bool {
+        self.bulk
     }
 
-    async fn all(&self, batch: Vec<Delivery>) -> Vec<Verdict> {
-        let mut portions = portion::sort(&self.lane, batch);
-        while let Some((path, events)) = portions.next() {
-            let verdicts = self.send_bulk(&path, &events).await;
-            portions.judge(verdicts);
-        }
-        portions.finish()
+    fn write(&self, event: &Event) -> Result<pb::TopicEventRequest, String> {
+        topic_event(event, &self.lane.pubsub)
     }
 
-    async fn send(
+    async fn hand(
         &self,
-        message: &pb::TopicEventRequest,
-        headers: &HeaderMap,
+        event: &Event,
+        message: pb::TopicEventRequest,
+        span: &Span,
         due: Deadline,
-    ) -> Result<pb::TopicEventResponse, Status> {
-        let make = || {
-            let (request, service) = self.prepare(message, headers, due);
-            async move {
-                Ok(AppCallbackClient::new(service).on_topic_event(request).await?.into_inner())
-            }
-        };
-        self.call("OnTopicEvent", due, make).await
+    ) -> Verdict {
+        let headers = span.headers(&self.lane, &event.delivery.metadata);
+        match self.send(&message, &headers, due).await {
+            Ok(answer) => answer::of_grpc(answer.status),
+            Err(status) => self.failed(&status),
+        }
     }
 
-    async fn send_bulk(&self, path: &str, events: &[Event]) -> Vec<Verdict> {
-        let Some(deadline) = portion::deadline(events) else { return Vec::new() };
-        let span = self.lane.begin_bulk(events);
+    async fn hand_all(
+        &self,
+        path: &str,
+        events: &[Event],
+        span: &Span,
+        due: Deadline,
+    ) -> Vec<Verdict> {
         let headers = span.headers(&self.lane, &BTreeMap::new());
         let (mut entries, mut unfit) = (Vec::with_capacity(events.len()), HashMap::new());
         for event in events {
@@ -128,20 +103,37 @@ impl GrpcApp {
             path: path.to_owned(),
         };
         let ids = portion::ids(events);
-        let due = self.lane.due(deadline);
-        let answer = self.call_bulk(&message, &headers, due);
-        let mut verdicts = match self.lane.in_time(due, answer).await {
-            Some(Ok(answer)) => answer::of_grpc_bulk(answer, &ids),
-            Some(Err(status)) => vec![self.failed(&status); ids.len()],
-            None => vec![Verdict::retry(TOO_LATE); ids.len()],
+        let mut verdicts = match self.call_bulk(&message, &headers, due).await {
+            Ok(answer) => answer::of_grpc_bulk(answer, &ids),
+            Err(status) => vec![self.failed(&status); ids.len()],
         };
         for (id, verdict) in ids.iter().zip(&mut verdicts) {
             if let Some(known) = unfit.remove(id.as_str()) {
                 *verdict = known;
             }
         }
-        self.lane.end_bulk(span, &verdicts);
         verdicts
+    }
+}
+
+impl GrpcApp {
+    pub(crate) fn new(lane: Lane, channel: Arc<AppChannel>, bulk: bool) -> Self {
+        Self { lane, channel, bulk, older: AtomicBool::new(false) }
+    }
+
+    async fn send(
+        &self,
+        message: &pb::TopicEventRequest,
+        headers: &HeaderMap,
+        due: Deadline,
+    ) -> Result<pb::TopicEventResponse, Status> {
+        let make = || {
+            let (request, service) = self.prepare(message, headers, due);
+            async move {
+                Ok(AppCallbackClient::new(service).on_topic_event(request).await?.into_inner())
+            }
+        };
+        self.call("OnTopicEvent", due, make).await
     }
 
     /// Calls the present name, and the older one where the app does not know that.
@@ -186,7 +178,7 @@ impl GrpcApp {
         let mut request = Request::new(message.clone());
         *request.metadata_mut() = MetadataMap::from_headers(headers.clone());
         request.set_timeout(due.remaining(self.lane.world().mono()));
-        (request, AppService { channel: Arc::clone(&self.channel), deadline: due })
+        (request, AppService::new(&self.channel, due))
     }
 
     /// Makes a call, patient with an app that is away, and counts it.

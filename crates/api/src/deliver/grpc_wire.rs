@@ -1,43 +1,8 @@
-//! gRPC to the app: the generated clients on the app's channel, and events in their shape.
+//! Events in the shape of gRPC.
 
 use super::reading::Event;
-use http::{Request, Response};
-use outrigger_calls::{AppChannel, Body, CallError, body};
-use outrigger_kernel::{BoxFuture, Deadline};
 use outrigger_proto::runtime::v1 as pb;
 use prost_types::{ListValue, NullValue, Struct, Value, value::Kind};
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
-use tower_service::Service;
-
-/// The app's channel as the generated clients want it: one call, due by the deadline.
-#[derive(Clone, Debug)]
-pub(crate) struct AppService {
-    pub(crate) channel: Arc<AppChannel>,
-    pub(crate) deadline: Deadline,
-}
-
-impl Service<Request<tonic::body::Body>> for AppService {
-    type Response = Response<Body>;
-    type Error = CallError;
-    type Future = BoxFuture<'static, Result<Self::Response, CallError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
-        let (channel, deadline) = (Arc::clone(&self.channel), self.deadline);
-        Box::pin(async move { channel.send(request.map(body::streamed), deadline).await })
-    }
-}
-
-/// What kept a call from being answered, where it was not the app that said so.
-pub(crate) fn call_error(status: &tonic::Status) -> Option<&CallError> {
-    std::error::Error::source(status)?.downcast_ref()
-}
 
 /// An event as the app gets it, taken out of its envelope. The error says why it cannot be.
 pub(crate) fn topic_event(event: &Event, pubsub: &str) -> Result<pb::TopicEventRequest, String> {

@@ -2,7 +2,8 @@
 
 use super::{
     answer::{self, ANSWER_BYTES_MAX, BULK_ANSWER_BYTES_MAX},
-    outlet::{Lane, TOO_LATE},
+    hand_over::{Way, deliver},
+    outlet::{Lane, Span},
     portion, reach,
     reading::Event,
 };
@@ -50,30 +51,27 @@ struct Answer {
 
 impl Consumer for HttpApp {
     fn deliver(&self, batch: Vec<Delivery>) -> BoxFuture<'_, Vec<Verdict>> {
-        Box::pin(async move {
-            if self.bulk {
-                return self.all(batch).await;
-            }
-            let mut verdicts = Vec::with_capacity(batch.len());
-            for delivery in batch {
-                verdicts.push(self.one(delivery).await);
-            }
-            verdicts
-        })
+        Box::pin(deliver(self, batch))
     }
 }
 
-impl HttpApp {
-    async fn one(&self, delivery: Delivery) -> Verdict {
-        let event = match self.lane.open(delivery) {
-            Ok(event) => event,
-            Err(verdict) => {
-                self.lane.refuse();
-                return verdict;
-            }
-        };
-        let span = self.lane.begin(&event);
-        let due = self.lane.due(event.delivery.deadline);
+impl Way for HttpApp {
+    type Letter = ();
+
+    fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    fn bulk(&self) -> bool {
+        self.bulk
+    }
+
+    fn write(&self, _event: &Event) -> Result<(), String> {
+        // The envelope goes as it is.
+        Ok(())
+    }
+
+    async fn hand(&self, event: &Event, (): (), span: &Span, due: Deadline) -> Verdict {
         let answer = self.post(Letter {
             path: &event.path,
             headers: span.headers(&self.lane, &event.delivery.metadata),
@@ -82,30 +80,21 @@ impl HttpApp {
             due,
             answer_bytes_max: ANSWER_BYTES_MAX,
         });
-        let verdict = match self.lane.in_time(due, answer).await {
-            Some(Ok(Answer { status, content })) => {
+        match answer.await {
+            Ok(Answer { status, content }) => {
                 answer::of_http(status, &content, self.lane.matching.as_ref())
             }
-            Some(Err(error)) => Verdict::retry(error.to_string()),
-            None => Verdict::retry(TOO_LATE),
-        };
-        self.lane.end(span, &verdict);
-        verdict
-    }
-
-    async fn all(&self, batch: Vec<Delivery>) -> Vec<Verdict> {
-        let mut portions = portion::sort(&self.lane, batch);
-        while let Some((path, events)) = portions.next() {
-            let verdicts = self.post_bulk(&path, &events).await;
-            portions.judge(verdicts);
+            Err(error) => Verdict::retry(error.to_string()),
         }
-        portions.finish()
     }
 
-    async fn post_bulk(&self, path: &str, events: &[Event]) -> Vec<Verdict> {
-        let Some(deadline) = portion::deadline(events) else { return Vec::new() };
-        let due = self.lane.due(deadline);
-        let span = self.lane.begin_bulk(events);
+    async fn hand_all(
+        &self,
+        path: &str,
+        events: &[Event],
+        span: &Span,
+        due: Deadline,
+    ) -> Vec<Verdict> {
         let answer = self.post(Letter {
             path,
             headers: span.headers(&self.lane, &BTreeMap::new()),
@@ -116,17 +105,16 @@ impl HttpApp {
             answer_bytes_max: BULK_ANSWER_BYTES_MAX,
         });
         let ids = portion::ids(events);
-        let verdicts = match self.lane.in_time(due, answer).await {
-            Some(Ok(Answer { status, content })) => {
+        match answer.await {
+            Ok(Answer { status, content }) => {
                 answer::of_http_bulk(status, &content, &ids, self.lane.matching.as_ref())
             }
-            Some(Err(error)) => vec![Verdict::retry(error.to_string()); ids.len()],
-            None => vec![Verdict::retry(TOO_LATE); ids.len()],
-        };
-        self.lane.end_bulk(span, &verdicts);
-        verdicts
+            Err(error) => vec![Verdict::retry(error.to_string()); ids.len()],
+        }
     }
+}
 
+impl HttpApp {
     fn written(&self, events: &[Event]) -> Bytes {
         let entry = |event: &Event| {
             let (bytes, content_type) = event.published();

@@ -19,7 +19,7 @@
 //! | `subscription.rs`, `terms.rs` | what an app wants, and under which terms it is served |
 //! | `discovery/` | asking the app |
 //! | `reading.rs` | from a message to an event and its path |
-//! | `outlet.rs` | what all ways out share: the app, numbers, spans, headers |
+//! | `outlet.rs`, `hand_over.rs` | what all ways out share: the app, numbers, spans, headers; and the order of things |
 //! | `http_app.rs`, `grpc_app.rs`, `grpc_wire.rs`, `portion.rs` | calling the app, one event or many |
 //! | `reach.rs` | patience with an app that is away |
 //! | `answer.rs` | what an answer means |
@@ -35,6 +35,7 @@ mod answer;
 mod discovery;
 mod grpc_app;
 mod grpc_wire;
+mod hand_over;
 mod http_app;
 mod keeper;
 mod manager;

@@ -1,48 +1,85 @@
-//! Calls into apps that speak gRPC: one message there, one message back.
+//! Calls into apps that speak gRPC: the generated clients, on ways of ours to the app.
 //!
-//! Written on frames instead of with a generated client: a call is a POST with five bytes before the message, and this
-//! way it goes through the invoker, under access list and policy, like every other.
+//! Two ways: [`AppService`] to the app beside us, and [`Via`], through the invoker, under access list and policy like
+//! every other invocation.
 
 use crate::{
     host::Host,
     operations::invoke::{self, Route},
     trace::Trace,
 };
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
 use outrigger_calls::{
-    AppChannel, CallError, CanonicalPath, Invocation, Patience, body,
-    grpc::{GRPC_TIMEOUT, format_timeout},
+    AppChannel, Body, BodyFault, BoxError, CallError, CanonicalPath, Invocation, body,
 };
-use outrigger_kernel::Deadline;
-use outrigger_proto::common::v1 as common;
-use prost::Message;
-use tonic::{Code, Status};
+use outrigger_kernel::{BoxFuture, Deadline};
+use outrigger_proto::{
+    common::v1 as common,
+    runtime::v1::{
+        app_callback_client::AppCallbackClient,
+        app_callback_health_check_client::AppCallbackHealthCheckClient,
+    },
+};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tonic::{Status, metadata::MetadataMap};
+use tower_service::Service;
 
-const ON_INVOKE: &str = "/dapr.proto.runtime.v1.AppCallback/OnInvoke";
-const HEALTH_CHECK: &str = "/dapr.proto.runtime.v1.AppCallbackHealthCheck/HealthCheck";
+/// Largest message to or from an app that is held in memory.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Largest answer of an app that is read into memory.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The channel to the app beside us as the generated clients want it: one call, due by the deadline.
+#[derive(Clone, Debug)]
+pub(crate) struct AppService {
+    channel: Arc<AppChannel>,
+    deadline: Deadline,
+    past_the_limit: bool,
+}
 
-/// Why a call gave no message.
-#[derive(Debug)]
-pub(crate) enum Failed {
-    /// The app did not answer.
-    NoAnswer(CallError),
-    /// The app answered that it failed.
-    Status(Status),
+impl AppService {
+    pub(crate) fn new(channel: &Arc<AppChannel>, deadline: Deadline) -> Self {
+        Self { channel: Arc::clone(channel), deadline, past_the_limit: false }
+    }
+}
+
+impl Service<Request<tonic::body::Body>> for AppService {
+    type Response = Response<Body>;
+    type Error = CallError;
+    type Future = BoxFuture<'static, Result<Self::Response, CallError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+        let Self { channel, deadline, past_the_limit } = self.clone();
+        let request = request.map(body::streamed);
+        Box::pin(async move {
+            if past_the_limit {
+                channel.probe(request, deadline).await
+            } else {
+                channel.send(request, deadline).await
+            }
+        })
+    }
+}
+
+/// What kept a call from being answered, where it was not the app that said so.
+pub(crate) fn call_error(status: &Status) -> Option<&CallError> {
+    std::error::Error::source(status)?.downcast_ref()
 }
 
 /// Asks the app beside us how it is, past the limit on calls.
-pub(crate) async fn probe(channel: &AppChannel, deadline: Deadline) -> Result<(), String> {
-    let answer = channel.probe(request(HEALTH_CHECK, &()), deadline).await;
-    let answer = answer.map_err(|error| error.to_string())?;
-    match unframe::<()>(answer).await {
-        Ok(_) => Ok(()),
-        Err(status) => Err(format!("{}: {}", status.code(), status.message())),
-    }
+pub(crate) async fn probe(channel: &Arc<AppChannel>, deadline: Deadline) -> Result<(), String> {
+    let service = AppService { past_the_limit: true, ..AppService::new(channel, deadline) };
+    let answer = AppCallbackHealthCheckClient::new(service).health_check(()).await;
+    answer.map(drop).map_err(|status| match call_error(&status) {
+        Some(error) => error.to_string(),
+        None => format!("{}: {}", status.code(), status.message()),
+    })
 }
 
 /// An invocation to be made through `OnInvoke`.
@@ -54,40 +91,94 @@ pub(crate) struct Invoked<'a> {
     pub(crate) headers: HeaderMap,
 }
 
-/// Calls `OnInvoke` of another app, with all that an invocation goes through. Answers the headers too.
+/// Calls `OnInvoke` of another app, with all that an invocation goes through. Answers the headers too. A status that has
+/// a [`call_error`] is ours; others are the app's.
 pub(crate) async fn on_invoke(
     host: &Host,
     trace: &Trace,
     named_deadline: Option<Deadline>,
     invoked: Invoked<'_>,
     message: common::InvokeRequest,
-) -> Result<(common::InvokeResponse, HeaderMap), Failed> {
-    let (head, body) = request(ON_INVOKE, &message).into_parts();
-    let mut headers = invoked.headers;
-    headers.extend(head.headers);
+) -> Result<(common::InvokeResponse, HeaderMap), Status> {
+    let Invoked { route, operation, headers } = invoked;
+    let metadata = MetadataMap::from_headers(headers);
+    let mut request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), message);
     if let Some(deadline) = named_deadline {
-        let left = deadline.remaining(host.world.mono());
-        headers.insert(GRPC_TIMEOUT.clone(), format_timeout(left));
+        request.set_timeout(deadline.remaining(host.world.mono()));
     }
-    let path = CanonicalPath::parse_grpc(ON_INVOKE)
-        .map_err(|bad| Failed::NoAnswer(CallError::BadPath(bad)))?;
-    let patience: Patience = invoke::patience(host, named_deadline);
-    let call = Invocation {
-        target: &invoked.route.target,
-        caller: Some(invoke::caller(host)),
-        method: Method::POST,
-        path: &path,
-        operation: Some(invoked.operation),
-        query: None,
-        headers,
-        edits: invoke::edits(host, invoked.route, trace),
-        body,
-        policy: invoked.route.policy.as_deref(),
-        patience,
-    };
-    let answer = host.invoker.invoke(call).await.map_err(Failed::NoAnswer)?;
-    let read = invoke::rest(host, invoked.route, unframe(answer)).await;
-    read.map_err(Failed::NoAnswer)?.map_err(Failed::Status)
+    let answer = AppCallbackClient::new(Via { host, trace, named_deadline, route, operation })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .on_invoke(request)
+        .await?;
+    let (metadata, answer, _) = answer.into_parts();
+    Ok((answer, metadata.into_headers()))
+}
+
+/// The invoker as the generated clients want it.
+struct Via<'a> {
+    host: &'a Host,
+    trace: &'a Trace,
+    named_deadline: Option<Deadline>,
+    route: &'a Route,
+    operation: &'a CanonicalPath,
+}
+
+impl<'a> Service<Request<tonic::body::Body>> for Via<'a> {
+    type Response = Response<Body>;
+    type Error = CallError;
+    type Future = BoxFuture<'a, Result<Self::Response, CallError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+        let Self { host, trace, named_deadline, route, operation } = *self;
+        Box::pin(async move {
+            let (head, message) = request.into_parts();
+            let path = CanonicalPath::parse_grpc(head.uri.path())?;
+            // Here as a whole it can be sent again, if the policy wants that.
+            let message = body::collect(body::streamed(message), MESSAGE_BYTES_MAX + 5).await;
+            let message = message.map_err(|error| CallError::RequestBody(error.into()))?;
+            // One message is no stream, whose silence would say nothing.
+            let patience = invoke::patience(host, named_deadline);
+            let answer = host.invoker.invoke(Invocation {
+                target: &route.target,
+                caller: Some(invoke::caller(host)),
+                method: head.method,
+                path: &path,
+                operation: Some(operation),
+                query: None,
+                headers: head.headers,
+                edits: invoke::edits(host, route, trace),
+                body: body::full(message),
+                policy: route.policy.as_deref(),
+                reconnect: Some(&route.reconnect),
+                patience: patience.quiet(host.settings.call_timeout),
+            });
+            Ok(explained(answer.await?))
+        })
+    }
+}
+
+/// An answer that is no gRPC, or breaks off, as a status of ours.
+fn explained(answer: Response<Body>) -> Response<Body> {
+    if answer.status() != StatusCode::OK {
+        let message = format!("the app answered with the HTTP status {}", answer.status());
+        let status = Status::new(crate::errors::codes::grpc_of(answer.status()), message);
+        return status.into_http();
+    }
+    answer.map(|rest| {
+        body::streamed(http_body_util::BodyExt::map_err(rest, |error: BoxError| {
+            let late = matches!(
+                error.downcast_ref(),
+                Some(BodyFault::Stalled { .. } | BodyFault::OutOfTime { .. })
+            );
+            let code = if late { tonic::Code::DeadlineExceeded } else { tonic::Code::Unavailable };
+            Status::new(code, error.to_string())
+        }))
+    })
 }
 
 /// An HTTP request as the message that `OnInvoke` takes.
@@ -108,70 +199,6 @@ pub(crate) fn http_request(
         content_type: content_type.unwrap_or_default().to_owned(),
         http_extension: Some(http_extension),
     }
-}
-
-fn request(method: &'static str, message: &impl Message) -> Request<outrigger_calls::Body> {
-    let mut frame = BytesMut::with_capacity(message.encoded_len() + 5);
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(message.encoded_len()).unwrap_or(u32::MAX));
-    // A BytesMut grows as needed, so encoding into it cannot run out of room.
-    let encoded = message.encode(&mut frame);
-    debug_assert!(encoded.is_ok(), "a buffer that grows has room");
-    let mut request = Request::new(body::full(frame));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = http::Uri::from_static(method);
-    let headers = request.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    request
-}
-
-/// The one message of an answer, and its headers.
-async fn unframe<M: Message + Default>(
-    answer: Response<outrigger_calls::Body>,
-) -> Result<(M, HeaderMap), Status> {
-    let (head, mut body) = answer.into_parts();
-    if head.status != StatusCode::OK {
-        let message = format!("the app answered with the HTTP status {}", head.status);
-        return Err(Status::new(crate::errors::codes::grpc_of(head.status), message));
-    }
-    if let Some(status) = Status::from_header_map(&head.headers)
-        && status.code() != Code::Ok
-    {
-        return Err(status);
-    }
-    let mut content = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Status::unavailable(error.to_string()))?;
-        match frame.into_data() {
-            Ok(data) if content.len() + data.len() > ANSWER_BYTES_MAX => {
-                return Err(Status::out_of_range("the app's answer is too large"));
-            }
-            Ok(data) => content.extend_from_slice(&data),
-            Err(frame) => {
-                let verdict = frame.trailers_ref().and_then(Status::from_header_map);
-                if let Some(status) = verdict.filter(|status| status.code() != Code::Ok) {
-                    return Err(status);
-                }
-            }
-        }
-    }
-    let message = decode(&content.freeze())?;
-    Ok((message, head.headers))
-}
-
-fn decode<M: Message + Default>(content: &Bytes) -> Result<M, Status> {
-    let Some((head, message)) = content.split_at_checked(5) else {
-        return Err(Status::internal("the app's answer is not a gRPC message"));
-    };
-    let compressed = head.first() != Some(&0);
-    let length = head.get(1..).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
-    let whole = length.and_then(|l| usize::try_from(l).ok()) == Some(message.len());
-    if compressed || !whole {
-        return Err(Status::internal("the app's answer is not one plain gRPC message"));
-    }
-    M::decode(content.slice(5..))
-        .map_err(|error| Status::internal(format!("the app's answer cannot be read: {error}")))
 }
 
 /// The headers of one call that may go along with another: not those that say what the first one is, and only text.

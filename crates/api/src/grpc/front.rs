@@ -136,6 +136,7 @@ impl Front {
             headers: head.headers,
             body: body::streamed(content),
             policy: route.policy.as_deref(),
+            reconnect: Some(&route.reconnect),
             // A call that names its time is held to it by `proxy`, which also tells the callee.
             patience: Patience::stream(host.settings.stream_silence),
         });

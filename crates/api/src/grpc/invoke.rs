@@ -95,11 +95,13 @@ impl Call<'_> {
                 copy_headers(&headers, response.metadata_mut());
                 (StatusCode::OK, Ok(response))
             }
-            Err(callback::Failed::Status(status)) => (codes::http_of(status.code()), Err(status)),
-            Err(callback::Failed::NoAnswer(error)) => {
-                let fault = invoke::fault(self.id, &error);
-                (fault.http(), Err(failed(self.host, "invoke", fault)))
-            }
+            Err(status) => match callback::call_error(&status) {
+                None => (codes::http_of(status.code()), Err(status)),
+                Some(error) => {
+                    let fault = invoke::fault(self.id, error);
+                    (fault.http(), Err(failed(self.host, "invoke", fault)))
+                }
+            },
         }
     }
 
@@ -117,6 +119,8 @@ impl Call<'_> {
         }
         let content = message.data.map(|data| Bytes::from(data.value)).unwrap_or_default();
         let query = Some(extension.querystring.as_str()).filter(|query| !query.is_empty());
+        // What comes back is one message and no stream, whose silence would say nothing.
+        let patience = invoke::patience(self.host, self.context.named_deadline);
         let answer = self.host.invoker.invoke(Invocation {
             target: &self.route.target,
             caller: Some(invoke::caller(self.host)),
@@ -128,7 +132,8 @@ impl Call<'_> {
             edits: invoke::edits(self.host, self.route, &self.context.trace),
             body: if content.is_empty() { body::empty() } else { body::full(content) },
             policy: self.route.policy.as_deref(),
-            patience: invoke::patience(self.host, self.context.named_deadline),
+            reconnect: Some(&self.route.reconnect),
+            patience: patience.quiet(self.host.settings.call_timeout),
         });
         let fail = |fault: Fault| (fault.http(), Err(failed(self.host, "invoke", fault)));
         let answer = match answer.await {
@@ -137,10 +142,9 @@ impl Call<'_> {
         };
         let (head, content) = answer.into_parts();
         let limit = self.host.settings.max_body_bytes;
-        match invoke::rest(self.host, self.route, body::collect(content, limit)).await {
-            Err(late) => fail(invoke::fault(self.id, &late)),
-            Ok(Ok(content)) => (head.status, http_answer(&head, &content)),
-            Ok(Err(error)) => {
+        match body::collect(content, limit).await {
+            Ok(content) => (head.status, http_answer(&head, &content)),
+            Err(error) => {
                 let message = format!("the answer of {} could not be read: {error}", self.id);
                 fail(Fault::new(&catalogue::MALFORMED_RESPONSE, message))
             }

@@ -105,6 +105,7 @@ async fn send(
         edits: invoke::edits(x.host, route, x.trace),
         body: body::streamed(request_body),
         policy: route.policy.as_deref(),
+        reconnect: Some(&route.reconnect),
         patience: invoke::patience(x.host, x.named_deadline),
     });
     let answer = answer.await.map_err(|error| invoke::fault(address, &error))?;
@@ -134,8 +135,10 @@ async fn send_to_grpc(
             reply.headers_mut().extend(passed);
             Ok(reply)
         }
-        Err(callback::Failed::NoAnswer(error)) => Err(invoke::fault(address, &error)),
-        Err(callback::Failed::Status(status)) => {
+        Err(status) => {
+            if let Some(error) = callback::call_error(&status) {
+                return Err(invoke::fault(address, error));
+            }
             let body = serde_json::json!({
                 "code": status.code() as i32,
                 "message": status.message(),

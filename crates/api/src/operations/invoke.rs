@@ -7,10 +7,9 @@ use crate::{
     trace::Trace,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use outrigger_calls::{
-    AppProtocol, CallError, CallPolicy, Caller, HeaderEdits, Patience, Phase, Target,
-};
-use outrigger_kernel::{Deadline, Kind, within};
+use outrigger_calls::{AppProtocol, CallError, CallPolicy, Caller, HeaderEdits, Patience, Target};
+use outrigger_kernel::{Deadline, Kind};
+use outrigger_resilience::Retry;
 use std::{sync::Arc, time::Duration};
 
 /// Headers of the caller that are meant for us and go no further.
@@ -28,13 +27,15 @@ static CALLEE_APP_ID: HeaderName = HeaderName::from_static(names::CALLEE_APP_ID)
 pub(crate) struct Route {
     pub(crate) target: Target,
     pub(crate) policy: Option<Arc<CallPolicy>>,
+    pub(crate) reconnect: Arc<Retry>,
 }
 
 /// What `address` stands for.
 pub(crate) fn resolve(host: &Host, address: &str) -> Result<Route, CallError> {
     let target = host.directory.resolve(address, &host.namespace)?;
-    let policy = host.components.load().calls.for_target(target.id());
-    Ok(Route { target, policy })
+    let calls = &host.components.load().calls;
+    let (policy, reconnect) = (calls.for_target(target.id()), calls.reconnect());
+    Ok(Route { target, policy, reconnect })
 }
 
 impl Route {
@@ -92,19 +93,6 @@ pub(crate) fn patience(host: &Host, named: Option<Deadline>) -> Patience {
     let Settings { call_timeout, stream_silence, .. } = host.settings;
     let patience = Patience::moving(call_timeout).quiet(stream_silence);
     named.map_or(patience, |deadline| patience.no_later_than(deadline))
-}
-
-/// Reads an answer that is one message and no stream, so that its rest is due as soon as the answer itself was.
-pub(crate) async fn rest<T>(
-    host: &Host,
-    route: &Route,
-    reading: impl Future<Output = T>,
-) -> Result<T, CallError> {
-    let deadline = Deadline::after(&*host.world, host.settings.call_timeout);
-    within(&*host.world, deadline, reading).await.map_err(|_| CallError::Timeout {
-        target: route.target.id().to_owned(),
-        waiting_for: Phase::Rest,
-    })
 }
 
 /// A call that got no answer.

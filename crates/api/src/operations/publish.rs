@@ -138,25 +138,17 @@ fn message(
 async fn append(
     host: &Host,
     place: &Place,
-    messages: Vec<NewMessage>,
+    mut messages: Vec<NewMessage>,
     deadline: Deadline,
 ) -> Result<(), Fault> {
     let Place { component, topic } = place;
-    let answer = match component.outbound.active() {
-        None => component.broker.publish(topic, messages, deadline).await,
-        Some((policy, state)) => {
-            let attempt = |attempt: outrigger_resilience::Attempt| {
-                component.broker.publish(topic, messages.clone(), attempt.deadline)
-            };
-            match outrigger_resilience::run(&*host.world, policy, state, deadline, class, attempt)
-                .await
-            {
-                Ok(answer) => answer,
-                Err(gave_up) => return Err(publish_fault(place, &gave_up)),
-            }
-        }
+    let once = component.outbound.is_idle();
+    let publishing = |due| {
+        let messages = if once { std::mem::take(&mut messages) } else { messages.clone() };
+        component.broker.publish(topic, messages, due)
     };
-    answer.map(drop).map_err(|error| {
+    let answer = component.outbound.run(&*host.world, deadline, class, publishing).await;
+    answer.map_err(|gave_up| publish_fault(place, &gave_up))?.map(drop).map_err(|error| {
         let fault = publish_fault(place, &error);
         match error {
             PublishError::Topic(_) => fault.status(StatusCode::BAD_REQUEST, Code::InvalidArgument),

@@ -83,19 +83,8 @@ pub(crate) async fn get(
     deadline: Deadline,
 ) -> Result<Option<Item>, Fault> {
     let physical = physical(host, store, key)?;
-    let stage = Stage { component: &store.name, operation: "get" };
-    let started = Started::now(&*host.world);
-    let answer = match store.outbound.active() {
-        None => store.store.get(&physical).await.map_err(Failed::Read),
-        Some((policy, state)) => {
-            let attempt = |_| store.store.get(&physical);
-            outrigger_resilience::run(&*host.world, policy, state, deadline, read_class, attempt)
-                .await
-                .map_err(|gave_up| Failed::GaveUp(gave_up.to_string()))
-                .and_then(|answer| answer.map_err(Failed::Read))
-        }
-    };
-    host.metrics.state(&stage, started, &*host.world, answer.is_ok());
+    let reading = |_| store.store.get(&physical);
+    let answer = on(host, store, "get", deadline, read_class, reading).await;
     answer.map_err(|failed| {
         let what = format!("could not get {key} from state store {}", store.name);
         failed.into_fault(&catalogue::STATE_GET, host, store, &what)
@@ -111,19 +100,8 @@ pub(crate) async fn get_many(
 ) -> Result<Vec<Option<Item>>, Fault> {
     let physical: Vec<String> =
         keys.iter().map(|key| physical(host, store, key)).collect::<Result<_, _>>()?;
-    let stage = Stage { component: &store.name, operation: "bulk_get" };
-    let started = Started::now(&*host.world);
-    let answer = match store.outbound.active() {
-        None => store.store.get_many(&physical).await.map_err(Failed::Read),
-        Some((policy, state)) => {
-            let attempt = |_| store.store.get_many(&physical);
-            outrigger_resilience::run(&*host.world, policy, state, deadline, read_class, attempt)
-                .await
-                .map_err(|gave_up| Failed::GaveUp(gave_up.to_string()))
-                .and_then(|answer| answer.map_err(Failed::Read))
-        }
-    };
-    host.metrics.state(&stage, started, &*host.world, answer.is_ok());
+    let reading = |_| store.store.get_many(&physical);
+    let answer = on(host, store, "bulk_get", deadline, read_class, reading).await;
     answer.map_err(|failed| {
         let what = format!("could not get keys from state store {}", store.name);
         failed.into_fault(&catalogue::STATE_BULK_GET, host, store, &what)
@@ -141,23 +119,14 @@ pub(crate) async fn apply(
     if writes.is_empty() {
         return Ok(());
     }
-    let changes: Vec<Change> =
+    let mut changes: Vec<Change> =
         writes.into_iter().map(|write| change(host, store, write)).collect::<Result<_, _>>()?;
-    let stage = Stage { component: &store.name, operation: verb.operation() };
-    let started = Started::now(&*host.world);
-    let answer = match store.outbound.active() {
-        None => store.store.apply(changes, deadline).await.map_err(Failed::Apply),
-        Some((policy, state)) => {
-            let attempt = |attempt: outrigger_resilience::Attempt| {
-                store.store.apply(changes.clone(), attempt.deadline)
-            };
-            outrigger_resilience::run(&*host.world, policy, state, deadline, apply_class, attempt)
-                .await
-                .map_err(|gave_up| Failed::GaveUp(gave_up.to_string()))
-                .and_then(|answer| answer.map_err(Failed::Apply))
-        }
+    let once = store.outbound.is_idle();
+    let applying = |due| {
+        let changes = if once { std::mem::take(&mut changes) } else { changes.clone() };
+        store.store.apply(changes, due)
     };
-    host.metrics.state(&stage, started, &*host.world, answer.is_ok());
+    let answer = on(host, store, verb.operation(), deadline, apply_class, applying).await;
     answer.map(drop).map_err(|failed| {
         let what = match verb {
             Verb::Transact => format!("could not execute the transaction on {}", store.name),
@@ -168,6 +137,29 @@ pub(crate) async fn apply(
         };
         failed.into_fault(verb.entry(), host, store, &what)
     })
+}
+
+/// Works on a store under its policy, and counts it. `attempt` is told by when it must be done.
+async fn on<T, E, F>(
+    host: &Host,
+    store: &StateComponent,
+    operation: &'static str,
+    deadline: Deadline,
+    class: fn(&Result<T, E>) -> Class,
+    attempt: impl FnMut(Deadline) -> F,
+) -> Result<T, Failed>
+where
+    E: Into<Failed>,
+    F: Future<Output = Result<T, E>>,
+{
+    let stage = Stage { component: &store.name, operation };
+    let started = Started::now(&*host.world);
+    let answer = match store.outbound.run(&*host.world, deadline, class, attempt).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(gave_up) => Err(Failed::GaveUp(gave_up.to_string())),
+    };
+    host.metrics.state(&stage, started, &*host.world, answer.is_ok());
+    answer
 }
 
 /// What a client is told about a value beside the value.
@@ -220,6 +212,18 @@ enum Failed {
     Read(GetError),
     Apply(ApplyError),
     GaveUp(String),
+}
+
+impl From<GetError> for Failed {
+    fn from(error: GetError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<ApplyError> for Failed {
+    fn from(error: ApplyError) -> Self {
+        Self::Apply(error)
+    }
 }
 
 impl Failed {

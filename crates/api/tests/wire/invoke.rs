@@ -227,6 +227,33 @@ async fn a_deadline_named_by_the_client_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_starts_again_is_not_missed() {
+    let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = reserved.local_addr().unwrap();
+    drop(reserved);
+    let app = Some((address.port(), outrigger_calls::AppProtocol::Http));
+    let node = Node::start(Plan { app, ..Plan::default() }).await;
+    let asking = ask(node.http, "POST", "/v1.0/invoke/compat/method/echo", vec![], "hello");
+    let (answer, ()) = tokio::join!(asking, async {
+        // Long enough for the first attempt to find nobody; were it not, the test would only say less.
+        node.world.sleep(Duration::from_millis(200)).await;
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        let serving = tokio::task::spawn_blocking(move || {
+            let (socket, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(socket.try_clone().unwrap());
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                reader.read_line(&mut line).unwrap();
+            }
+            (&socket).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nback").unwrap();
+        });
+        serving.await.unwrap();
+    });
+    assert_eq!((answer.status, answer.text().as_str()), (200, "back"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_takes_nothing_of_its_answer_is_given_up() {
     let app = App::http(&world(), "").await;
     let settings = Settings { stream_silence: Duration::from_millis(200), ..Settings::default() };

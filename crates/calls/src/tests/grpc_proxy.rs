@@ -67,6 +67,7 @@ impl Bench {
             edits: HeaderEdits::default(),
             body,
             policy,
+            reconnect: None,
             patience: Patience::stream(self.quiet),
         };
         soon(&self.world, self.invoker.proxy(call)).await

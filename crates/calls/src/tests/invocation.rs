@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use outrigger_kernel::{Deadline, World};
+use outrigger_kernel::{Deadline, World, within};
 use outrigger_resilience::{Backoff, BreakerSettings, Matching, Policy, Retry, Trip};
 use outrigger_sim::SimWorld;
 use std::{
@@ -70,6 +70,7 @@ impl Bench {
                 edits: call.edits,
                 body: call.body,
                 policy: call.policy,
+                reconnect: call.reconnect,
                 patience: call.patience.unwrap_or(patient(&self.world)),
             }),
         )
@@ -87,6 +88,7 @@ struct Call<'a> {
     edits: HeaderEdits<'a>,
     body: Body,
     policy: Option<&'a CallPolicy>,
+    reconnect: Option<&'a Retry>,
     patience: Option<Patience>,
 }
 
@@ -101,6 +103,7 @@ fn to(address: &str) -> Call<'_> {
         edits: HeaderEdits::default(),
         body: body::empty(),
         policy: None,
+        reconnect: None,
         patience: None,
     }
 }
@@ -484,6 +487,60 @@ async fn a_time_that_somebody_chose_takes_the_place_of_the_general_one() {
     let policy = CallPolicy::new(Policy { timeout: Some(LONG), ..Policy::default() }, 1);
     let call = Call { patience: general, policy: Some(&policy), ..to("slow") };
     assert!(bench.call(call).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_app_that_is_away_is_waited_for_and_sees_the_call_once() {
+    let mut bench = Bench::new();
+    let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = reserved.local_addr().unwrap();
+    drop(reserved);
+    let (host, port) = (address.ip().to_string(), address.port());
+    let target = crate::AppTarget { protocol: Http, host, port, socket: None };
+    let channel = crate::AppChannel::new(target, ChannelSettings::default(), bench.world.clone());
+    bench.registrations.push(bench.directory.register("away", "default", channel));
+    let reconnect = Retry {
+        backoff: Backoff::Constant { delay: SHORT / 3 },
+        max_retries: Some(3),
+        matching: Matching::default(),
+    };
+    let reconnect = Some(&reconnect);
+
+    // Nobody comes.
+    let began = bench.world.mono();
+    let error = bench.call(Call { reconnect, ..to("away") }).await.unwrap_err();
+    assert!(matches!(error, CallError::Connect { .. }), "{error}");
+    assert!(bench.world.mono().since(began) >= SHORT);
+    // Without time to wait it is not waited for, and neither under a policy that has retries of its own.
+    let began = bench.world.mono();
+    let hurry = Patience::moving(LONG).no_later_than(Deadline::after(&*bench.world, SHORT / 6));
+    let call = Call { reconnect, patience: Some(hurry), ..to("away") };
+    assert!(matches!(bench.call(call).await, Err(CallError::Connect { .. })));
+    let own = policy(1, "500", None);
+    let call = Call { reconnect, policy: Some(&own), ..to("away") };
+    assert!(matches!(bench.call(call).await, Err(CallError::Connect { .. })));
+    assert!(bench.world.mono().since(began) < SHORT / 3);
+
+    // It comes; even a body that streams is still there.
+    let (mut feed, content) = fed();
+    let sending = bench.call(Call { reconnect, method: Method::POST, body: content, ..to("away") });
+    let (answer, _listener) = tokio::join!(sending, async {
+        bench.world.sleep(SHORT / 2).await;
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        feed.send_data(Bytes::from("once")).await.unwrap();
+        drop(feed);
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let sent = super::servers::read_until(&mut socket, "\r\n0\r\n\r\n").await.unwrap();
+        assert!(sent.contains("once"), "{sent}");
+        // A request that was read is not sent again, whatever becomes of it.
+        drop(socket);
+        let second =
+            within(&*bench.world, Deadline::after(&*bench.world, SHORT), listener.accept());
+        assert!(second.await.is_err(), "the call came twice");
+        listener
+    });
+    let error = answer.unwrap_err();
+    assert!(matches!(error, CallError::Broken { nothing_sent: false, .. }), "{error}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What can go wrong with a response body once its headers are there.
 
+use super::silence::Over;
 use crate::{BoxError, grpc::Code};
 use std::time::Duration;
 
@@ -39,6 +40,14 @@ pub enum BodyFault {
 }
 
 impl BodyFault {
+    pub(super) fn waited(target: &str, over: Over) -> Self {
+        let target = target.to_owned();
+        match over {
+            Over::Silent(silence) => Self::Stalled { target, silence },
+            Over::Deadline => Self::OutOfTime { target },
+        }
+    }
+
     pub(super) fn from_h2(target: &str, error: h2::Error) -> Self {
         let target = target.to_owned();
         match error.reason() {

@@ -5,7 +5,7 @@ use super::{
     hush::Hush,
     io::{Io, Meter},
     pool::Pool,
-    silence::{Over, Silence, unless_over},
+    silence::{Silence, unless_over},
 };
 use crate::{BoxError, Patience, gate::Turn, outgoing::Upload};
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 /// An HTTP/1.1 connection.
@@ -333,11 +333,7 @@ impl http_body::Body for LineBody {
             }
             Poll::Pending => {
                 let over = this.silence.poll(&**this.pool.world(), this.meter.beat(), cx);
-                let target = || this.pool.name().to_owned();
-                let fault = match std::task::ready!(over) {
-                    Over::Silent(silence) => BodyFault::Stalled { target: target(), silence },
-                    Over::Deadline => BodyFault::OutOfTime { target: target() },
-                };
+                let fault = BodyFault::waited(this.pool.name(), ready!(over));
                 this.fail(fault)
             }
         }

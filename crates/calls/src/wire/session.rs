@@ -7,7 +7,7 @@
 use super::{
     fault::BodyFault,
     io::{Io, Meter},
-    silence::{Over, Silence, unless_over},
+    silence::{Silence, unless_over},
 };
 use crate::{BoxError, Patience, STALL_DEFAULT, gate::Turn, outgoing::Upload};
 use bytes::Bytes;
@@ -405,11 +405,8 @@ impl http_body::Body for StreamBody {
             }
             Poll::Pending => {
                 let over = ready!(this.silence.poll(&*this.world, this.meter.beat(), cx));
-                let target = this.target.to_string();
-                this.fail(match over {
-                    Over::Silent(silence) => BodyFault::Stalled { target, silence },
-                    Over::Deadline => BodyFault::OutOfTime { target },
-                })
+                let fault = BodyFault::waited(&this.target, over);
+                this.fail(fault)
             }
         }
     }

@@ -41,6 +41,7 @@ use crate::{
     keys::{GroupKeys, TopicKeys},
     ledger::{Ledger, Letter},
     limits::IN_FLIGHT_MAX,
+    member::Held,
     stats::Counters,
 };
 use bytes::Bytes;
@@ -78,6 +79,8 @@ pub(crate) struct Start {
     pub(crate) group: Arc<str>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) counters: Arc<Counters>,
+    /// The claim of another process that may be taken over.
+    pub(crate) over: Option<Held>,
 }
 
 /// Runs the dispatcher until nobody is subscribed any more.
@@ -87,7 +90,8 @@ pub(crate) async fn run(start: Start) {
     let group_keys = GroupKeys::new(&start.shared.name, &start.topic, &start.group);
     // Before the first read, so that nothing published after it goes unnoticed.
     let watch = start.shared.space.watch(topic_keys.all());
-    match store::open(&start.shared.space, &topic_keys, &group_keys).await {
+    let (own, over) = (start.shared.own(), start.over.as_ref());
+    match store::open(&start.shared.space, &topic_keys, &group_keys, own, over).await {
         Ok(opened) => Dispatcher::new(start, topic_keys, group_keys, watch, opened).run().await,
         Err(error) => entry.close(Some(&error)),
     }

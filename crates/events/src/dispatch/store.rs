@@ -9,6 +9,7 @@ use crate::{
     error::StoreError,
     keys::{GroupKeys, TopicKeys, stamp_of, stamped},
     ledger::Plan,
+    member::Held,
     publish,
     records::{Attempts, Claim, Cursor, Group, Trim},
 };
@@ -60,15 +61,21 @@ pub(crate) enum Saved {
 }
 
 /// Registers the group if it is new, claims it, and reads what it is done with.
+///
+/// A group that another process has claimed is left to it, unless the claim is still the one in `over`, whose owner was
+/// found not to dispatch any more.
 pub(crate) async fn open(
     space: &Space,
     topic: &TopicKeys,
     group: &GroupKeys,
+    own: Option<&str>,
+    over: Option<&Held>,
 ) -> Result<Opened, StoreError> {
     let now = space.world().wall();
     let deadline = Deadline::after(&**space.world(), COMMIT_WITHIN);
-    let (cursor, committed) =
-        space.transact(deadline, |tx| claim(tx, topic.clone(), group.clone(), now)).await?;
+    let (cursor, committed) = space
+        .transact(deadline, |tx| claim(tx, topic.clone(), group.clone(), now, own, over))
+        .await?;
     let spans = unpack(Stamp::from(cursor.floor), &cursor.runs)?;
     let parked = parked(space, group, committed.revision).await?;
     let claimed = Claimed { key: group.claim.clone(), revision: committed.revision };
@@ -80,11 +87,20 @@ async fn claim(
     topic: TopicKeys,
     group: GroupKeys,
     now: Wall,
+    own: Option<&str>,
+    over: Option<&Held>,
 ) -> Result<Cursor, TransactError<StoreError>> {
     // A full store is drained by those who can begin to.
     tx.making_room();
-    let epoch = read::<Claim>(&tx, &group.claim).await?.map_or(0, |claim| claim.epoch);
-    put(&tx, &group.claim, &Claim { epoch: epoch + 1 });
+    let claim = read::<Claim>(&tx, &group.claim).await?;
+    if let Some(held) = own.and_then(|own| Held::by_another(claim.as_ref(), own))
+        && over != Some(&held)
+    {
+        return Err(TransactError::Refused(StoreError::Held(held.owner)));
+    }
+    let epoch = claim.map_or(0, |claim| claim.epoch);
+    let owner = own.unwrap_or_default().to_owned();
+    put(&tx, &group.claim, &Claim { epoch: epoch + 1, owner });
     if tx.get_raw(&group.group).await?.is_some()
         && let Some(cursor) = read::<Cursor>(&tx, &group.cursor).await?
     {

@@ -1,6 +1,6 @@
 //! Expiry: time enters a commit as data, and a due key is absent for everyone from the same revision on.
 
-use super::room::{Room, add, key, keys, put, put_until};
+use super::room::{Room, add, counter, key, keys, put, put_until};
 use crate::{CommitError, Direction, KeyRange, Level, Transaction, Write};
 use outrigger_kernel::World;
 
@@ -12,7 +12,7 @@ pub(super) async fn a_key_is_absent_once_it_is_due(room: &Room) {
     ])
     .await;
     room.clock.advance_ms(99);
-    let before = room.snapshot().await;
+    let before = room.pinned().await;
     let value = room.get("a").await;
     room.same(value.and_then(|v| v.expires_at), room.in_ms(1), "a value knows its expiry");
     room.clock.advance_ms(1);
@@ -109,8 +109,4 @@ pub(super) async fn many_keys_fall_due_at_once(room: &Room) {
     room.write(vec![put_until("t/9", "v", room.in_ms(11))]).await;
     room.clock.advance_ms(10);
     room.same(room.keys(&KeyRange::prefix("t/")).await, keys(&["t/9"]), "all that is due is gone");
-}
-
-fn counter(sum: i64) -> bytes::Bytes {
-    bytes::Bytes::copy_from_slice(&sum.to_le_bytes())
 }

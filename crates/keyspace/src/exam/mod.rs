@@ -4,7 +4,7 @@
 //! its own and panics with a sentence when a promise of the contract is broken.
 //!
 //! ```text
-//!   exercises   one promise each: reading, writing, conflicts, expiry, watching, bounds
+//!   exercises   one promise each: reading, writing, clearing, conflicts, names, expiry, watching, bounds
 //!   property    random sequences against a naive model, shrunk when they fail
 //!   history     concurrent transactions, judged afterwards by two checkers that know nothing of the engine
 //! ```
@@ -25,12 +25,15 @@
 //! ```
 
 mod bounding;
+mod clearing;
 mod conflicts;
 mod expiring;
 pub mod history;
-mod model;
+pub mod model;
+mod naming;
 mod property;
 mod reading;
+mod relaxing;
 mod room;
 mod watching;
 mod writing;
@@ -87,6 +90,21 @@ exercises! {
     watching::what_wakes_is_visible,
     watching::nothing_is_missed_when_a_wait_is_given_up,
     watching::a_waiting_task_is_woken,
+    watching::a_slow_reader_is_told_of_all_at_once,
+    watching::nobody_misses_the_last_change,
+    clearing::a_huge_range_goes_in_one_commit,
+    clearing::a_clear_conflicts_with_every_reader_of_its_range,
+    clearing::a_clear_takes_what_came_before_it_and_nothing_after,
+    clearing::what_expired_in_a_clear_stays_dead,
+    clearing::clears_add_up,
+    clearing::a_clear_of_nothing_changes_nothing,
+    naming::a_repeated_commit_is_applied_once,
+    naming::a_repeat_is_known_whatever_changed_since,
+    naming::concurrent_repeats_are_applied_once,
+    naming::a_refused_commit_runs_again,
+    relaxing::a_relaxed_commit_is_seen_at_once_and_judged_as_any,
+    relaxing::relaxed_and_flushed_commits_share_one_order,
+    relaxing::a_space_decides_for_all_its_commits,
     bounding::each_bound_has_its_own_error_and_no_effect,
     bounding::the_bound_itself_is_within_bounds,
     bounding::a_transaction_is_bounded_as_a_whole,

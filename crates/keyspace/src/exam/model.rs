@@ -7,19 +7,22 @@ use bytes::Bytes;
 use outrigger_kernel::Wall;
 use std::collections::BTreeMap;
 
+/// A key space without an engine.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Model {
-    pub(super) map: BTreeMap<Bytes, Value>,
-    pub(super) time: Wall,
+pub struct Model {
+    /// What is there.
+    pub map: BTreeMap<Bytes, Value>,
+    /// The time of the last commit.
+    pub time: Wall,
     /// Grows with every change; not the engine's revision, which may skip.
-    pub(super) moment: u64,
+    pub moment: u64,
     changed_at: BTreeMap<Bytes, u64>,
     cleared_at: Vec<(KeyRange, u64)>,
 }
 
 impl Model {
     /// Lets time reach `now`, if anything falls due by it; otherwise nobody can tell whether it did.
-    pub(super) fn advance(&mut self, now: Wall) {
+    pub fn advance(&mut self, now: Wall) {
         let time = self.time.max(now);
         let is_due = |value: &Value| value.expires_at.is_some_and(|at| at <= time);
         let due: Vec<Bytes> =
@@ -40,11 +43,8 @@ impl Model {
     }
 
     /// Every reason to refuse `transaction`, which read at `read_moment`; none means that it must be accepted.
-    pub(super) fn reasons_against(
-        &self,
-        transaction: &Transaction,
-        read_moment: u64,
-    ) -> Vec<CommitError> {
+    #[must_use]
+    pub fn reasons_against(&self, transaction: &Transaction, read_moment: u64) -> Vec<CommitError> {
         let mut reasons = Vec::new();
         let changed = |wanted: &dyn Fn(&Bytes) -> bool| {
             self.changed_at.iter().any(|(key, at)| wanted(key) && *at > read_moment)
@@ -71,7 +71,10 @@ impl Model {
     }
 
     /// Applies `writes` as the commit of `revision` at `self.time`.
-    pub(super) fn apply(&mut self, writes: &[Write], revision: u64) -> Result<(), CommitError> {
+    ///
+    /// # Errors
+    /// When a counter is not one; the model is then half changed, so try on a clone.
+    pub fn apply(&mut self, writes: &[Write], revision: u64) -> Result<(), CommitError> {
         self.moment += 1;
         let mut index = 0;
         for write in writes {

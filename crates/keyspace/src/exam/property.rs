@@ -6,12 +6,14 @@ use super::{
     room::Room,
 };
 use crate::{
-    CommitError, Direction, Entry, KeyRange, Level, Snapshot, Transaction, Write,
-    limits::TRANSACTION_AGE_MAX,
+    CommitError, CommitId, Committed, Direction, Durability, Entry, KeyRange, Level, Snapshot,
+    Transaction, Write,
+    limits::{COMMIT_ID_AGE_MAX, TRANSACTION_AGE_MAX},
 };
 use bytes::Bytes;
 use outrigger_kernel::{Mono, Wall, World};
 use proptest::{
+    bool::weighted,
     collection::vec,
     option,
     prelude::{Just, Strategy, any},
@@ -27,10 +29,31 @@ const KEYS: &[&[u8]] = &[b"a", b"a\0", b"a\xff", b"aa", b"b", b"b\xff\xff", b"c"
 /// One thing that happens. Keys and held snapshots are named by number; numbers wrap around.
 #[derive(Clone, Debug)]
 enum Step {
-    Advance { ms: u64 },
-    JumpBack { ms: i64 },
+    Advance {
+        ms: u64,
+    },
+    JumpBack {
+        ms: i64,
+    },
     Hold,
-    Commit { read_at: usize, keys: Vec<usize>, ranges: Vec<(usize, usize)>, writes: Vec<Change> },
+    Commit {
+        read: Read,
+        writes: Vec<Change>,
+        named: bool,
+        relaxed: bool,
+    },
+    /// A named commit that was accepted is sent once more.
+    Repeat {
+        which: usize,
+    },
+}
+
+/// What a commit was decided on.
+#[derive(Clone, Debug)]
+struct Read {
+    at: usize,
+    keys: Vec<usize>,
+    ranges: Vec<(usize, usize)>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,24 +81,17 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn step() -> impl Strategy<Value = Step> {
     let key = 0..KEYS.len();
-    let commit = (
-        any::<usize>(),
-        vec(key.clone(), 0..3),
-        vec((key.clone(), key), 0..2),
-        vec(change(), 0..4),
-    )
-        .prop_map(|(read_at, keys, ranges, writes)| Step::Commit {
-            read_at,
-            keys,
-            ranges,
-            writes,
-        });
+    let read = (any::<usize>(), vec(key.clone(), 0..3), vec((key.clone(), key), 0..2))
+        .prop_map(|(at, keys, ranges)| Read { at, keys, ranges });
+    let commit = (read, vec(change(), 0..4), weighted(0.3), weighted(0.3))
+        .prop_map(|(read, writes, named, relaxed)| Step::Commit { read, writes, named, relaxed });
     prop_oneof![
         2 => (0..40_u64).prop_map(|ms| Step::Advance { ms }),
         1 => (2_000..4_000_u64).prop_map(|ms| Step::Advance { ms }),
         1 => (1..100_i64).prop_map(|ms| Step::JumpBack { ms }),
         2 => Just(Step::Hold),
         8 => commit,
+        2 => any::<usize>().prop_map(|which| Step::Repeat { which }),
     ]
 }
 
@@ -128,6 +144,7 @@ impl Examiner {
             room: self.room("property").await,
             model: Model::default(),
             held: Vec::new(),
+            accepted: Vec::new(),
             last_revision: 0,
             latest_time: Wall::default(),
         };
@@ -137,9 +154,10 @@ impl Examiner {
                 Step::Advance { ms } => game.room.clock.advance_ms(*ms),
                 Step::JumpBack { ms } => game.room.clock.jump_wall_ms(-ms),
                 Step::Hold => {}
-                Step::Commit { read_at, keys, ranges, writes } => {
-                    game.commit(*read_at, keys, ranges, writes).await?;
+                Step::Commit { read, writes, named, relaxed } => {
+                    game.commit(read, writes, *named, *relaxed).await?;
                 }
+                Step::Repeat { which } => game.repeat(*which).await?,
             }
             game.hold().await?;
         }
@@ -161,6 +179,8 @@ struct Game {
     room: Room,
     model: Model,
     held: Vec<Held>,
+    /// Named commits, how they were answered and when.
+    accepted: Vec<(Transaction, Committed, Mono)>,
     last_revision: u64,
     /// The latest time the engine was asked at; a read need not move its time, but may.
     latest_time: Wall,
@@ -183,24 +203,27 @@ impl Game {
 
     async fn commit(
         &mut self,
-        read_at: usize,
-        keys: &[usize],
-        ranges: &[(usize, usize)],
+        read: &Read,
         writes: &[Change],
+        named: bool,
+        relaxed: bool,
     ) -> Result<(), String> {
         let now = self.advance();
-        let held = &self.held[read_at % self.held.len()];
+        let held = &self.held[read.at % self.held.len()];
         let writes: Vec<Write> = writes.iter().map(|change| self.write(change)).collect();
+        let ranges = read.ranges.iter().map(|(a, b)| KeyRange::new(name(*a), name(*b)));
         let transaction = Transaction {
             read_revision: held.snapshot.revision(),
-            read_keys: keys.iter().map(|key| name(*key)).collect(),
-            read_ranges: ranges.iter().map(|(a, b)| KeyRange::new(name(*a), name(*b))).collect(),
+            read_keys: read.keys.iter().map(|key| name(*key)).collect(),
+            read_ranges: ranges.collect(),
             writes: writes.clone(),
+            id: named.then(|| CommitId::random(&*self.room.clock)),
+            durability: if relaxed { Durability::Relaxed } else { Durability::Flush },
             ..Transaction::default()
         };
         let reasons = self.model.reasons_against(&transaction, held.model.moment);
         let aged = self.room.clock.mono().since(held.taken) > TRANSACTION_AGE_MAX;
-        match self.room.engine.commit(transaction).await {
+        match self.room.engine.commit(transaction.clone()).await {
             Err(CommitError::TooOld { .. }) if aged => Ok(()),
             Err(error) if reasons.contains(&error) => Ok(()),
             Err(error) => Err(format!("refused with {error:?}, reasons would be {reasons:?}")),
@@ -221,9 +244,29 @@ impl Game {
             Ok(committed) => {
                 self.last_revision = committed.revision;
                 self.model.time = committed.time;
+                if named {
+                    self.accepted.push((transaction, committed, self.room.clock.mono()));
+                }
                 let applied = self.model.apply(&writes, committed.revision);
                 applied.map_err(|error| error.to_string())
             }
+        }
+    }
+
+    /// What was accepted is answered again as it was then; that it changes nothing shows in the next snapshot.
+    async fn repeat(&mut self, which: usize) -> Result<(), String> {
+        self.advance();
+        let Some((transaction, committed, at)) =
+            self.accepted.get(which.checked_rem(self.accepted.len()).unwrap_or(0))
+        else {
+            return Ok(());
+        };
+        if self.room.clock.mono().since(*at) > COMMIT_ID_AGE_MAX {
+            return Ok(());
+        }
+        match self.room.engine.commit(transaction.clone()).await {
+            Ok(again) if again == *committed => Ok(()),
+            other => Err(format!("a repeat of {committed:?} was answered {other:?}")),
         }
     }
 

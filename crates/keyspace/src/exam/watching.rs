@@ -89,3 +89,72 @@ pub(super) async fn a_waiting_task_is_woken(room: &Room) {
     let (told, revision) = futures_util::future::join(waiting, writing).await;
     room.same(told, vec![revision; 100], "every waiting watch is woken once");
 }
+
+pub(super) async fn a_slow_reader_is_told_of_all_at_once(room: &Room) {
+    let mut slow = room.engine.watch(KeyRange::prefix("s/"));
+    let mut last = 0;
+    for round in 0..500 {
+        let writes = vec![put(&format!("s/{}", round % 7), "1"), put("elsewhere", "1")];
+        last = room.write(writes).await.revision;
+    }
+    let mut told = slow.changed().await;
+    let mut calls = 1;
+    while told < last {
+        let next = slow.changed().await;
+        room.check(next > told, "every wake-up tells something new");
+        (told, calls) = (next, calls + 1);
+    }
+    room.same(told, last, "the last change is told");
+    room.check(calls <= 2, "changes that nobody waited for fold into one wake-up");
+    room.same(woken(&mut slow), None, "and nothing is told twice");
+}
+
+pub(super) async fn nobody_misses_the_last_change(room: &Room) {
+    const WRITERS: usize = 6;
+    const EACH: usize = 25;
+    let ended = |value: &[u8]| value == b"end";
+    let writer = async |number: usize| {
+        for step in 0..EACH {
+            let at = format!("n/{number}/{}", step % 3);
+            match step % 5 {
+                4 => {
+                    let range = KeyRange::prefix(format!("n/{number}/"));
+                    room.write(vec![Write::DeleteRange { range }]).await;
+                }
+                _ => drop(room.write(vec![put(&at, "1")]).await),
+            }
+            tokio::task::yield_now().await;
+        }
+        room.write(vec![put(&format!("n/{number}/end"), "end")]).await;
+    };
+    // Some wait patiently, some give up every time at first, some begin anew.
+    let reader = async |number: usize| {
+        let range = KeyRange::prefix(format!("n/{}/", number % WRITERS));
+        let last = format!("n/{}/end", number % WRITERS);
+        let mut watch = room.engine.watch(range.clone());
+        for turn in 0_usize.. {
+            // Watch first, then look: whatever comes after the look wakes.
+            if number % 3 == 2 && turn % 4 == 3 {
+                watch = room.engine.watch(range.clone());
+            }
+            let snapshot = room.snapshot().await;
+            let found = room.sure(snapshot.get(last.as_bytes()).await);
+            if found.is_some_and(|value| ended(&value.bytes)) {
+                return turn;
+            }
+            if number % 3 == 1 {
+                tokio::task::yield_now().await;
+                if woken(&mut watch).is_some() {
+                    continue;
+                }
+            }
+            watch.changed().await;
+        }
+        0
+    };
+    let writing = futures_util::future::join_all((0..WRITERS).map(writer));
+    let reading = futures_util::future::join_all((0..3 * WRITERS).map(reader));
+    let (turns, _) = futures_util::future::join(reading, writing).await;
+    let most = turns.into_iter().max().unwrap_or(0);
+    room.check(most <= 3 * (EACH + 2), "nobody is woken more often than something changed");
+}

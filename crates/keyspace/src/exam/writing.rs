@@ -1,6 +1,6 @@
 //! Writing: the order inside a transaction, range deletes, stamps, counters, revisions and times.
 
-use super::room::{Room, add, delete, key, keys, put, stamped};
+use super::room::{Room, add, counter, delete, key, keys, put, stamped};
 use crate::{Direction, KeyRange, ReadError, Stamp, Write};
 use bytes::Bytes;
 
@@ -98,8 +98,4 @@ pub(super) async fn a_checkpoint_is_taken_or_refused(room: &Room) {
         Err(ReadError::Unavailable(reason)) => room.check(!reason.is_empty(), "a refusal says why"),
         other => room.same(other, Ok(committed.revision), "an engine without a disk refuses"),
     }
-}
-
-fn counter(sum: i64) -> Bytes {
-    Bytes::copy_from_slice(&sum.to_le_bytes())
 }

@@ -46,6 +46,13 @@ impl Agenda {
         self.by_key.get(key).copied()
     }
 
+    /// How many entries it holds.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        assert_eq!(self.by_time.len(), self.by_key.len());
+        self.by_key.len()
+    }
+
     /// When the first key after `time` expires.
     pub(super) fn next_after(&self, time: Wall) -> Option<Wall> {
         let after = (Wall(time.0.saturating_add(1)), Arc::from([]));

@@ -56,3 +56,6 @@ fn later(a: Option<Bytes>, b: Option<Bytes>) -> Option<Bytes> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,10 @@
 //! clears come first, so a key in one that is written afterwards stands in both.
 
 use super::{Change, Latest, clears::Clears};
-use crate::{CommitError, KeyRange, ReadError, Stamp, Value, Write};
+use crate::{
+    CommitError, KeyRange, ReadError, Stamp, Value, Write,
+    planted::{self, Bug},
+};
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use std::{collections::BTreeMap, ops::Bound};
@@ -50,6 +53,10 @@ impl<'a> Expansion<'a> {
                 return Ok((Vec::new(), vec![change]));
             }
             self.overlay.insert(change.key, change.value);
+        }
+        if planted::is(Bug::ClearsLast) {
+            let Self { clears, overlay, .. } = &mut self;
+            overlay.retain(|key, _| !clears.contains(key));
         }
         let change = |(key, value)| Change { key, value };
         Ok((self.clears.into_ranges(), self.overlay.into_iter().map(change).collect()))

@@ -32,7 +32,10 @@ mod tests;
 
 pub use window::WINDOW_BYTES_MAX;
 
-use crate::{CommitError, CommitId, Committed, KeyRange, ReadError, Transaction, Value};
+use crate::{
+    CommitError, CommitId, Committed, KeyRange, ReadError, Transaction, Value,
+    planted::{self, Bug},
+};
 use agenda::Agenda;
 use bytes::Bytes;
 use expansion::Expansion;
@@ -113,8 +116,6 @@ pub struct Sequencer {
     window: Window,
     agenda: Agenda,
     ids: Ids,
-    /// Off only in the test that proves that the history checker finds an engine without conflict detection.
-    check_conflicts: bool,
 }
 
 impl Sequencer {
@@ -128,14 +129,7 @@ impl Sequencer {
             window: Window::new(revision),
             agenda: Agenda::default(),
             ids: Ids::default(),
-            check_conflicts: true,
         }
-    }
-
-    /// A sequencer with a planted bug: it sees no conflicts. For testing the tests.
-    #[must_use]
-    pub(crate) fn without_conflicts() -> Self {
-        Self { check_conflicts: false, ..Self::new(0, Wall::default()) }
     }
 
     /// Tells that the stored `key` may expire at `expires_at`; for an engine that opens existing data. Entries that are
@@ -148,6 +142,13 @@ impl Sequencer {
     /// oldest first.
     pub fn remember(&mut self, id: CommitId, committed: Committed, mono: Mono) {
         self.ids.remember(id, committed, mono);
+    }
+
+    /// How the commit `id` was answered, if it was accepted and is remembered; for an engine that has reasons of its own to
+    /// refuse a commit, and must not refuse one that is done.
+    #[must_use]
+    pub fn answered(&self, id: &CommitId) -> Option<Committed> {
+        self.ids.get(id)
     }
 
     /// The commits that are remembered by name and how they were answered, the oldest first; for an engine to store.
@@ -226,7 +227,8 @@ impl Sequencer {
         for ((_, key), expires_at) in due.into_iter().zip(found) {
             let expires_at = expires_at.flatten();
             // One that expires later than its entry said is taken in its turn.
-            let is_due = expires_at.is_some_and(|at| at <= last);
+            let is_due =
+                expires_at.is_some_and(|at| at <= last) || planted::is(Bug::TrustTheAgenda);
             self.agenda.set(&key, expires_at.filter(|_| !is_due));
             if is_due {
                 changes.push(Change { key, value: None });
@@ -256,13 +258,18 @@ impl Sequencer {
     ) -> Result<Plan, CommitError> {
         bounds::check(&transaction)?;
         // Before conflicts: what the first try wrote is in conflict with what it read.
-        if let Some(id) = &transaction.id
-            && let Some(committed) = self.ids.get(id)
-        {
+        let known = transaction.id.and_then(|id| self.answered(&id));
+        if let Some(committed) = known.filter(|_| !planted::is(Bug::IdsAfterConflicts)) {
             return Ok(Plan::answering(committed));
         }
-        if self.check_conflicts {
-            self.check_reads(&transaction)?;
+        if let Err(refusal) = self.check_reads(&transaction) {
+            if let Some(id) = transaction.id.filter(|_| planted::is(Bug::RememberRefused)) {
+                self.ids.remember(id, self.last(), mono);
+            }
+            return Err(refusal);
+        }
+        if let Some(committed) = known {
+            return Ok(Plan::answering(committed));
         }
         let expansion = Expansion::new(self.revision + 1, self.time, latest);
         let (clears, changes) = expansion.run(transaction.writes)?;
@@ -287,11 +294,19 @@ impl Sequencer {
         clears: Vec<KeyRange>,
         changes: Vec<Change>,
     ) -> Plan {
-        self.revision += 1;
-        let committed = self.last();
+        if !planted::is(Bug::ReuseRevision)
+            || !self.revision.is_multiple_of(4)
+            || self.revision == 0
+        {
+            self.revision += 1;
+        }
+        let mut committed = self.last();
+        if planted::is(Bug::TimeGoesBack) && self.revision.is_multiple_of(2) {
+            committed.time.0 = committed.time.0.saturating_sub(1_000);
+        }
         let keys = changes.iter().map(|change| &change.key[..]);
         self.window.record(self.revision, mono, keys, &clears);
-        if let Some(id) = id {
+        if let Some(id) = id.filter(|_| !planted::is(Bug::ForgetIds)) {
             self.ids.remember(id, committed, mono);
         }
         Plan { committed, id, clears, changes }
@@ -302,7 +317,7 @@ impl Sequencer {
         if transaction.read_keys.is_empty() && transaction.read_ranges.is_empty() {
             return Ok(());
         }
-        if read < self.window.floor() {
+        if read < self.window.floor() && !planted::is(Bug::AcceptTooOld) {
             return Err(CommitError::TooOld { read });
         }
         // A revision from the future was not read here: it belongs to another engine, or to a life before a restore.

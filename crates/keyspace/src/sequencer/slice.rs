@@ -6,8 +6,9 @@ use crate::KeyRange;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// A slice that has reached one of these is full; it may be past the second by a key or an end of a range.
-const ENTRIES_MAX: usize = 4_096;
+/// A slice that has reached one of these is full; it may be past the second by a key or an end of a range. Tests see
+/// many slices.
+const ENTRIES_MAX: usize = if cfg!(test) { 8 } else { 4_096 };
 const BYTES_MAX: usize = 1024 * 1024;
 /// A full slice that was walked so often is sorted: by then walking has cost as much as sorting will.
 const WALKS_MAX: u32 = 16;

@@ -1,5 +1,7 @@
 //! The machine alone: time and the newest state are handed in, so nothing here waits for anything.
 
+mod forgetting;
+
 use super::{Latest, Plan, Sequencer, window::Window};
 use crate::{
     CommitError, KeyRange, ReadError, Stamp, Transaction, Value, Write, limits::TRANSACTION_AGE_MAX,

@@ -15,10 +15,17 @@
 //! longer be judged and is refused as too old.
 
 use super::slice::Slice;
-use crate::{KeyRange, limits::TRANSACTION_AGE_MAX};
+use crate::{
+    KeyRange,
+    limits::TRANSACTION_AGE_MAX,
+    planted::{self, Bug},
+};
 use outrigger_kernel::Mono;
 use std::{
-    collections::{HashMap, VecDeque, hash_map::RandomState},
+    collections::{
+        HashMap, VecDeque,
+        hash_map::{Entry, RandomState},
+    },
     hash::{BuildHasher, BuildHasherDefault, Hasher},
 };
 
@@ -83,6 +90,7 @@ impl Window {
         keys: impl Iterator<Item = &'a [u8]>,
         clears: &[KeyRange],
     ) {
+        let clears = if planted::is(Bug::ForgetClears) { &[] } else { clears };
         let mut commit = Commit { revision, at, entries: clears.len(), bytes: 0 };
         for clear in clears {
             commit.bytes += range_bytes(clear);
@@ -136,23 +144,31 @@ impl Window {
         match self.slices[0].forget_first() {
             None => self.clears -= 1,
             Some(hash) => {
-                if self.points.get(&hash) == Some(&revision) {
-                    self.points.remove(&hash);
+                // Unless it was written again since.
+                if let Entry::Occupied(point) = self.points.entry(hash)
+                    && *point.get() == revision
+                {
+                    point.remove();
                 }
             }
         }
     }
 
     pub(super) fn key_changed(&self, key: &[u8], since: u64) -> bool {
+        if planted::is(Bug::IgnoreReadKeys) {
+            return false;
+        }
+        let since = since + u64::from(planted::is(Bug::OverlookTheNext));
         let hash = self.hashing.hash_one(key);
         self.points.get(&hash).is_some_and(|revision| *revision > since)
             || (self.clears > 0 && self.newer(since).any(|slice| slice.has_cleared(key, since)))
     }
 
     pub(super) fn range_changed(&mut self, range: &KeyRange, since: u64) -> bool {
-        if range.is_empty() {
+        if range.is_empty() || planted::is(Bug::IgnoreReadRanges) {
             return false;
         }
+        let since = since + u64::from(planted::is(Bug::OverlookTheNext));
         let mut newer = self.slices.iter_mut().rev().take_while(|slice| slice.last() > since);
         newer.any(|slice| slice.has_changed(range, since))
     }
@@ -182,3 +198,6 @@ impl Hasher for Hashed {
         self.0 = hash;
     }
 }
+
+#[cfg(test)]
+mod tests;

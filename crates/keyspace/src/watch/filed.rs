@@ -39,6 +39,13 @@ impl Filed {
         self.by_prefix.is_empty()
     }
 
+    /// How many things it holds room for: cells, watches, prefixes, and what a call under way may note.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> [usize; 4] {
+        let watches = self.cells.iter().flatten().map(|cell| cell.watches.capacity()).sum();
+        [self.cells.capacity(), watches, self.prefixes.len(), self.touched.capacity()]
+    }
+
     pub(super) fn file(&mut self, range: KeyRange, slot: Arc<Slot>) -> Place {
         let prefix = common_prefix(&range);
         let Self { cells, by_prefix, .. } = self;

@@ -1,5 +1,6 @@
 //! Where one watch is told: a number that only grows, and whom to wake when it has.
 
+use crate::planted::{self, Bug};
 use futures_util::task::AtomicWaker;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -15,7 +16,8 @@ pub(super) struct Slot {
 impl Slot {
     /// Raises the number; an older one changes nothing and wakes nobody.
     pub(super) fn raise(&self, revision: u64) {
-        if self.latest.fetch_max(revision, Ordering::SeqCst) < revision {
+        let news = self.latest.fetch_max(revision, Ordering::SeqCst) < revision;
+        if news && !planted::is(Bug::LoseTheLastWake) {
             self.waiting.wake();
         }
     }

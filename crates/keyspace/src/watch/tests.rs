@@ -1,5 +1,10 @@
 //! Whom a change wakes, and what a dropped watch leaves behind.
 
+mod concurrent;
+mod random;
+
+pub(crate) use random::random_watching;
+
 use super::{Registry, filed::common_prefix};
 use crate::KeyRange;
 use bytes::Bytes;
@@ -73,4 +78,56 @@ fn dropped_watches_leave_nothing() {
     assert_eq!(format!("{registry:?}"), "Registry(1 ranges, 1 prefix lengths)");
     drop(second);
     assert_eq!(format!("{registry:?}"), "Registry(0 ranges, 0 prefix lengths)");
+}
+
+#[test]
+fn a_cleared_range_wakes_every_range_it_reaches_into_and_no_other() {
+    let clears =
+        [KeyRange::new("abc", "abe"), KeyRange::new("abc1", "abd"), KeyRange::new("b", "c")];
+    let ranges = [
+        KeyRange::all(),
+        KeyRange::prefix("a"),
+        KeyRange::prefix("ab"),
+        KeyRange::new("abb", "abc"),
+        KeyRange::new("abb", "abc\0"),
+        KeyRange::prefix("abc"),
+        KeyRange::new("abc", "abc\0"),
+        KeyRange::prefix("abd"),
+        KeyRange::prefix("abdzz"),
+        KeyRange::new("abe", "abf"),
+        KeyRange::prefix("b"),
+        KeyRange::new("bz", "a"),
+        KeyRange { start: key(b"abd"), end: None },
+    ];
+    for clear in &clears {
+        let registry = Registry::default();
+        let mut watches = ranges.clone().map(|range| registry.watch(range));
+        registry.notify([], [(3, clear)]);
+        for (range, watch) in ranges.iter().zip(&mut watches) {
+            let hit = !range.is_empty() && range.intersects(clear);
+            assert_eq!(watch.changed().now_or_never(), hit.then_some(3), "{range:?} in {clear:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_never_reads_costs_nothing() {
+    let registry = Registry::default();
+    let keys: Vec<Bytes> = (0..50).map(|i| Bytes::from(format!("k{i}"))).collect();
+    let ranges = || keys.iter().cloned().map(KeyRange::prefix);
+    let mut watches: Vec<_> = ranges().chain(ranges()).map(|range| registry.watch(range)).collect();
+    let publish = |revision: u64| {
+        let all = KeyRange::all();
+        let cleared = revision.is_multiple_of(7).then_some((revision, &all));
+        registry.notify(keys.iter().map(|key| (revision, key)), cleared);
+    };
+    (1..100).for_each(publish);
+    let room = registry.filed().room();
+    (100..20_000).for_each(publish);
+    assert_eq!(registry.filed().room(), room, "nothing grows with what nobody reads");
+    assert!(room[3] <= 2 * registry.filed().room()[0], "what a call notes goes by what is watched");
+    for watch in &mut watches {
+        assert_eq!(watch.changed().now_or_never(), Some(19_999), "all of it is one wake-up");
+        assert_eq!(watch.changed().now_or_never(), None);
+    }
 }

@@ -92,13 +92,9 @@ fn data_folder(layers: &Layers, context: &Context, findings: &mut Vec<Finding>) 
     let used = used.iter().find(|runtime| runtime.data_dir.as_deref() == Some(&folder));
     match used {
         None => findings.push(good(group, "no runtime has it open".to_owned())),
-        Some(runtime) => findings.push(warning(
+        Some(runtime) => findings.push(good(
             group,
-            "no runtime has it open",
-            format!(
-                "process {} does; another `run` needs its own folder (--data-dir)",
-                runtime.pid
-            ),
+            format!("process {} has it open; the next `run` shares it", runtime.pid),
         )),
     }
     if let Ok(space) = nix::sys::statvfs::statvfs(existing) {

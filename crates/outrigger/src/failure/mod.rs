@@ -30,6 +30,8 @@ pub enum Exit {
     Problems,
     /// A bug of ours.
     Internal,
+    /// The store has stopped while it ran: a disk that failed or is full.
+    StoreFailed,
     /// Ended by SIGINT.
     Interrupted,
     /// Ended by SIGTERM before it was ready to drain.
@@ -53,6 +55,7 @@ impl Exit {
             Self::Partial => 8,
             Self::Problems => 10,
             Self::Internal => 70,
+            Self::StoreFailed => 74,
             Self::Interrupted => 130,
             Self::Terminated => 143,
             Self::App(code) => code,

@@ -69,9 +69,9 @@ const OURS: &[Page] = &[
     ),
     page(
         "OUTR-0006",
-        "data folder in use",
-        "Another runtime has the data folder open; one process at a time may write to it.",
-        "Stop that process (`outrigger list`, `outrigger stop`), run the apps together from one run file, or use another folder with --data-dir, or none with --ephemeral.",
+        "data folder cannot be shared",
+        "Runtimes of one user share a data folder: the first one holds it and serves the others. Here the one that holds it does not answer (it is stopped, hangs, or is of an older version that does not share), speaks another version of the sharing protocol, or runs as another user.",
+        "Let that process go on, or end it: the next runtime takes over by itself. `outrigger list` shows who uses which folder. Or use another folder with --data-dir, or none with --ephemeral.",
     ),
     page(
         "OUTR-0007",
@@ -198,6 +198,12 @@ const OURS: &[Page] = &[
         "subscription cannot start",
         "A subscription names a broker that is not there, or a rule that does not compile.",
         "Correct the place named; the others work.",
+    ),
+    page(
+        "OUTR-0029",
+        "the store has failed",
+        "While the runtime ran, the disk refused to write or to flush: it is full, broken, or gone. Nothing can be acknowledged any more, so the runtime ends, with exit code 74. Everything acknowledged before is on the disk. Runtimes that share the folder take over if the disk lets them, else they end in the same way.",
+        "Check the disk (`dmesg`, `df`), make room, then start again. What was under way when it failed may or may not have happened: repeat it with the same etag or id.",
     ),
     page(
         "OUTR-0030",

@@ -1,22 +1,24 @@
-//! The engines of a node, opened when first needed, and the brokers on them.
+//! The engines of a node, and the brokers on them.
 //!
-//! A runtime whose components keep nothing (or keep it in memory) never opens the data folder, and so never fights over
-//! it with another one.
+//! The durable one belongs to the data folder and not to this process: whichever process holds the folder has the engine
+//! open, the others reach it through that one, and when it goes the next takes over ([`Shared`]). A runtime whose
+//! components keep nothing goes on without, should the folder not open.
 
-use super::serving::Serving;
+use super::{neighbours::Neighbourhood, serving::Serving};
 use crate::{
     control,
     failure::{Exit, Failure},
     settings::node::DataPlace,
 };
 use outrigger_engine_local::{Local, OpenError, Options};
+use outrigger_engine_remote::{Opened as Engine, Refused, ShareError, Shared};
 use outrigger_events::{Broker, BrokerSettings};
 use outrigger_kernel::World;
 use outrigger_keyspace::{KeySpace, Space, memory::Memory};
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -25,12 +27,29 @@ pub struct Engines {
     place: DataPlace,
     world: Arc<dyn World>,
     opened: Mutex<Opened>,
+    /// What came of opening the folder.
+    durable: OnceLock<Result<Durable, ShareError>>,
+    /// The other processes of the folder; none where there is no folder.
+    hood: Option<Arc<Neighbourhood>>,
+}
+
+/// The engine of the data folder.
+struct Durable {
+    shared: Arc<Shared>,
+    space: Space,
+}
+
+/// How this process has the data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It holds the folder; others come to it.
+    Holds,
+    /// It shares what another process holds, whose id this is, where it is known.
+    Shares(Option<u32>),
 }
 
 #[derive(Default)]
 struct Opened {
-    local: Option<Arc<Local>>,
-    durable: Option<Space>,
     memory: Option<Space>,
     brokers: BTreeMap<(Medium, String), Arc<Broker>>,
 }
@@ -43,7 +62,58 @@ enum Medium {
 
 impl Engines {
     pub(crate) fn new(place: DataPlace, world: Arc<dyn World>) -> Self {
-        Self { place, world, opened: Mutex::default() }
+        let hood = match &place {
+            DataPlace::Folder(folder) => Some(Neighbourhood::new(folder, Arc::clone(&world))),
+            DataPlace::Memory => None,
+        };
+        Self { place, world, opened: Mutex::default(), durable: OnceLock::new(), hood }
+    }
+
+    /// The other processes of the folder.
+    pub(super) fn hood(&self) -> Option<&Arc<Neighbourhood>> {
+        self.hood.as_ref()
+    }
+
+    /// Opens the data folder, or joins whoever holds it. What came of it is told to whoever needs the folder.
+    pub(super) async fn prepare(&self) {
+        let DataPlace::Folder(folder) = &self.place else { return };
+        if let Some(hood) = &self.hood {
+            // Before anything in the store names this process.
+            hood.open_doors();
+        }
+        let (path, world) = (folder.clone(), Arc::clone(&self.world));
+        let open = move || open_local(&path, &world);
+        let shared = Shared::open(folder, Arc::clone(&self.world), open).await;
+        let durable = shared.map(|shared| {
+            let space =
+                Space::new(Arc::clone(&shared) as Arc<dyn KeySpace>, Arc::clone(&self.world));
+            Durable { shared, space }
+        });
+        // A node is opened once; a second attempt would find the first one's answer.
+        drop(self.durable.set(durable));
+    }
+
+    /// The durable key space, where there is a folder.
+    pub(super) fn durable(&self) -> Result<Option<Space>, Failure> {
+        let DataPlace::Folder(folder) = &self.place else { return Ok(None) };
+        match self.durable.get() {
+            Some(Ok(durable)) => Ok(Some(durable.space.clone())),
+            Some(Err(error)) => Err(not_shared(folder, error)),
+            None => Err(Failure::internal("the data folder was not opened")),
+        }
+    }
+
+    /// How this process has the data folder; `None` where it has none.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        let Some(Ok(Durable { shared, .. })) = self.durable.get() else { return None };
+        Some(if shared.holds() { Hold::Holds } else { Hold::Shares(shared.holder()) })
+    }
+
+    /// The broker that other processes know by `name`, if it is open here.
+    pub(super) fn shared_broker(&self, name: &str) -> Option<Arc<Broker>> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.brokers.get(&(Medium::Durable, name.to_owned())).cloned()
     }
 
     /// The key space that serves a component.
@@ -61,18 +131,17 @@ impl Engines {
             return Ok(Arc::clone(broker));
         }
         let space = self.space_in(&mut opened, medium)?;
-        let broker = Broker::open(space, name, BrokerSettings::default());
-        let swept = Arc::clone(&broker);
-        let sweep = async move { control::forget_tails(&swept).await };
+        let settings = BrokerSettings::default();
+        let neighbours = self.hood.as_ref().filter(|_| medium == Medium::Durable);
+        let broker = match neighbours.and_then(|hood| hood.for_brokers()) {
+            None => Broker::open(space, name, settings),
+            Some(others) => Broker::open_among(space, name, settings, others),
+        };
+        let (swept, hood) = (Arc::clone(&broker), neighbours.cloned());
+        let sweep = async move { control::forget_tails(&swept, hood.as_deref()).await };
         drop(self.world.spawn("forgotten tails", Box::pin(sweep)));
         opened.brokers.insert(key, Arc::clone(&broker));
         Ok(broker)
-    }
-
-    /// Whether the data folder is open.
-    #[must_use]
-    pub fn is_durable(&self) -> bool {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).local.is_some()
     }
 
     /// Writes what is still to be written and lets go of the folder.
@@ -82,32 +151,24 @@ impl Engines {
         for broker in opened.brokers.values() {
             broker.close(grace).await;
         }
-        drop((opened.brokers, opened.durable, opened.memory));
-        if let Some(local) = opened.local {
-            local.close().await;
+        drop((opened.brokers, opened.memory));
+        if let Some(Ok(durable)) = self.durable.get() {
+            durable.shared.close(grace).await;
         }
     }
 
     /// Why the durable engine has stopped for good, if it has.
     #[must_use]
     pub fn failed(&self) -> Option<String> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.local.as_ref().and_then(|local| local.failed())
+        let Some(Ok(durable)) = self.durable.get() else { return None };
+        durable.shared.failed()
     }
 
     fn space_in(&self, opened: &mut Opened, medium: Medium) -> Result<Space, Failure> {
         match (&self.place, medium) {
-            (DataPlace::Folder(folder), Medium::Durable) => {
-                if let Some(space) = &opened.durable {
-                    return Ok(space.clone());
-                }
-                let local = Local::open(folder, Arc::clone(&self.world), Options::default())
-                    .map_err(|error| refused(folder, &error))?;
-                let space =
-                    Space::new(Arc::clone(&local) as Arc<dyn KeySpace>, Arc::clone(&self.world));
-                opened.local = Some(local);
-                opened.durable = Some(space.clone());
-                Ok(space)
+            (DataPlace::Folder(_), Medium::Durable) => {
+                let none = || Failure::internal("a data folder without a store");
+                self.durable()?.ok_or_else(none)
             }
             (DataPlace::Memory, _) | (_, Medium::Memory) => {
                 let space = opened.memory.get_or_insert_with(|| {
@@ -132,6 +193,36 @@ impl std::fmt::Debug for Engines {
     }
 }
 
+/// Opens the engine of `folder` in this process.
+fn open_local(folder: &Path, world: &Arc<dyn World>) -> Result<Engine, Refused> {
+    let local = Local::open(folder, Arc::clone(world), Options::default()).map_err(|error| {
+        if matches!(error, OpenError::InUse { .. }) {
+            Refused::InUse(Box::new(error))
+        } else {
+            Refused::Failed(Box::new(error))
+        }
+    })?;
+    let (asked, closed) = (Arc::clone(&local), Arc::clone(&local));
+    Ok(Engine {
+        engine: local,
+        failed: Box::new(move || asked.failed()),
+        close: Box::new(move || Box::pin(async move { closed.close().await })),
+    })
+}
+
+fn not_shared(folder: &Path, error: &ShareError) -> Failure {
+    if let ShareError::InUse(source) | ShareError::Failed(source) = error
+        && let Some(error) = source.downcast_ref::<OpenError>()
+    {
+        return refused(folder, error);
+    }
+    let what = format!("the data folder {} cannot be shared", folder.display());
+    Failure::new("OUTR-0006", Exit::Failed, what)
+        .at(format!("--data-dir {}", folder.display()))
+        .why(error)
+        .help("use another folder with --data-dir, or keep nothing with --ephemeral")
+}
+
 fn refused(folder: &Path, error: &OpenError) -> Failure {
     let folder = folder.display();
     let elsewhere = "use another folder with --data-dir, or keep nothing with --ephemeral";
@@ -139,9 +230,9 @@ fn refused(folder: &Path, error: &OpenError) -> Failure {
         Failure::new(code, Exit::Failed, what).at(format!("--data-dir {folder}"))
     };
     match error {
-        OpenError::InUse { .. } => of("OUTR-0006", format!("the data folder {folder} is in use"))
+        OpenError::InUse { .. } => of("OUTR-0006", format!("the data folder {folder} is held by a process that does not answer"))
             .why(error)
-            .help("stop the runtime that uses it (`outrigger list`, `outrigger stop`), or run its apps together with `run -f`")
+            .help("runtimes share a folder as long as the one that holds it answers: if it is stopped, let it go on; if it hangs, end it")
             .help(elsewhere),
         OpenError::NewerFormat { .. } => of("OUTR-0007", format!("the data folder {folder} belongs to a newer version"))
             .why(error)

@@ -1,7 +1,7 @@
 //! A node: everything that the apps of one process share, wired in one place.
 //!
 //! ```text
-//!   Node -- engines (opened when needed), directory of apps, metrics, trace export, reload
+//!   Node -- engines (the data folder, shared with other processes), directory of apps, metrics, trace export, reload
 //!     |
 //!     +- Side of app A -- ports, host (API), components, channel to the app, subscriptions, health
 //!     +- Side of app B -- ...
@@ -14,6 +14,7 @@ mod access;
 pub(crate) mod components;
 mod engines;
 mod hosting;
+pub(crate) mod neighbours;
 mod policies;
 mod reload;
 mod serving;
@@ -22,7 +23,7 @@ mod sockets;
 pub(crate) mod sources;
 mod trip;
 
-pub use engines::Engines;
+pub use engines::{Engines, Hold};
 pub use side::{Ports, Side};
 pub use sources::resource_paths;
 
@@ -43,6 +44,7 @@ use outrigger_api::{
     trace::{NoTelemetry, TelemetrySink},
 };
 use outrigger_calls::{Directory, Invoker, OutboundClient, OutboundSettings};
+use outrigger_coordination::App;
 use outrigger_events::Broker;
 use outrigger_kernel::{Deadline, World};
 use outrigger_resources::{Configuration, Tracing};
@@ -107,7 +109,7 @@ pub struct ComponentSummary {
 }
 
 impl Node {
-    /// A node without apps. Opens nothing yet.
+    /// A node without apps. Opens nothing yet; see [`Node::open_store`].
     #[must_use]
     pub fn open(
         settings: NodeSettings,
@@ -140,6 +142,18 @@ impl Node {
         &self.settings
     }
 
+    /// Opens the data folder, or joins the process that holds it. Before the first app; whether it worked shows when an
+    /// app needs it.
+    pub async fn open_store(&self) {
+        self.engines.prepare().await;
+    }
+
+    /// How this process has the data folder; `None` where there is none.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        self.engines.hold()
+    }
+
     /// Adds an app: reads its resources, binds its ports and serves its API. The app itself is reached once
     /// [`Side::attach`] says where.
     ///
@@ -154,6 +168,29 @@ impl Node {
         self.sides().push(Arc::clone(&side));
         self.merge_endpoints();
         Ok(side)
+    }
+
+    /// Makes the apps of this process known to the other runtimes that share the data folder, and theirs callable here.
+    pub async fn meet_neighbours(self: &Arc<Self>) {
+        let Some(hood) = self.engines.hood() else { return };
+        match self.engines.durable() {
+            Ok(Some(space)) => hood.begin(self, space).await,
+            Ok(None) => {}
+            // Components that need the folder have failed by now; without any, this runtime is alone and fine.
+            Err(failure) => {
+                tracing::info!("apps of other runtimes are not found: {}", failure.what())
+            }
+        }
+    }
+
+    /// The name of this process among those that share the data folder; empty where there is none.
+    pub(crate) fn process_name(&self) -> &str {
+        self.engines.hood().map_or("", |hood| hood.own())
+    }
+
+    /// What the registry is to say of this process.
+    pub(crate) fn hosted_apps(&self) -> Vec<App> {
+        self.sides().iter().filter_map(|side| side.listing()).collect()
     }
 
     /// What the user should be told and has not been told yet.
@@ -235,7 +272,13 @@ impl Node {
             let patience = deadline.remaining(self.world.mono()).max(Duration::from_secs(1));
             exporter.flush(patience, &*self.world).await;
         }
+        if let Some(hood) = self.engines.hood() {
+            hood.withdraw().await;
+        }
         self.engines.close(deadline.remaining(self.world.mono()).max(Duration::from_secs(1))).await;
+        if let Some(hood) = self.engines.hood() {
+            hood.close().await;
+        }
     }
 
     /// The broker `name` as the app `app_id` (or the first app) has it.
@@ -252,7 +295,7 @@ impl Node {
             if let Some(reason) = self.engines.failed() {
                 return reason;
             }
-            self.world.sleep(Duration::from_secs(2)).await;
+            self.world.sleep(Duration::from_millis(250)).await;
         }
     }
 

@@ -10,6 +10,9 @@ use outrigger_resources::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+/// The name under which the wait for apps that cannot be reached is changed.
+const RECONNECT: &str = "DaprBuiltInServiceRetries";
+
 /// The policies of all resiliency resources that apply to one app, by name; of two with one name the later one holds.
 #[derive(Debug, Default)]
 pub(crate) struct Policies<'a> {
@@ -50,7 +53,16 @@ impl<'a> Policies<'a> {
         let default = self.policy(None, PolicyTarget::App)?;
         let idle =
             default.timeout.is_none() && default.retry.is_none() && default.breaker.is_none();
-        Ok(CallPolicies::new(named, (!idle).then_some(default)))
+        let calls = CallPolicies::new(named, (!idle).then_some(default));
+        Ok(match self.retries.get(RECONNECT) {
+            Some(policy) => {
+                let retry = converted(policy)?;
+                // As in the reference, what is overridden does not become less than it was.
+                let max_retries = retry.max_retries.map(|most| most.max(3));
+                calls.reconnecting(Retry { max_retries, ..retry })
+            }
+            None => calls,
+        })
     }
 
     /// The policy of calls to the app `id`, and how many breakers to remember.
@@ -126,4 +138,31 @@ fn breaker_settings(policy: &CircuitBreakerPolicy) -> Result<BreakerSettings, Fa
         timeout: policy.timeout,
         trip,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Policies, RECONNECT};
+    use outrigger_resilience::Backoff;
+    use outrigger_resources::{RetryBackoff, RetryPolicy, StatusMatching};
+    use std::time::Duration;
+
+    #[test]
+    fn the_wait_for_apps_that_are_away_has_a_name() {
+        let seconds = Duration::from_secs;
+        let policies = Policies::default();
+        let usual = policies.calls().unwrap().reconnect();
+        assert_eq!(usual.backoff, Backoff::Constant { delay: seconds(1) });
+        assert_eq!(usual.max_retries, Some(3));
+        for (said, meant) in [(Some(1), Some(3)), (Some(7), Some(7)), (None, None)] {
+            let backoff = RetryBackoff::Constant { delay: seconds(2) };
+            let matching = StatusMatching { http: None, grpc: None };
+            let policy = RetryPolicy { backoff, max_retries: said, matching };
+            let mut policies = Policies::default();
+            policies.retries.insert(RECONNECT, &policy);
+            let own = policies.calls().unwrap().reconnect();
+            assert_eq!(own.backoff, Backoff::Constant { delay: seconds(2) });
+            assert_eq!(own.max_retries, meant);
+        }
+    }
 }

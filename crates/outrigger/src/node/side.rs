@@ -15,6 +15,7 @@ use crate::{
 };
 use outrigger_api::{Host, HostParts, Surface, serve_grpc, serve_http, serve_metrics, watch_app};
 use outrigger_calls::{AppChannel, AppHealth, Directory, HttpEndpoint, Registration};
+use outrigger_coordination::App;
 use outrigger_kernel::{Deadline, World, within};
 use outrigger_resources::{Configuration, Severity, Subscription};
 use std::{
@@ -22,7 +23,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long an app may take to say what it subscribes to before it counts as up without.
@@ -53,6 +54,8 @@ pub struct Side {
     serving: TaskTracker,
     ready: watch::Sender<bool>,
     state: Mutex<State>,
+    /// Rung when the app can be called, or cannot any more.
+    changed: Option<Arc<Notify>>,
 }
 
 /// What changes while it runs.
@@ -126,6 +129,7 @@ impl Side {
             serving: TaskTracker::new(),
             ready: watch::Sender::new(false),
             state: Mutex::new(state),
+            changed: node.engines.hood().map(|hood| hood.bell()),
         });
         side.listen(node, sockets)?;
         side.host.health.set_outbound_ready(true);
@@ -241,6 +245,7 @@ impl Side {
         let verdicts = state.health.as_ref().map(AppHealth::subscribe);
         let declared = state.declared.clone();
         drop(state);
+        self.tell_neighbours();
         let found_by_itself =
             self.settings.channel.as_ref().is_some_and(|channel| channel.port.is_none());
         if found_by_itself {
@@ -267,9 +272,31 @@ impl Side {
         let channel = self.channel.as_ref();
         state.registration = Some(register(&self.host.directory, &self.settings, channel));
         drop(state);
+        self.tell_neighbours();
         let side = Arc::clone(self);
         let detach = async move { side.host.subscriptions.detach().await };
         drop(self.world.spawn("app detached", Box::pin(detach)));
+    }
+
+    /// What other runtimes are to know of the app; nothing once it is leaving.
+    pub(super) fn listing(&self) -> Option<App> {
+        let state = self.state();
+        if state.leaving {
+            return None;
+        }
+        let channel = self.settings.channel.as_ref();
+        let callable = channel.filter(|channel| state.attached || channel.port.is_some());
+        Some(App {
+            id: self.settings.id.clone(),
+            namespace: self.settings.namespace.clone(),
+            protocol: callable.map(|channel| channel.protocol.clone()),
+        })
+    }
+
+    fn tell_neighbours(&self) {
+        if let Some(changed) = &self.changed {
+            changed.notify_one();
+        }
     }
 
     /// Waits until everything that was asked for is up.
@@ -343,6 +370,8 @@ impl Side {
         state.leaving = true;
         state.registration = None;
         self.host.health.set_ready(false);
+        drop(state);
+        self.tell_neighbours();
     }
 
     pub(super) async fn stop_intake(&self, grace: Duration) {

@@ -2,7 +2,7 @@
 
 use super::{Manner, shown};
 use crate::{
-    node::{Node, Side},
+    node::{Hold, Node, Side},
     plan::Plan,
     settings::node::DataPlace,
 };
@@ -15,7 +15,17 @@ pub(super) fn head(plan: &Plan, sides: &[Arc<Side>], node: &Node, manner: &Manne
             "in memory (gone afterwards; leave out `--ephemeral` to keep it)".to_owned()
         }
         DataPlace::Folder(folder) => {
-            format!("{} (kept; `--ephemeral` to discard)", shown(folder, &manner.environment))
+            let shared = match node.hold() {
+                Some(Hold::Shares(Some(pid))) => {
+                    format!("shared with process {pid}, which holds it; ")
+                }
+                Some(Hold::Shares(None)) => {
+                    "shared with another process, which holds it; ".to_owned()
+                }
+                Some(Hold::Holds) | None => String::new(),
+            };
+            let folder = shown(folder, &manner.environment);
+            format!("{folder} ({shared}kept; `--ephemeral` to discard)")
         }
     };
     let mut out = format!("\n  Outrigger {}  data {data}\n\n", env!("CARGO_PKG_VERSION"));

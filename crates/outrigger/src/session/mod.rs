@@ -108,7 +108,7 @@ enum Ended {
     Request(Shutdown),
     /// The apps, with this code.
     Apps(u8),
-    /// The store cannot write any more.
+    /// The store cannot write any more, and was complained of.
     StoreFailed,
 }
 
@@ -130,10 +130,12 @@ async fn start(
         Arc::clone(world) as _,
         on_shutdown,
     );
+    node.open_store().await;
     let mut sides = Vec::with_capacity(plan.apps.len());
     for app in &plan.apps {
         sides.push(node.add_app(app.settings.clone(), manner.when_taken)?);
     }
+    node.meet_neighbours().await;
     if manner.banner {
         banner::show(&banner::head(plan, &sides, &node, manner));
     }
@@ -183,7 +185,7 @@ impl Session {
                     Asked::Interrupt | Asked::Terminate => return Ended::Signal(asked),
                 },
                 reason = self.node.until_store_fails() => {
-                    tracing::error!("the store has stopped and nothing can be acknowledged: {reason}");
+                    tracing::error!(target: NOTICE, "{}", store_failed(&self.node, &reason));
                     return Ended::StoreFailed;
                 }
                 Some(how) = self.shutdowns.recv() => return Ended::Request(how),
@@ -201,8 +203,11 @@ impl Session {
 
     async fn drain(mut self, ended: Ended) -> ExitCode {
         if ended == Ended::StoreFailed {
+            // Others that share the folder go on at once; what is under way here is theirs to answer.
+            self.node.leave();
             self.apps.stop(Duration::from_secs(1)).await;
-            return Exit::Failed.into();
+            self.node.close(Deadline::after(&*self.world, Duration::from_secs(1))).await;
+            return Exit::StoreFailed.into();
         }
         if ended == Ended::Request(Shutdown::Force) {
             self.world.sleep(Duration::from_millis(100)).await;
@@ -240,9 +245,23 @@ impl Session {
             Ended::Apps(code) => Exit::App(code).into(),
             // An app that had failed by itself before is not made good by a clean stop.
             Ended::Signal(_) | Ended::Request(_) => Exit::App(failed).into(),
-            Ended::StoreFailed => Exit::Failed.into(),
+            Ended::StoreFailed => Exit::StoreFailed.into(),
         }
     }
+}
+
+/// What to tell when the store has stopped for good.
+fn store_failed(node: &Node, reason: &str) -> Failure {
+    let what = "the store has failed: nothing can be acknowledged any more, so this runtime ends";
+    let failure = Failure::new("OUTR-0029", Exit::StoreFailed, what);
+    let failure = match &node.settings().data {
+        DataPlace::Folder(folder) => failure.at(format!("--data-dir {}", folder.display())),
+        DataPlace::Memory => failure,
+    };
+    failure
+        .why(reason)
+        .help("everything that was acknowledged is on the disk; what was under way may be or not be there")
+        .help("check the disk and its room, then start again")
 }
 
 fn announce(

@@ -1,6 +1,7 @@
 //! What cannot work is refused with a code, a place and a remedy, and leaves nothing behind.
 
 use crate::harness::{Place, stderr};
+use nix::sys::signal::Signal;
 use std::{net::TcpListener, os::unix::fs::PermissionsExt};
 
 fn refused(place: &Place, arguments: &[&str]) -> (i32, String) {
@@ -27,10 +28,12 @@ fn a_taken_port() {
 }
 
 #[test]
-fn a_data_folder_in_use() {
+fn a_data_folder_whose_holder_does_not_answer() {
     let place = Place::new();
     let (running, _) = place.sidecar(&["--data-dir", "data"]);
+    running.signal(Signal::SIGSTOP);
     let (code, said) = refused(&place, &sidecar(&["--dapr-http-port", "0", "--data-dir", "data"]));
+    running.signal(Signal::SIGCONT);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("OUTR-0006") && said.contains(&running.pid().to_string()), "{said}");
 }

@@ -1,9 +1,9 @@
 //! Asking by `ListTopicSubscriptions`.
 
 use super::{Asked, SUBSCRIPTIONS_MAX};
-use crate::deliver::{
-    grpc_wire::{AppService, call_error},
-    subscription::{Kind, Rule, Subscription, batch},
+use crate::{
+    deliver::subscription::{Kind, Rule, Subscription, batch},
+    grpc::callback::{AppService, call_error},
 };
 use outrigger_calls::AppChannel;
 use outrigger_kernel::{Deadline, World, within};
@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::Code;
 
 pub(super) async fn ask(channel: &Arc<AppChannel>, deadline: Deadline, world: &dyn World) -> Asked {
-    let mut client = AppCallbackClient::new(AppService { channel: Arc::clone(channel), deadline });
+    let mut client = AppCallbackClient::new(AppService::new(channel, deadline));
     let status = match within(world, deadline, client.list_topic_subscriptions(())).await {
         Ok(Ok(answer)) => return read(answer.into_inner().subscriptions),
         Ok(Err(status)) => status,

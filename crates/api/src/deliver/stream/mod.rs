@@ -20,11 +20,13 @@ pub(crate) use register::Streams;
 
 use super::{
     grpc_wire::topic_event,
-    outlet::{Lane, TOO_LATE},
+    hand_over::{Way, deliver},
+    outlet::{Lane, Span},
+    reading::Event,
 };
 use futures_util::Stream;
 use outrigger_events::{Consumer, Delivery, SubscribeError, Verdict};
-use outrigger_kernel::BoxFuture;
+use outrigger_kernel::{BoxFuture, Deadline};
 use outrigger_proto::runtime::v1 as pb;
 use register::STREAMS_MAX;
 use std::{
@@ -151,47 +153,38 @@ struct StreamConsumer {
 
 impl Consumer for StreamConsumer {
     fn deliver(&self, batch: Vec<Delivery>) -> BoxFuture<'_, Vec<Verdict>> {
-        Box::pin(async move {
-            let mut verdicts = Vec::with_capacity(batch.len());
-            for delivery in batch {
-                verdicts.push(self.one(delivery).await);
-            }
-            verdicts
-        })
+        Box::pin(deliver(self, batch))
     }
 }
 
-impl StreamConsumer {
-    async fn one(&self, delivery: Delivery) -> Verdict {
-        let opened = self.lane.open(delivery).and_then(|event| {
-            let message = topic_event(&event, &self.lane.pubsub).map_err(Verdict::drop)?;
-            Ok((event, message))
-        });
-        let (event, message) = match opened {
-            Ok(opened) => opened,
-            Err(verdict) => {
-                self.lane.refuse();
-                return verdict;
-            }
-        };
-        let span = self.lane.begin(&event);
+impl Way for StreamConsumer {
+    type Letter = pb::TopicEventRequest;
+
+    fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    fn write(&self, event: &Event) -> Result<pb::TopicEventRequest, String> {
+        topic_event(event, &self.lane.pubsub)
+    }
+
+    async fn hand(
+        &self,
+        event: &Event,
+        message: pb::TopicEventRequest,
+        _span: &Span,
+        _due: Deadline,
+    ) -> Verdict {
         let mut wait = self.window.wait_for(&event.id);
         let judged = async {
             self.queue.send((wait.ticket(), message)).await.ok()?;
             wait.verdict().await
         };
-        let due = self.lane.due(event.delivery.deadline);
         let verdict = tokio::select! {
             biased;
-            verdict = self.lane.in_time(due, judged) => verdict,
-            () = self.let_go.cancelled() => Some(None),
+            verdict = judged => verdict,
+            () = self.let_go.cancelled() => None,
         };
-        let verdict = match verdict {
-            Some(Some(verdict)) => verdict,
-            Some(None) => Verdict::retry("the stream ended"),
-            None => Verdict::retry(TOO_LATE),
-        };
-        self.lane.end(span, &verdict);
-        verdict
+        verdict.unwrap_or_else(|| Verdict::retry("the stream ended"))
     }
 }

@@ -7,11 +7,12 @@ use super::{
     append::{Op, Transaction as Appends},
 };
 use crate::{
-    CommitError, Direction, Entry, KeyRange, Level, Snapshot, Transaction, Value, Write,
+    CommitError, CommitId, Committed, Direction, Durability, Entry, KeyRange, Level, Snapshot,
+    Transaction, Value, Write,
     exam::{model::changes_something, room::Room},
 };
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use outrigger_kernel::World;
 use std::{
     collections::BTreeMap,
@@ -105,13 +106,34 @@ impl<'a> Recorder<'a> {
         transaction.read_revision = snapshot.revision();
         let mut writes = transaction.writes.clone();
         writes.retain(changes_something);
-        let outcome = match self.room.engine.commit(transaction).await {
-            Ok(committed) => Outcome::Committed(committed),
-            Err(CommitError::Unknown(_)) => Outcome::Unknown,
-            Err(_) => Outcome::Refused,
-        };
+        let (outcome, again) = self.send(transaction).await;
         let (read_revision, answered) = (snapshot.revision(), self.tick());
-        (Seen { invoked, answered, read_revision, reads, scans, writes, outcome }, ops)
+        (Seen { invoked, answered, read_revision, reads, scans, writes, outcome, again }, ops)
+    }
+
+    /// Commits; every fourth transaction relaxed, and every fourth by name and twice, the second time at some moment
+    /// between the first call and a while after its answer.
+    async fn send(&self, mut transaction: Transaction) -> (Outcome, Option<Outcome>) {
+        if self.below(4) == 0 {
+            transaction.durability = Durability::Relaxed;
+        }
+        if self.below(4) != 0 {
+            return (outcome(self.room.engine.commit(transaction).await), None);
+        }
+        transaction.id = Some(CommitId::random(&*self.room.clock));
+        let first = self.room.engine.commit(transaction.clone());
+        let second = async {
+            for _ in 0..self.below(12) {
+                tokio::task::yield_now().await;
+            }
+            self.room.engine.commit(transaction).await
+        };
+        let (first, second) = join(first, second).await;
+        match (outcome(first), outcome(second)) {
+            // The second answer settles what the first one left open.
+            (Outcome::Unknown, Outcome::Committed(at)) => (Outcome::Committed(at), None),
+            (first, second) => (first, Some(second)),
+        }
     }
 
     async fn mix(&self, tx: &mut Reading) {
@@ -162,6 +184,14 @@ impl<'a> Recorder<'a> {
                 tx.transaction.writes.push(write);
             }
         }
+    }
+}
+
+fn outcome(answer: Result<Committed, CommitError>) -> Outcome {
+    match answer {
+        Ok(committed) => Outcome::Committed(committed),
+        Err(CommitError::Unknown(_)) => Outcome::Unknown,
+        Err(_) => Outcome::Refused,
     }
 }
 

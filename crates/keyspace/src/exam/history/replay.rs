@@ -41,6 +41,11 @@ pub enum Fault {
         /// The transaction.
         transaction: usize,
     },
+    /// A named commit that was sent twice was answered in two ways.
+    AnsweredInTwoWays {
+        /// The transaction.
+        transaction: usize,
+    },
 }
 
 /// What is wrong with the history; nothing, if it is serializable in the order of its revisions and of real time.
@@ -51,6 +56,7 @@ pub fn check(history: &[Seen]) -> Vec<Fault> {
     check_snapshots(history, &commits, &mut faults);
     check_decisions(history, &commits, &mut faults);
     check_real_time(history, &mut faults);
+    check_repeats(history, &mut faults);
     faults
 }
 
@@ -182,6 +188,21 @@ fn check_real_time(history: &[Seen], faults: &mut Vec<Fault>) {
         };
         if behind || seen.read_revision < known {
             faults.push(Fault::BehindRealTime { transaction });
+        }
+    }
+}
+
+/// Whoever commits is told once and for all. That it happened once only shows in what others read.
+fn check_repeats(history: &[Seen], faults: &mut Vec<Fault>) {
+    for (transaction, seen) in history.iter().enumerate() {
+        // Without writes nothing happened that could be remembered: the answer is where it was judged.
+        let told = match (seen.outcome, seen.again) {
+            _ if seen.writes.is_empty() => continue,
+            (_, None) | (Outcome::Unknown, _) | (_, Some(Outcome::Unknown)) => continue,
+            (first, Some(again)) => first == again,
+        };
+        if !told {
+            faults.push(Fault::AnsweredInTwoWays { transaction });
         }
     }
 }

@@ -140,6 +140,7 @@ fn serial(seed: u64, count: u64) -> (Vec<Transaction>, Vec<Seen>) {
             scans: Vec::new(),
             writes: vec![Write::Put { key: name, value: bytes, expires_at: None }],
             outcome: Outcome::Committed(committed),
+            again: None,
         });
     }
     (appends, seen)
@@ -188,7 +189,12 @@ async fn one_changed_record_is_always_found_by_replay() {
         let victim = usize::try_from(1 + world.random() % 39).unwrap();
         let mut bad = good;
         let at = &mut bad[victim];
-        match world.random() % 6 {
+        match world.random() % 8 {
+            6 => at.again = Some(Outcome::Refused),
+            7 => {
+                let at_revision = Committed { revision: 99, time: Wall(99) };
+                at.again = Some(Outcome::Committed(at_revision));
+            }
             0 => at.read_revision -= 1,
             1 => match &mut at.reads[0].1 {
                 Some(value) => value.revision -= 1,
@@ -238,6 +244,7 @@ fn an_unknown_outcome_counts_if_somebody_saw_it() {
             expires_at: None,
         }],
         outcome: Outcome::Unknown,
+        again: None,
     };
     let reader = |revision, found: Option<Value>| Seen {
         read_revision: revision,

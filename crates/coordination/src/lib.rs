@@ -1,0 +1,25 @@
+//! # Coordination: what processes that share a key space know of each other
+//!
+//! ```text
+//!   process A --announce--> registry (rows in the key space) <--announce-- process B
+//!       ^                        |
+//!       +--------- watch --------+--> who is there, which apps, how to reach them
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `registry/mod.rs` | [`Registry`]: announce, withdraw, bury, list, watch |
+//! | `registry/keys.rs` | its tables |
+//! | `registry/records.rs` | what they store |
+//!
+//! The invariant: a row says that a process *was* there, never that it still is. Whether it is, is asked of the process
+//! itself, by knocking at its door; whoever finds nobody there removes exactly the row it read
+//! ([`Registry::bury`]). So there are no heartbeats, nothing is written while nothing changes, and a process that is
+//! merely slow or paused is never taken for dead.
+//!
+//! It is not: a failure detector for other machines. A door that is closed is proof on one machine only.
+#![forbid(unsafe_code)]
+
+mod registry;
+
+pub use registry::{App, Instance, Registry, RegistryError, Resident};

@@ -1,0 +1,499 @@
+//! Several processes on one data folder are one system: they find each other's apps, share state and events, and go on
+//! when any of them dies, the one that holds the folder included.
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use outrigger_tests::{
+    Answer, App, Folder, Node, Start, eventually,
+    http::Connection,
+    patience::{self, Stopwatch},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// Longest time in which a process takes over from one that died.
+const TAKEOVER: Duration = Duration::from_secs(2);
+
+fn sidecar(app_id: &str, data: &Folder) -> Start {
+    // Every app sees the same keys.
+    Start::sidecar(app_id).resource("components.yaml", COMPONENTS).data(data.path())
+}
+
+const COMPONENTS: &str = "\
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata:
+  name: statestore
+spec:
+  type: state.outrigger
+  version: v1
+  metadata:
+    - name: keyPrefix
+      value: none
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata:
+  name: pubsub
+spec:
+  type: pubsub.outrigger
+  version: v1
+  metadata: []
+";
+
+/// An app that says who it is and what it was asked.
+fn named(name: &'static str) -> Result<App> {
+    App::start(move |incoming| {
+        match incoming.path.as_str() {
+        "/dapr/subscribe" => Answer::json(&json!([])),
+        path if path.starts_with("/status/") => {
+            Answer::status(path["/status/".len()..].parse().unwrap_or(500))
+        }
+        path => Answer::json(&json!({
+            "app": name,
+            "path": path,
+            "method": incoming.method,
+            "body": String::from_utf8_lossy(&incoming.body),
+            "caller": incoming.header("dapr-caller-app-id"),
+            "traceparent": incoming.header("traceparent"),
+            "inner": incoming.headers.iter().filter(|(name, _)| name.starts_with("outrigger")).count(),
+        }))
+        .with("x-app", name),
+    }
+    })
+}
+
+fn set(node: &Node, key: &str, value: &Value) -> Result<()> {
+    let answer = node.post("/v1.0/state/statestore", &json!([{ "key": key, "value": value }]))?;
+    ensure!(answer.status == 204, "setting {key} answered {answer:?}");
+    Ok(())
+}
+
+fn read(node: &Node, key: &str) -> Result<Value> {
+    Ok(node.get(&format!("/v1.0/state/statestore/{key}"))?.json())
+}
+
+/// Waits until `app` is callable through `node`, and answers its answer.
+fn calls(node: &Node, app: &str) -> Value {
+    eventually(&format!("the app {app}"), || {
+        let answer = node.get(&format!("/v1.0/invoke/{app}/method/ping")).ok()?;
+        (answer.status == 200).then(|| answer.json())
+    })
+}
+
+#[test]
+fn apps_of_two_processes_are_one_system() -> Result<()> {
+    let data = Folder::new("sharing-two")?;
+    let (left, right) = (named("left")?, App::subscriber("pubsub", &["news"])?);
+    let one = sidecar("left", &data).app_port(left.port).ready()?;
+    let other = sidecar("right", &data).app_port(right.port).ready()?;
+
+    // State.
+    set(&one, "k", &json!({ "n": 1 }))?;
+    ensure!(read(&other, "k")? == json!({ "n": 1 }));
+    set(&other, "k", &json!({ "n": 2 }))?;
+    ensure!(read(&one, "k")? == json!({ "n": 2 }));
+
+    // Events: promptly, because the watch goes through the socket. The first one waits for the subscription.
+    one.post("/v1.0/publish/pubsub/news", &json!({ "id": 0 }))?;
+    drop(right.wait_for("/on/news", 1));
+    let clock = Stopwatch::start();
+    for id in 1..=20 {
+        one.post("/v1.0/publish/pubsub/news", &json!({ "id": id }))?;
+        drop(right.wait_for("/on/news", id + 1));
+    }
+    ensure!(clock.elapsed() < Duration::from_secs(5), "20 events took {:?}", clock.elapsed());
+
+    // Calls: the whole request, and who calls; nothing of what the two processes tell each other.
+    calls(&other, "left");
+    let headers = [("content-type", "text/plain"), ("outrigger-peer-caller", "a/b/c")];
+    let answer = other.send("PUT", "/v1.0/invoke/left/method/a/b?x=1", &headers, b"hello")?;
+    ensure!(answer.status == 200 && answer.header("x-app") == Some("left"), "{answer:?}");
+    let told = answer.json();
+    ensure!(told["path"] == "/a/b?x=1" && told["method"] == "PUT" && told["body"] == "hello");
+    ensure!(told["caller"] == "right" && told["traceparent"].is_string(), "{told}");
+    ensure!(told["inner"] == 0, "headers between the processes reached the app: {told}");
+    ensure!(other.get("/v1.0/invoke/left/method/status/418")?.status == 418);
+    let unknown = other.get("/v1.0/invoke/nobody/method/x")?;
+    ensure!(unknown.code() == "ERR_DIRECT_INVOKE", "{unknown:?}");
+
+    // A large body, both ways.
+    let large = vec![b'x'; 3 * 1024 * 1024];
+    let answer = other.send("POST", "/v1.0/invoke/left/method/large", &[], &large)?;
+    ensure!(answer.json()["body"].as_str().map(str::len) == Some(large.len()));
+
+    one.assert_calm();
+    other.assert_calm();
+    Ok(())
+}
+
+#[test]
+fn instances_in_two_processes_take_turns_and_the_dead_are_passed_over() -> Result<()> {
+    let data = Folder::new("sharing-turns")?;
+    let (first, second, front) = (named("first")?, named("second")?, named("front")?);
+    let caller = sidecar("front", &data).app_port(front.port).ready()?;
+    let mut one = sidecar("twin", &data).app_port(first.port).ready()?;
+    let _other = sidecar("twin", &data).app_port(second.port).ready()?;
+    eventually("both twins", || {
+        let asked = (0..4).map(|_| calls(&caller, "twin")["app"].as_str().map(ToOwned::to_owned));
+        (asked.collect::<BTreeSet<_>>().len() == 2).then_some(())
+    });
+    let mut shares: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..20 {
+        let app = calls(&caller, "twin")["app"].as_str().unwrap_or_default().to_owned();
+        *shares.entry(app).or_default() += 1;
+    }
+    ensure!(shares.values().all(|share| *share == 10), "they do not take turns: {shares:?}");
+    one.kill()?;
+    for _ in 0..20 {
+        let answer = caller.post("/v1.0/invoke/twin/method/order", &json!({}))?;
+        ensure!(answer.status == 200 && answer.json()["app"] == "second", "{answer:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_owner_keeps_its_rules() -> Result<()> {
+    let data = Folder::new("sharing-rules")?;
+    let (guarded, front) = (named("guarded")?, named("front")?);
+    let configuration = "\
+apiVersion: dapr.io/v1alpha1
+kind: Configuration
+metadata:
+  name: rules
+spec:
+  accessControl:
+    defaultAction: deny
+    trustDomain: public
+    policies:
+      - appId: friend
+        defaultAction: deny
+        trustDomain: public
+        namespace: default
+        operations:
+          - name: /open
+            httpVerb: ['GET']
+            action: allow
+";
+    let file = data.write("rules.yaml", configuration)?;
+    let _owner = sidecar("guarded", &data)
+        .app_port(guarded.port)
+        .flag("--config", file.to_str().context("a path")?)
+        .environment("APP_API_TOKEN", "of-the-app")
+        .ready()?;
+    let friend = sidecar("friend", &data).app_port(front.port).ready()?;
+    let stranger = sidecar("stranger", &data).app_port(front.port).ready()?;
+    eventually("the guarded app", || {
+        let answer = friend.get("/v1.0/invoke/guarded/method/open").ok()?;
+        (answer.status == 200).then_some(())
+    });
+    ensure!(friend.get("/v1.0/invoke/guarded/method/closed")?.status == 403);
+    ensure!(friend.post("/v1.0/invoke/guarded/method/open", &json!(1))?.status == 403);
+    ensure!(stranger.get("/v1.0/invoke/guarded/method/open")?.status == 403);
+    let seen = guarded.seen();
+    let calls: Vec<_> = seen.iter().filter(|incoming| incoming.path == "/open").collect();
+    ensure!(!calls.is_empty() && seen.iter().all(|incoming| incoming.path != "/closed"));
+    ensure!(calls.iter().all(|call| call.header("dapr-api-token") == Some("of-the-app")));
+    Ok(())
+}
+
+#[test]
+fn each_event_of_a_group_goes_to_one_process_and_a_dead_ones_go_to_the_other() -> Result<()> {
+    const EVENTS: usize = 200;
+    let data = Folder::new("sharing-group")?;
+    let ids = |app: &App| -> Vec<u64> {
+        app.bodies("/on/tasks").iter().filter_map(|event| event["data"]["id"].as_u64()).collect()
+    };
+    let workers = [App::subscriber("pubsub", &["tasks"])?, App::subscriber("pubsub", &["tasks"])?];
+    let mut one = sidecar("worker", &data).app_port(workers[0].port).ready()?;
+    let other = sidecar("worker", &data).app_port(workers[1].port).ready()?;
+    let publish = |from: usize, to: usize| -> Result<()> {
+        for id in from..to {
+            let answer = other.post("/v1.0/publish/pubsub/tasks", &json!({ "id": id }))?;
+            ensure!(answer.status == 204, "publishing answered {answer:?}");
+        }
+        Ok(())
+    };
+    publish(0, EVENTS)?;
+    let shares = eventually("every event", || {
+        let shares = workers.each_ref().map(ids);
+        (shares.iter().map(Vec::len).sum::<usize>() >= EVENTS).then_some(shares)
+    });
+    let mut all = shares.concat();
+    all.sort_unstable();
+    let each_once = all.iter().map(|id| usize::try_from(*id).unwrap_or(usize::MAX)).eq(0..EVENTS);
+    ensure!(each_once, "not each event once: {shares:?}");
+    ensure!(shares.iter().all(|share| !share.is_empty()), "one had nothing to do: {shares:?}");
+    // Whoever of them dispatches: the other goes on, and what was in flight comes again.
+    one.kill()?;
+    publish(EVENTS, 2 * EVENTS)?;
+    eventually("every event at the survivor", || {
+        let seen: BTreeSet<u64> = workers.each_ref().map(ids).concat().into_iter().collect();
+        (seen.len() == 2 * EVENTS).then_some(())
+    });
+    other.assert_calm();
+    Ok(())
+}
+
+/// An app that keeps the events it gets waiting.
+#[test]
+fn events_that_a_killed_process_held_are_delivered_again() -> Result<()> {
+    let data = Folder::new("sharing-held")?;
+    let (hangs, works) = (
+        App::start(|incoming| match incoming.path.as_str() {
+            "/dapr/subscribe" => {
+                Answer::json(&outrigger_tests::app::subscriptions("pubsub", &["held"]))
+            }
+            // Longer than the test.
+            path if path.starts_with("/on/") => {
+                let patience = patience::Patience::of(Duration::from_secs(120));
+                while !patience.is_over() {
+                    patience.pause();
+                }
+                Answer::status(500)
+            }
+            _ => Answer::status(404),
+        })?,
+        App::subscriber("pubsub", &["held"])?,
+    );
+    let mut holder = sidecar("worker", &data).app_port(hangs.port).ready()?;
+    let publisher = sidecar("front", &data).ready()?;
+    for id in 0..5 {
+        publisher.post("/v1.0/publish/pubsub/held", &json!({ "id": id }))?;
+    }
+    drop(hangs.wait_for("/on/held", 5));
+    let _survivor = sidecar("worker", &data).app_port(works.port).ready()?;
+    holder.kill()?;
+    let again = works.wait_for("/on/held", 5);
+    let ids: BTreeSet<u64> =
+        again.iter().filter_map(|event| event["data"]["id"].as_u64()).collect();
+    ensure!(ids == (0..5).collect(), "{again:?}");
+    Ok(())
+}
+
+/// What the load was told to be done.
+#[derive(Default)]
+struct Ledger {
+    /// The last acknowledged number per key, and the last one tried.
+    state: Mutex<BTreeMap<String, (u64, u64)>>,
+    events: Mutex<BTreeSet<String>>,
+    /// The longest time from asking to a good answer, failed attempts in between included.
+    longest: Mutex<Duration>,
+    over: AtomicBool,
+}
+
+impl Ledger {
+    fn write(&self, writer: usize, port: u16) -> Result<()> {
+        let mut connection = Connection::open(port)?;
+        let json = [("content-type", "application/json")];
+        let mut number = 0_u64;
+        while !self.over.load(Ordering::Acquire) {
+            number += 1;
+            let clock = Stopwatch::start();
+            let key = format!("w{writer}-{}", number % 10);
+            self.state().entry(key.clone()).or_default().1 = number;
+            let body = json!([{ "key": key, "value": number }]).to_string();
+            while connection
+                .request("POST", "/v1.0/state/statestore", &json, body.as_bytes())?
+                .status
+                != 204
+            {
+                ensure!(clock.elapsed() < patience::SOON, "{key} could not be written");
+            }
+            self.state().entry(key).or_default().0 = number;
+            let id = format!("{writer}-{number}");
+            let body = json!({ "id": id }).to_string();
+            while connection
+                .request("POST", "/v1.0/publish/pubsub/audit", &json, body.as_bytes())?
+                .status
+                != 204
+            {
+                ensure!(clock.elapsed() < patience::SOON, "{id} could not be published");
+            }
+            self.events.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+            let mut longest = self.longest.lock().unwrap_or_else(PoisonError::into_inner);
+            *longest = longest.max(clock.elapsed());
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (u64, u64)>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+#[test]
+fn when_the_holder_dies_under_load_everything_goes_on() -> Result<()> {
+    let data = Folder::new("sharing-kill")?;
+    let listener = App::subscriber("pubsub", &["audit"])?;
+    // The one that is killed hosts nothing and gets no load: only the store is lost with it.
+    let mut holder = sidecar("keeper", &data).ready()?;
+    let first = sidecar("first", &data).app_port(listener.port).ready()?;
+    let second = sidecar("second", &data).ready()?;
+    let ledger = Ledger::default();
+    let ports = [first.ports.http, second.ports.http];
+    let mut killed = 0;
+    thread::scope(|scope| -> Result<()> {
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let (ledger, port) = (&ledger, ports[writer % 2]);
+                scope.spawn(move || ledger.write(writer, port))
+            })
+            .collect();
+        let shoot = || -> Result<()> {
+            for round in 1..=4 {
+                patience::eventually("acknowledged work", || {
+                    (ledger.acknowledged() >= round * 40).then_some(())
+                });
+                if round == 4 {
+                    break;
+                }
+                holder.kill()?;
+                killed += 1;
+                // Somebody else holds the folder now; the next one to be killed is the first holder's successor only
+                // when it hosts nothing, so the keeper comes back and waits for its turn.
+                holder = sidecar("keeper", &data).ready()?;
+                let before = ledger.acknowledged();
+                patience::eventually("work after the takeover", || {
+                    (ledger.acknowledged() > before + 20).then_some(())
+                });
+            }
+            Ok(())
+        };
+        let mut shoot = shoot;
+        let outcome = shoot();
+        ledger.over.store(true, Ordering::Release);
+        for writer in writers {
+            writer.join().map_err(|_| anyhow::anyhow!("a writer panicked"))??;
+        }
+        outcome
+    })?;
+    ensure!(killed == 3);
+    let longest = *ledger.longest.lock().unwrap_or_else(PoisonError::into_inner);
+    ensure!(longest < TAKEOVER, "a request took {longest:?}");
+    for (key, (acknowledged, tried)) in ledger.state().clone() {
+        for node in [&first, &second] {
+            let found = read(node, &key)?.as_u64().unwrap_or(0);
+            ensure!(
+                (acknowledged..=tried).contains(&found),
+                "{key}: acknowledged {acknowledged}, tried {tried}, found {found}"
+            );
+        }
+    }
+    let published = ledger.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    eventually("every acknowledged event", || {
+        let bodies = listener.bodies("/on/audit");
+        let ids = bodies.iter().filter_map(|event| Some(event["data"]["id"].as_str()?.to_owned()));
+        published.is_subset(&ids.collect()).then_some(())
+    });
+    first.assert_calm();
+    second.assert_calm();
+    Ok(())
+}
+
+#[test]
+fn many_start_at_once_and_leave_in_any_order() -> Result<()> {
+    let data = Folder::new("sharing-race")?;
+    let mut nodes = Vec::new();
+    for id in 0..4 {
+        nodes.push(sidecar(&format!("app-{id}"), &data).launch()?);
+    }
+    for node in &mut nodes {
+        node.wait_ready()?;
+    }
+    set(&nodes[0], "k", &json!(0))?;
+    // Each leaves in order; whoever is left has everything and can write.
+    for id in 1..=4_u64 {
+        let mut leaver = nodes.remove(0);
+        let status = leaver.stop()?;
+        ensure!(status.success(), "ended with {status}\n{}", leaver.log());
+        for node in &nodes {
+            ensure!(read(node, "k")? == json!(id - 1), "lost with process {id}");
+        }
+        if let Some(node) = nodes.first() {
+            set(node, "k", &json!(id))?;
+        }
+    }
+    let left: Vec<_> = fs::read_dir(data.join("peers"))?.flatten().collect();
+    ensure!(left.is_empty(), "doors of processes that left in order: {left:?}");
+    Ok(())
+}
+
+#[test]
+fn other_users_reach_neither_the_folder_nor_the_sockets() -> Result<()> {
+    let home = Folder::new("sharing-modes")?;
+    // A folder that the runtime makes itself.
+    let data = home.join("made/by/the/runtime");
+    let one = Start::sidecar("one").data(&data).ready()?;
+    let _other = Start::sidecar("other").data(&data).ready()?;
+    ensure!(read(&one, "k").is_ok());
+    let mut sockets = 0;
+    closed_to_others(&data, &mut sockets)?;
+    ensure!(sockets >= 5, "two doors each and the store's, not {sockets}");
+    Ok(())
+}
+
+fn closed_to_others(path: &Path, sockets: &mut usize) -> Result<()> {
+    let about = fs::symlink_metadata(path)?;
+    let mode = about.permissions().mode() & 0o777;
+    if about.is_dir() {
+        ensure!(mode & 0o077 == 0, "{} has mode {mode:o}", path.display());
+        for entry in fs::read_dir(path)? {
+            closed_to_others(&entry?.path(), sockets)?;
+        }
+    } else if about.file_type().is_socket() {
+        *sockets += 1;
+        ensure!(mode == 0o600, "{} has mode {mode:o}", path.display());
+    }
+    ensure!(about.uid() == nix::unistd::geteuid().as_raw());
+    Ok(())
+}
+
+#[test]
+fn the_banner_says_who_holds_the_folder() -> Result<()> {
+    let data = Folder::new("sharing-banner")?;
+    let sleep = ["sleep".as_ref(), "600".as_ref()];
+    let holder = Start::run("one", &sleep).data(data.path()).ready()?;
+    let other = Start::run("two", &sleep).data(data.path()).ready()?;
+    eventually("a banner", || holder.log().contains("Components").then_some(()));
+    ensure!(!holder.log().contains("shared"), "{}", holder.log());
+    let told = format!("shared with process {}", holder.pid());
+    eventually(&told, || other.log().contains(&told).then_some(()));
+    Ok(())
+}
+
+#[test]
+fn a_paused_holder_keeps_the_folder() -> Result<()> {
+    let data = Folder::new("sharing-paused")?;
+    let holder = sidecar("holder", &data).ready()?;
+    let other = sidecar("other", &data).ready()?;
+    set(&other, "k", &json!(1))?;
+    holder.signal(Signal::SIGSTOP)?;
+    let answer = thread::scope(|scope| {
+        let waits = scope.spawn(|| set(&other, "k", &json!(2)));
+        let patience = patience::Patience::of(Duration::from_millis(500));
+        while !patience.is_over() {
+            patience.pause();
+        }
+        holder.signal(Signal::SIGCONT)?;
+        waits.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?
+    });
+    answer?;
+    ensure!(read(&holder, "k")? == json!(2) && read(&other, "k")? == json!(2));
+    Ok(())
+}
