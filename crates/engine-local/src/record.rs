@@ -13,8 +13,8 @@
 //!
 //! A put costs eleven bytes beside its key and value, the second in a frame six.
 //!
-//! Invariant: a decoder survives any bytes at all. It reserves no more memory than its input accounts for, and refuses
-//! what an encoder would not have written: a checksum that holds is no reason to trust a length.
+//! Invariant: a decoder survives any bytes at all. What it takes is bounded by a multiple of its input, and it refuses what
+//! an encoder would not have written: a checksum that holds is no reason to trust a length.
 
 use bytes::Bytes;
 use outrigger_kernel::Wall;

@@ -28,8 +28,9 @@ pub(crate) const HEADER_BYTES: usize = 40;
 pub(crate) const PLACE_AT: usize = 8;
 /// Frames begin at multiples of this.
 pub(crate) const ALIGNMENT: usize = 8;
-/// Most bytes of one frame's payload: the largest transaction, twice over.
-pub(crate) const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes of one frame's payload, far beyond what one group of commits holds: a step of time that removes four thousand of
+/// the longest keys, the largest transaction, and what fits beside them.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A buffer larger than this is given back after its frame is written.
 const KEPT_BYTES_MAX: usize = 2 * 1024 * 1024;
 

@@ -6,8 +6,12 @@ use crate::log::{
     frame::{HEADER_BYTES, Kind as FrameKind, frame_bytes},
     segment::FRAMES_START,
 };
+use bytes::Bytes;
 use outrigger_kernel::Wall;
-use outrigger_keyspace::{Committed, sequencer::Plan};
+use outrigger_keyspace::{
+    Committed,
+    sequencer::{Change, Plan},
+};
 use outrigger_sim::disk::{Kind, SimDisk, Trouble};
 use std::sync::atomic::Ordering;
 
@@ -299,4 +303,28 @@ fn a_mark_is_written_when_it_says_something() {
     assert_eq!(revisions, [1, 2]);
     assert!(!log.mark().unwrap(), "the opening frame says that what was read is on disk");
     assert_eq!(files(&disk).len(), 1);
+}
+
+/// A step of time may remove thousands of the longest keys: more than any transaction may.
+#[test]
+fn a_frame_may_be_larger_than_any_transaction() {
+    let disk = SimDisk::new(1);
+    let mut log = Log::create(shared(&disk), STORE, small(65_536, 65_536)).unwrap();
+    let key = |number: u32| Bytes::from([vec![1; 4_092], number.to_be_bytes().to_vec()].concat());
+    let gone = Plan {
+        committed: plan(1, 0).committed,
+        id: None,
+        clears: Vec::new(),
+        changes: (0..4_096).map(|number| Change { key: key(number), value: None }).collect(),
+    };
+    append_synced(&mut log, &gone);
+    append_synced(&mut log, &plan(2, 4 << 20));
+    drop(log);
+    let mut read = Vec::new();
+    let visit = &mut |plan| {
+        read.push(plan);
+        Ok::<_, crate::log::LogError>(())
+    };
+    Log::open(shared(&disk), STORE, Position::START, 1, small(65_536, 65_536), visit).unwrap();
+    assert!(read == [gone, plan(2, 4 << 20)]);
 }
