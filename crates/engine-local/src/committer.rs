@@ -216,7 +216,7 @@ impl Committer {
     fn lacks_room(&mut self, bytes: usize, transaction: &Transaction, mono: Mono) -> Option<String> {
         let frees =
             |write: &Write| matches!(write, Write::Delete { .. } | Write::DeleteRange { .. });
-        let is_known = |_: CommitId| false; // ANSWERED
+        let is_known = |id: CommitId| self.sequencer.answered(&id).is_some();
         if transaction.writes.iter().all(frees)
             || transaction.id.is_some_and(is_known)
         {

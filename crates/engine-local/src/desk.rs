@@ -63,8 +63,8 @@ struct State {
     /// Hands that wait for work, and whether one of them was called and has not looked yet.
     idle: usize,
     called: bool,
-    /// Whether a hand waits for a tool.
-    stuck: bool,
+    /// Hands that wait for a tool.
+    stuck: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Desk {
             quiet: Quiet::Nothing,
             idle: 0,
             called: false,
-            stuck: false,
+            stuck: 0,
         };
         let room_units = [options.small_queue_bytes_max, options.bulk_queue_bytes_max]
             .map(|bytes| Room::units(bytes).min(Semaphore::MAX_PERMITS));
@@ -302,16 +302,16 @@ impl Desk {
         self.state().publisher.take()
     }
 
-    /// Gives the writer to whoever waits for it, and waits for the publisher.
+    /// Waits for the publisher, and only then lets go of the writer: else the next batch might be published before this one.
     pub(crate) fn exchange(&self, writer: Box<Writer>) -> Option<Publisher> {
         let mut state = self.state();
-        state.writer = Some(writer);
         loop {
             if state.phase == Phase::Over {
                 return None;
             }
-            self.offer_tool(&state);
             if let Some(publisher) = state.publisher.take() {
+                state.writer = Some(writer);
+                self.offer_tool(&state);
                 return Some(publisher);
             }
             state = self.wait_for_tool(state);
@@ -404,15 +404,15 @@ impl Desk {
     }
 
     fn offer_tool(&self, state: &State) {
-        if state.stuck {
-            self.tool.notify_one();
+        if state.stuck > 0 {
+            self.tool.notify_all();
         }
     }
 
     fn wait_for_tool<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        state.stuck = true;
+        state.stuck += 1;
         let (mut state, _) = wait(&self.tool, state, None);
-        state.stuck = false;
+        state.stuck -= 1;
         state
     }
 }

@@ -54,7 +54,6 @@ impl Writer {
             self.broken = Some(self.shared.failure.note(reason));
         }
         batch.failed.clone_from(&self.broken);
-        batch.position = Some(self.log.end());
     }
 
     fn try_write(&mut self, batch: &mut Batch) -> io::Result<()> {
@@ -71,6 +70,11 @@ impl Writer {
         if waited_for || batch.rest || self.is_overdue() {
             self.flush(waited_for)?;
         }
+        if batch.sealed.is_some() {
+            // The index will say that the log is on disk up to here, marks included.
+            self.log.sync()?;
+        }
+        batch.position = Some(self.log.end());
         if batch.rest {
             self.log.mark()?;
         }
