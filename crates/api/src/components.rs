@@ -179,11 +179,9 @@ pub struct PubsubComponent {
     pub consumer_group: String,
     /// `components.<name>.outbound`.
     pub outbound: Policed,
-    /// `components.<name>.inbound`: `None` when no policy is set, which means a few quick retries before the dead-letter
-    /// topic where there is one, and retries for ever where there is none.
-    pub inbound: Option<Retry>,
-    /// The timeout of `components.<name>.inbound`.
-    pub inbound_timeout: Option<std::time::Duration>,
+    /// `components.<name>.inbound`. Without retries of its own there are a few quick ones before the dead-letter topic
+    /// where there is one, and retries for ever where there is none.
+    pub inbound: Policy,
     /// Most messages of one subscription that the app works on at once; 0 for a number that suits most.
     pub max_in_flight: u32,
 }

@@ -3,7 +3,7 @@
 //! The test starts its own executable as children. Each of them works on the folder all the time, and reports on a pipe what
 //! it began, what it was told, and when it holds the folder. The parent kills whoever holds it, again and again, starts
 //! another, and judges in the end what all of them saw.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test, which also measures")]
 
 use bytes::Bytes;
 use nix::{
@@ -375,7 +375,7 @@ fn judge_log(lines: &[(u64, String)], log: &[(u64, u64)]) {
             _ => {}
         }
     }
-    assert!(acknowledged > 500, "only {acknowledged} were acknowledged");
+    assert!(acknowledged > 100, "only {acknowledged} were acknowledged");
     let unknown = lines.iter().filter(|(_, line)| line.starts_with("unknown ")).count();
     assert_eq!(unknown, 0, "nobody whose holder dies is left in the dark");
     println!("{acknowledged} blind commits acknowledged, {} in the log", log.len());
@@ -417,7 +417,7 @@ fn judge_lists(lines: &[(u64, String)]) {
         of(Fate::Refused),
         of(Fate::Unknown)
     );
-    assert!(of(Fate::Committed) > 1_000);
+    assert!(of(Fate::Committed) > 200);
     let anomalies = append::check(&history);
     assert!(anomalies.is_empty(), "{:#?}", &anomalies[..anomalies.len().min(5)]);
 }

@@ -27,7 +27,7 @@ use std::{
 };
 
 /// How a breaker behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BreakerSettings {
     /// How many calls a half-open breaker admits, and how many of them must succeed for it to close; 0 counts as 1.
     pub max_requests: u32,
@@ -58,14 +58,31 @@ pub enum Trip {
     /// On more than this many failures in a row.
     ConsecutiveFailures(u64),
     /// When the function says so. It is called with the breaker locked: it must be quick and not ask the breaker.
-    Custom(Arc<dyn Fn(&Counts) -> bool + Send + Sync>),
+    Custom {
+        /// The condition in words; two conditions of the same words are the same.
+        condition: Arc<str>,
+        /// The condition.
+        says: Arc<dyn Fn(&Counts) -> bool + Send + Sync>,
+    },
+}
+
+impl PartialEq for Trip {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::ConsecutiveFailures(own), Self::ConsecutiveFailures(other)) => own == other,
+            (Self::Custom { condition: own, .. }, Self::Custom { condition: other, .. }) => {
+                own == other
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Trip {
     fn wants(&self, counts: &Counts) -> bool {
         match self {
             Self::ConsecutiveFailures(most) => counts.consecutive_failures > *most,
-            Self::Custom(says) => says(counts),
+            Self::Custom { says, .. } => says(counts),
         }
     }
 }
@@ -74,7 +91,7 @@ impl fmt::Debug for Trip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ConsecutiveFailures(most) => write!(f, "ConsecutiveFailures({most})"),
-            Self::Custom(_) => f.write_str("Custom"),
+            Self::Custom { condition, .. } => write!(f, "Custom({condition})"),
         }
     }
 }

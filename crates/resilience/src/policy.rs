@@ -5,7 +5,7 @@ use crate::{Breaker, BreakerSettings, Retry};
 use std::time::Duration;
 
 /// Which parts a call goes through; what is `None` is left out.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
     /// How long one attempt may take. Zero counts as none.
     pub timeout: Option<Duration>,

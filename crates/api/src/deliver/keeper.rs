@@ -266,6 +266,7 @@ impl Keeper {
                 topic: Arc::clone(&subscription.topic),
                 reading,
                 matching: terms::matching(&component),
+                breaker: terms::breaker(&component),
                 leaving: leaving.clone(),
             };
             let bulk = subscription.bulk.is_some();

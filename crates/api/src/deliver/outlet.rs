@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use outrigger_calls::AppChannel;
 use outrigger_events::{Delivery, Verdict};
 use outrigger_kernel::{Deadline, TraceContext, World, within};
-use outrigger_resilience::Matching;
+use outrigger_resilience::{Breaker, Matching, Open, Permit};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 const METADATA_BYTES_MAX: usize = 4 * 1024;
 /// How long before the dispatcher we give up on the app, at most.
 const MARGIN_MAX: Duration = Duration::from_millis(100);
+/// How often to look whether a half-open breaker has room for another.
+const PROBING_PAUSE: Duration = Duration::from_millis(100);
 /// What is said of an app that takes too long.
 pub(crate) const TOO_LATE: &str = "the app did not answer in time";
 
@@ -54,6 +56,8 @@ pub(crate) struct Lane {
     pub(crate) reading: Reading,
     /// Statuses that the policy retries; `None` for all.
     pub(crate) matching: Option<Matching>,
+    /// What leaves an app alone that fails too often.
+    pub(crate) breaker: Option<Breaker>,
     /// Set once the subscription is leaving: from then on nobody waits for an app that is away.
     pub(crate) leaving: CancellationToken,
 }
@@ -90,6 +94,36 @@ impl Lane {
         work: impl Future<Output = T>,
     ) -> Option<T> {
         within(self.world(), due, work).await.ok()
+    }
+
+    /// Leave to ask the app something, waiting for it until `due` while the breaker is open.
+    pub(crate) async fn admit(&self, due: Deadline) -> Result<Option<Permit>, Open> {
+        let Some(breaker) = &self.breaker else { return Ok(None) };
+        loop {
+            let now = self.world().mono();
+            let open = match breaker.admit(now) {
+                Ok(permit) => return Ok(Some(permit)),
+                Err(open) => open,
+            };
+            let wait = match open {
+                Open::Tripped { wait } => wait,
+                Open::Probing => PROBING_PAUSE,
+            };
+            tokio::select! {
+                () = self.world().sleep(wait.min(due.remaining(now))) => {}
+                () = self.leaving.cancelled() => return Err(open),
+            }
+            if due.expired(self.world().mono()) {
+                return Err(open);
+            }
+        }
+    }
+
+    /// Tells the breaker what became of what was asked. Whoever leaves has not waited for an answer.
+    pub(crate) fn settle(&self, permit: Option<Permit>, verdicts: &[Verdict]) {
+        let Some(permit) = permit.filter(|_| !self.leaving.is_cancelled()) else { return };
+        let failed = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry { .. }));
+        permit.record(!failed, self.world().mono());
     }
 
     /// Continues the trace that the event carries.

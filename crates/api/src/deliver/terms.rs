@@ -6,13 +6,16 @@
 //! | none | yes | is retried 3 times, 100 ms to 10 s apart, then dead-lettered |
 //! | none | no | is retried for ever, 100 ms to 10 s apart |
 //!
+//! With a `circuitBreaker`, an app that fails too often is left alone for a while: what is under way waits as long as its
+//! delivery may take, and only then counts as failed.
+//!
 //! The reference dead-letters on the first failure where there is no policy. Three quick retries cost a second and save
 //! the message that met a restart or a lock; whoever wants none writes a policy with `maxRetries: 0`.
 
 use super::subscription::Subscription;
 use crate::components::PubsubComponent;
 use outrigger_events::SubscribeOptions;
-use outrigger_resilience::{Backoff, Matching, Retry};
+use outrigger_resilience::{Backoff, Breaker, Matching, Retry};
 use std::{sync::Arc, time::Duration};
 
 /// Retries before a message without a policy is dead-lettered.
@@ -34,9 +37,10 @@ pub(crate) fn options(
     options.max_in_flight = in_flight(component);
     options.batch = subscription.bulk;
     options.dead_letter_topic.clone_from(&subscription.dead_letter_topic);
-    options.delivery_timeout = component.inbound_timeout;
+    options.delivery_timeout = component.inbound.timeout;
     options.retry = component
         .inbound
+        .retry
         .clone()
         .unwrap_or_else(|| without_policy(subscription.dead_letter_topic.is_some()));
     options
@@ -49,7 +53,13 @@ pub(crate) fn in_flight(component: &PubsubComponent) -> u32 {
 
 /// Which statuses the policy retries, if it says.
 pub(crate) fn matching(component: &PubsubComponent) -> Option<Matching> {
-    component.inbound.as_ref().map(|retry| retry.matching.clone())
+    component.inbound.retry.as_ref().map(|retry| retry.matching.clone())
+}
+
+/// What leaves the app alone for a while when it fails too often, one per subscription: a topic whose handler fails
+/// keeps no other from being served.
+pub(crate) fn breaker(component: &PubsubComponent) -> Option<Breaker> {
+    component.inbound.breaker.clone().map(Breaker::new)
 }
 
 fn without_policy(dead_letters: bool) -> Retry {
@@ -67,7 +77,6 @@ pub(crate) fn same(old: &Arc<PubsubComponent>, new: &Arc<PubsubComponent>) -> bo
             && old.scopes == new.scopes
             && old.consumer_group == new.consumer_group
             && old.inbound == new.inbound
-            && old.inbound_timeout == new.inbound_timeout
             && old.max_in_flight == new.max_in_flight)
 }
 

@@ -15,6 +15,7 @@ use outrigger_calls::{
 use outrigger_events::{Broker, BrokerSettings};
 use outrigger_kernel::{TaskHandle, World};
 use outrigger_keyspace::{Space, memory::Memory};
+use outrigger_resilience::Policy;
 use outrigger_resources::{Configuration, TopicScopes};
 use outrigger_sim::SimWorld;
 use outrigger_state::{KeyPrefix, Store};
@@ -173,8 +174,7 @@ fn components(app_id: &str, world: &Arc<dyn World>) -> Components {
             scopes,
             consumer_group: app_id.to_owned(),
             outbound: Policed::default(),
-            inbound: None,
-            inbound_timeout: None,
+            inbound: Policy::default(),
             max_in_flight: 16,
         };
         (name.to_owned(), Arc::new(component))

@@ -116,8 +116,11 @@ impl Core {
         Deadline::after(&*self.world, crate::bounds::PATIENCE)
     }
 
-    /// The way to the engine, once there is one.
+    /// The way to the engine, once there is one; nothing when the caller's patience is over, however often it asks.
     async fn way(&self, until: Deadline) -> Result<Way, String> {
+        if until.expired(self.world.mono()) {
+            return Err(self.why_not());
+        }
         if let Some(way) = self.stage.borrow().way() {
             return way;
         }
@@ -128,10 +131,14 @@ impl Core {
         {
             return way;
         }
-        Err(match &*self.stage.borrow() {
+        Err(self.why_not())
+    }
+
+    fn why_not(&self) -> String {
+        match &*self.stage.borrow() {
             Stage::Seeking(Some(why)) => format!("nobody serves the data folder: {why}"),
             _ => "the process that holds the data folder does not answer".to_owned(),
-        })
+        }
     }
 }
 

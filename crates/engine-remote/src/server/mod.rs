@@ -114,7 +114,7 @@ impl Server {
         let counted = Counted(self.connections.clone());
         let (engine, world, phase) =
             (self.engine.clone(), self.world.clone(), self.phase.subscribe());
-        let busy = Busy::new(&self.busy);
+        let busy = self.busy.clone();
         let connection = async move {
             let _counted = counted;
             if let Err(error) = talk(stream, engine, world, phase, busy, before).await {
@@ -144,7 +144,7 @@ async fn talk(
     engine: Arc<dyn KeySpace>,
     world: Arc<dyn World>,
     mut phase: watch::Receiver<Phase>,
-    busy: Busy,
+    busy: Arc<watch::Sender<usize>>,
     before: usize,
 ) -> io::Result<()> {
     let hello = Deadline::after(&*world, HELLO_PATIENCE);
@@ -156,7 +156,8 @@ async fn talk(
         wire::frame(&mut refusal, |out| Answer::Refused { why }.put(out));
         return stream.write_all(&refusal).await;
     }
-    let mut connection = Connection::new(stream, engine, world, busy);
+    // Counted before it looks whether the server drains: whoever waits for that sees it, or it sees that.
+    let mut connection = Connection::new(stream, engine, world, Busy::new(&busy));
     loop {
         let phase_now = *phase.borrow_and_update();
         if phase_now == Phase::Draining {

@@ -27,6 +27,8 @@ use tokio::{
 
 /// How long an engine that does not open is tried before that is given up.
 const FAILING_PATIENCE: Duration = Duration::from_secs(2);
+/// A line that ends sooner than this may end for a reason that is still there.
+const SHORT_LINE: Duration = Duration::from_millis(100);
 /// So many attempts in quick succession: a holder that leaves is replaced within the first few.
 const HURRIED_ATTEMPTS: u32 = 100;
 
@@ -209,18 +211,18 @@ impl Keeping {
             match kept {
                 Kept::Engine(opened, listener) => return self.hold(opened, listener).await,
                 Kept::Line(line, reader) => {
+                    let begun = self.world.mono();
                     if self.listen(&line, reader).await {
                         return self.core.end("the data folder was closed");
                     }
                     self.core.seek(None);
-                    attempt = 0;
+                    attempt = u32::from(self.world.mono().since(begun) < SHORT_LINE);
                 }
-                Kept::Nothing => {
-                    attempt += 1;
-                    if self.pause_or_close(attempt).await {
-                        return self.core.end("the data folder was closed");
-                    }
-                }
+                Kept::Nothing => attempt += 1,
+            }
+            // At once when a holder is gone, but not when holders are gone one after the other.
+            if attempt > 0 && self.pause_or_close(attempt).await {
+                return self.core.end("the data folder was closed");
             }
             let found = self.seek(Deadline::after(&*self.world, HELLO_PATIENCE)).await;
             if let Sought::Failed(error) = &found {

@@ -283,10 +283,14 @@ async fn a_folder_that_cannot_be_held_is_refused_at_once() {
 async fn a_socket_that_was_removed_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let world = world();
-    drop(std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap());
-    let first = share(folder.path(), &world).await.unwrap();
-    std::fs::remove_file(folder.path().join("socket")).unwrap();
-    let second = share(folder.path(), &world).await.unwrap();
+    // Deeper than a socket's name is long.
+    let deep = folder.path().join("deep".repeat(50));
+    std::fs::create_dir(&deep).unwrap();
+    drop(Place::of_folder(&deep).listen().unwrap());
+    assert!(deep.join("socket").exists());
+    let first = share(&deep, &world).await.unwrap();
+    std::fs::remove_file(deep.join("socket")).unwrap();
+    let second = share(&deep, &world).await.unwrap();
     write(&*second, vec![put("a", "1")]).await.unwrap();
     assert!(first.holds() && !second.holds());
 }

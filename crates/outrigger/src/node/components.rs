@@ -253,8 +253,7 @@ impl Bench<'_> {
             scopes: read.scopes,
             consumer_group: read.consumer_id.unwrap_or_else(|| self.app.id.clone()),
             outbound: Policed::new(outbound),
-            inbound: inbound.retry,
-            inbound_timeout: inbound.timeout,
+            inbound,
             max_in_flight: in_flight
                 .and_then(|n| u32::try_from(n).ok())
                 .unwrap_or(IN_FLIGHT_DEFAULT),

@@ -35,7 +35,8 @@ pub(super) fn compile(condition: &str) -> Result<Trip, String> {
         // A panic in foreign code fed with foreign text is the text's fault and not the process's end.
         started.join().unwrap_or_else(|_| Err("the compiler gave up on it".to_owned()))
     })?;
-    Ok(Trip::Custom(Arc::new(move |counts| evaluate(&program, counts).unwrap_or_default())))
+    let says = Arc::new(move |counts: &Counts| evaluate(&program, counts).unwrap_or_default());
+    Ok(Trip::Custom { condition: condition.into(), says })
 }
 
 fn evaluate(program: &Program, counts: &Counts) -> Result<bool, String> {
@@ -60,7 +61,7 @@ mod tests {
 
     fn opens(condition: &str, counts: Counts) -> bool {
         match compile(condition).unwrap() {
-            Trip::Custom(says) => says(&counts),
+            Trip::Custom { says, .. } => says(&counts),
             Trip::ConsecutiveFailures(_) => panic!("a condition was given"),
         }
     }

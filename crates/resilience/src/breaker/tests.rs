@@ -122,8 +122,10 @@ fn an_interval_forgets() {
 fn a_custom_trip_sees_all_counts() {
     let half =
         |counts: &Counts| counts.requests >= 10 && counts.total_failures * 2 >= counts.requests;
-    let settings =
-        BreakerSettings { trip: Trip::Custom(Arc::new(half)), ..BreakerSettings::default() };
+    let settings = BreakerSettings {
+        trip: Trip::Custom { condition: "half".into(), says: Arc::new(half) },
+        ..BreakerSettings::default()
+    };
     let breaker = Breaker::new(settings);
     for call in 0..10 {
         assert_eq!(breaker.status(at(0)).phase, Phase::Closed, "call {call}");
@@ -135,7 +137,7 @@ fn a_custom_trip_sees_all_counts() {
 #[test]
 fn a_panicking_trip_does_not_take_the_breaker_with_it() {
     let settings = BreakerSettings {
-        trip: Trip::Custom(Arc::new(|_| panic!("planted"))),
+        trip: Trip::Custom { condition: "panics".into(), says: Arc::new(|_| panic!("planted")) },
         ..BreakerSettings::default()
     };
     let breaker = Breaker::new(settings);

@@ -103,6 +103,7 @@ impl Streams {
             topic: Arc::clone(&subscription.topic),
             reading,
             matching: None,
+            breaker: terms::breaker(&component),
             leaving: let_go.clone(),
         };
         let consumer =

@@ -71,7 +71,7 @@ async fn failures_are_retried_then_dead_lettered() {
 
 #[tokio::test]
 async fn a_policy_says_how_often() {
-    let stage = Stage::with(|component| component.inbound = Some(retry(1, "")));
+    let stage = Stage::with(|component| component.inbound.retry = Some(retry(1, "")));
     let mut server = HttpServer::start(&stage, |call| match call.path.as_str() {
         "/dapr/subscribe" => (404, String::new()),
         "/dead" => (200, String::new()),

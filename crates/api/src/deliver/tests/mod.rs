@@ -26,7 +26,7 @@ use outrigger_calls::{AppChannel, AppProtocol, AppTarget, ChannelSettings};
 use outrigger_events::{Broker, BrokerSettings, Delivery, NewMessage};
 use outrigger_kernel::{Deadline, Wall, within};
 use outrigger_keyspace::{Space, Stamp, memory::Memory};
-use outrigger_resilience::{Backoff, Matching, Retry};
+use outrigger_resilience::{Backoff, Matching, Policy, Retry};
 use outrigger_resources as resources;
 use outrigger_sim::SimWorld;
 use std::{
@@ -73,8 +73,7 @@ impl Stage {
             scopes: resources::TopicScopes::default(),
             consumer_group: "app".to_owned(),
             outbound: Policed::default(),
-            inbound: None,
-            inbound_timeout: None,
+            inbound: Policy::default(),
             max_in_flight: 0,
         };
         change(&mut component);
@@ -92,7 +91,6 @@ impl Stage {
             consumer_group: old.consumer_group.clone(),
             outbound: Policed::default(),
             inbound: old.inbound.clone(),
-            inbound_timeout: old.inbound_timeout,
             max_in_flight: old.max_in_flight,
         };
         change(&mut new);
@@ -131,6 +129,7 @@ impl Stage {
             topic: Arc::clone(&subscription.topic),
             reading: Reading::new(subscription, http).unwrap(),
             matching: terms::matching(&self.component),
+            breaker: terms::breaker(&self.component),
             leaving: CancellationToken::new(),
         }
     }

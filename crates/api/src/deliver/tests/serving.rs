@@ -270,7 +270,7 @@ async fn a_start_that_was_overtaken_says_so() {
 
 #[tokio::test]
 async fn leaving_an_app_that_is_away_costs_no_attempt() {
-    let stage = Stage::with(|component| component.inbound = Some(super::retry(0, "")));
+    let stage = Stage::with(|component| component.inbound.retry = Some(super::retry(0, "")));
     let server = HttpServer::start(&stage, wants("[]")).await;
     let port = server.port;
     let mut outlet = stage.outlet(Some(stage.channel(AppProtocol::Http, port)));

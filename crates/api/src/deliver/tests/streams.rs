@@ -57,7 +57,7 @@ async fn events_come_and_verdicts_settle_them() {
 
 #[tokio::test]
 async fn what_a_stream_leaves_goes_to_the_others_without_being_counted() {
-    let stage = Stage::with(|component| component.inbound = Some(super::retry(0, "")));
+    let stage = Stage::with(|component| component.inbound.retry = Some(super::retry(0, "")));
     let subscriptions = Subscriptions::new(stage.outlet(None));
     stage.publish("orders", [event("1", "x")]).await;
     // Were one of these counted, there would be no further attempt.
@@ -93,7 +93,7 @@ async fn several_streams_share_a_topic() {
 #[tokio::test]
 async fn a_slow_stream_has_its_event_delivered_again() {
     let stage = Stage::with(|component| {
-        component.inbound_timeout = Some(Duration::from_millis(100));
+        component.inbound.timeout = Some(Duration::from_millis(100));
     });
     let subscriptions = Subscriptions::new(stage.outlet(None));
     let (mut events, judge) = open(&stage, &subscriptions, opening("orders")).await;

@@ -5,7 +5,14 @@ use crate::deliver::http_app::HttpApp;
 use outrigger_calls::AppProtocol;
 use outrigger_events::{Consumer, Verdict};
 use outrigger_kernel::{Deadline, World};
-use std::{sync::Arc, time::Duration};
+use outrigger_resilience::{BreakerSettings, Trip};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 fn word(verdict: &Verdict) -> &'static str {
     match verdict {
@@ -54,7 +61,7 @@ async fn answers_of_an_http_app() {
 
 #[tokio::test]
 async fn statuses_that_the_policy_leaves_out_are_not_tried_again() {
-    let stage = Stage::with(|component| component.inbound = Some(retry(3, "500-599")));
+    let stage = Stage::with(|component| component.inbound.retry = Some(retry(3, "500-599")));
     let answer =
         |call: &super::http_server::Call| (call.event_id().parse().unwrap(), String::new());
     let server = HttpServer::start(&stage, answer).await;
@@ -128,6 +135,46 @@ async fn an_app_that_is_away_costs_no_attempt() {
     }
     let _server = HttpServer::start_on(&stage, port, |_| (200, String::new())).await;
     assert_eq!(stage.soon(waiting).await, [Verdict::Ack]);
+}
+
+#[tokio::test]
+async fn an_app_that_fails_too_often_is_left_alone_for_a_while() {
+    const PAUSE: Duration = Duration::from_millis(300);
+    let stage = Stage::with(|component| {
+        component.inbound.breaker = Some(BreakerSettings {
+            timeout: PAUSE,
+            trip: Trip::ConsecutiveFailures(1),
+            ..BreakerSettings::default()
+        });
+    });
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let answer = move |_: &super::http_server::Call| {
+        let status = if count.fetch_add(1, Ordering::SeqCst) < 2 { 500 } else { 200 };
+        (status, String::new())
+    };
+    let server = HttpServer::start(&stage, answer).await;
+    let channel = stage.channel(AppProtocol::Http, server.port);
+    let app = HttpApp { lane: stage.lane(&subscription("/o"), true), channel, bulk: false };
+    let one = || vec![stage.delivery(0, event("1", "order"))];
+    for _ in 0..2 {
+        assert_eq!(word(&stage.soon(app.deliver(one())).await[0]), "again");
+    }
+    let opened = stage.world.mono();
+    // One that cannot wait comes back without the app having been asked.
+    let mut hasty = one();
+    hasty[0].deadline = Deadline::after(&*stage.world, PAUSE / 6);
+    let verdicts = stage.soon(app.deliver(hasty)).await;
+    assert!(
+        matches!(&verdicts[..], [Verdict::Retry { reason }] if reason.contains("circuit breaker")),
+        "{verdicts:?}"
+    );
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    // Those that can are delivered once the breaker lets them: one first, the others when it went well.
+    let verdicts = stage.soon(async { tokio::join!(app.deliver(one()), app.deliver(one())) }).await;
+    assert_eq!((word(&verdicts.0[0]), word(&verdicts.1[0])), ("done", "done"));
+    assert!(stage.world.mono().since(opened) >= PAUSE - PAUSE / 10);
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test]
