@@ -46,7 +46,7 @@ mod tests;
 
 pub(crate) use error::LogError;
 pub(crate) use frame::Frame;
-pub(crate) use history::{History, Reader, Segment};
+pub(crate) use history::History;
 pub(crate) use recover::verify;
 
 use frame::{ALIGNMENT, HEADER_BYTES, Kind, PAYLOAD_BYTES_MAX};
@@ -318,11 +318,6 @@ impl Log {
     /// Where the next frame goes.
     pub(crate) fn end(&self) -> Position {
         self.end
-    }
-
-    /// Why nothing is taken any more, if so.
-    pub(crate) fn poisoned(&self) -> Option<&str> {
-        self.poisoned.as_deref()
     }
 
     /// The log as others read it.

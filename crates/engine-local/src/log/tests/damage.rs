@@ -299,6 +299,26 @@ fn a_lost_file_is_missed() {
     }
 }
 
+#[test]
+fn a_file_under_another_number_is_refused() {
+    let disk = SimDisk::new(1);
+    let options = small(8_192, 8_192);
+    let mut log = Log::create(shared(&disk), STORE, options.clone()).unwrap();
+    for revision in 1..=14 {
+        append_synced(&mut log, &plan(revision, 600));
+    }
+    assert_eq!(log.end().segment, 3);
+    drop(log);
+    for (from, to) in [(1, 2), (2, 3), (3, 4), (4, 1)] {
+        let image = disk.kill();
+        let bytes = image.bytes(&name(from)).unwrap();
+        image.overwrite(&name(to), 0, &bytes);
+        let refused = open(&image, options.clone()).unwrap_err();
+        let told = refused.to_string();
+        assert!(told.contains(&format!("it says it is segment {from}")), "{told}");
+    }
+}
+
 /// The index is ahead of the log: the disk has kept the one and not the other.
 #[test]
 fn a_log_that_ends_before_the_checkpoint_is_refused() {

@@ -212,7 +212,7 @@ fn an_error_poisons_the_log_for_good() {
         let mut frame = Frame::default();
         frame.push(&plan(2, 100));
         let failed = log.append(&mut frame).map(|_| ()).and_then(|()| log.sync());
-        assert!(failed.is_err() && log.poisoned().is_some(), "{kind:?} {trouble:?}");
+        assert!(failed.is_err() && log.poisoned.is_some(), "{kind:?} {trouble:?}");
         assert!(frame.is_empty());
         let (writes, syncs) = (disk.seen(Kind::Write), disk.seen(Kind::Sync));
         frame.push(&plan(3, 100));
