@@ -238,6 +238,10 @@ fn refused(folder: &Path, error: &OpenError) -> Failure {
             .why(error)
             .help("use that version or a later one")
             .help(elsewhere),
+        OpenError::EarlyFormat { .. } => of("OUTR-0007", format!("the data folder {folder} has a layout that was never released"))
+            .why(error)
+            .help("move it away and begin with an empty one")
+            .help(elsewhere),
         OpenError::ReadOnly { .. } => of("OUTR-0008", format!("the data folder {folder} cannot be written"))
             .why(error)
             .help("correct its permissions")
@@ -249,6 +253,6 @@ fn refused(folder: &Path, error: &OpenError) -> Failure {
         OpenError::Damaged { .. } => of("OUTR-0010", format!("the data in {folder} is damaged"))
             .why(error)
             .help("keep a copy of the folder, check the disk, restore a backup"),
-        OpenError::Io { .. } => of("OUTR-0011", format!("the data folder {folder} cannot be opened")).why(error).help(elsewhere),
+        OpenError::Occupied { .. } | OpenError::Io { .. } => of("OUTR-0011", format!("the data folder {folder} cannot be opened")).why(error).help(elsewhere),
     }
 }
