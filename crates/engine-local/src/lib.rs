@@ -48,10 +48,10 @@
 //! | `index`, `run-*` | the index: see the module `index` |
 #![forbid(unsafe_code)]
 
+mod backup;
 mod batch;
 mod checkpointer;
 mod committer;
-mod copy;
 mod counted;
 mod desk;
 mod disk;
@@ -67,6 +67,7 @@ mod layer;
 mod local;
 mod log;
 mod options;
+pub mod planted;
 mod publisher;
 mod record;
 mod shared;
@@ -79,6 +80,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{BackupError, Goal, Restored, Verified, restore, verify};
 pub use error::OpenError;
 pub use figures::Figures;
 pub use hands::{Hands, InFlight};

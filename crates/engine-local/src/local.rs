@@ -1,11 +1,11 @@
 //! The engine as its users see it: opens a folder, hands commits to the desk, and reads what was published.
 
 use crate::{
-    Figures, Hands, OpenError, Options,
+    BackupError, Figures, Hands, OpenError, Options,
+    backup,
     batch::{Picture, Queued},
     checkpointer::Checkpointer,
     committer::Committer,
-    copy,
     counted::Counted,
     desk::{Desk, Refused, Tools},
     engine::Engine,
@@ -26,18 +26,12 @@ use outrigger_keyspace::{
     CommitError, Committed, KeyRange, KeySpace, Level, ReadError, Snapshot, Status, Transaction,
     Watch, sequencer, watch::Registry,
 };
-use std::{
-    fmt,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, path::Path, sync::Arc, thread, time::Duration};
 use tokio::sync::{oneshot, watch};
 
 /// A durable key space in a folder. See the crate's head.
 pub struct Local {
     engine: Arc<Engine>,
-    options: Options,
 }
 
 /// How long a reader waits for the committer to take note of an expiry: longer than a flush usually takes, and much
@@ -66,7 +60,7 @@ impl Local {
             Preparation::Thread,
         )?;
         engine.start().map_err(|error| from_io(dir, error))?;
-        Ok(Arc::new(Self { engine, options }))
+        Ok(Arc::new(Self { engine }))
     }
 
     /// Opens the store on `disk` without starting a thread: whatever the engine does, is done by the hands.
@@ -82,7 +76,7 @@ impl Local {
         let place = Path::new("(by hand)");
         let engine = Self::engine(place, disk, None, world, &options, Preparation::Inline)?;
         let hands = Hands::new(engine.clone());
-        Ok((Arc::new(Self { engine, options }), hands))
+        Ok((Arc::new(Self { engine }), hands))
     }
 
     fn engine(
@@ -114,14 +108,8 @@ impl Local {
         });
         let (history, log_counters) = (log.history(), log.counters());
         let headroom = Headroom::new(disk.clone(), path.to_owned(), options.reserve_bytes);
-        let committer = Committer::new(
-            sequencer,
-            stack,
-            headroom,
-            world.clone(),
-            shared.clone(),
-            options,
-        );
+        let committer =
+            Committer::new(sequencer, stack, headroom, world.clone(), shared.clone(), options);
         let tools = Tools {
             committer: Box::new(committer),
             writer: Box::new(Writer::new(log, world.clone(), shared.clone(), last.revision)),
@@ -233,7 +221,8 @@ impl Local {
     async fn step(&self) {
         if let Ok(asked) = self.engine.desk.ask_step() {
             let mut stepped = self.engine.desk.stepped();
-            let _stepped: Result<_, _> = stepped.wait_for(|stepped| *stepped >= asked).await.map(drop);
+            let _stepped: Result<_, _> =
+                stepped.wait_for(|stepped| *stepped >= asked).await.map(drop);
         }
     }
 
@@ -312,9 +301,27 @@ impl KeySpace for Local {
 
     fn checkpoint<'a>(&'a self, target: &'a Path) -> BoxFuture<'a, Result<u64, ReadError>> {
         Box::pin(async move {
-            let (view, target) = (self.current()?, target.to_owned());
-            let (world, options) = (self.engine.world.clone(), self.options.clone());
-            copy::write(view, target, world, options).await
+            let source = backup::Source {
+                view: self.current()?,
+                history: self.engine.history.clone(),
+            };
+            let target = target.to_owned();
+            let (done, taken) = oneshot::channel();
+            let take = move || {
+                let _gone: Result<(), _> = done.send(backup::take(&source, &target));
+            };
+            // A thread of its own: it may take as long as reading everything.
+            let started = thread::Builder::new().name("backup".to_owned()).spawn(take);
+            started.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+            match taken.await {
+                Ok(Ok(last)) => Ok(last.revision),
+                Ok(Err(BackupError::Read(error))) => Err(error),
+                Ok(Err(error)) => Err(ReadError::Unavailable(error.to_string())),
+                Err(_) => {
+                    let reason = "the thread that takes the backup has ended";
+                    Err(ReadError::Unavailable(reason.to_owned()))
+                }
+            }
         })
     }
 }

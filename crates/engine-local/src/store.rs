@@ -22,7 +22,10 @@ use crate::{
 };
 use bytes::Bytes;
 use outrigger_kernel::{Wall, World, disk::Disk};
-use outrigger_keyspace::{Committed, ReadError, sequencer::{Plan, Sequencer}};
+use outrigger_keyspace::{
+    Committed, ReadError,
+    sequencer::{Plan, Sequencer},
+};
 use std::{io, ops::ControlFlow, path::Path, sync::Arc};
 
 /// The newest layout this release reads and writes.
@@ -185,8 +188,7 @@ fn recover(
     };
     let log_options = log_options(options, preparation);
     let from = checkpoint.log;
-    let opened =
-        Log::open(place.disk.clone(), id, from, world.random(), log_options, &mut visit);
+    let opened = Log::open(place.disk.clone(), id, from, world.random(), log_options, &mut visit);
     let (mut log, opened) = opened.map_err(|error| from_log(place.path, error))?;
     if opened.torn_bytes > 0 {
         tracing::info!(
@@ -231,6 +233,44 @@ fn restore(
         sequencer.restore_expiry(&key, at);
     }
     Ok(())
+}
+
+/// What was read of a store, and found as it was written.
+pub(crate) struct Checked {
+    pub(crate) rows: u64,
+    /// In what is kept of the log.
+    pub(crate) commits: u64,
+    pub(crate) bytes: u64,
+    pub(crate) revision: u64,
+}
+
+/// Reads every byte of a store that nobody has open.
+pub(crate) fn verify(place: &Place<'_>) -> Result<Checked, OpenError> {
+    let missing = || damaged(place.path, format!("the file {FORMAT_FILE} is missing"));
+    let id = find(place)?.ok_or_else(missing)?;
+    let (checkpoint, rows) =
+        index::verify(place.index_disk).map_err(|error| from_index(place.path, error))?;
+    let log = log::verify(place.disk, id, checkpoint.log)
+        .map_err(|error| from_log(place.path, error))?;
+    let last = log.last.unwrap_or(checkpoint.committed).revision;
+    Ok(Checked {
+        rows: rows.rows,
+        commits: log.plans,
+        bytes: rows.bytes + log.bytes,
+        revision: last.max(checkpoint.committed.revision),
+    })
+}
+
+/// Removes what there is of a store that could not be made whole.
+pub(crate) fn remove(disk: &dyn Disk) {
+    let names = disk.list().unwrap_or_default();
+    let ours = |name: &&String| {
+        is_part(name) || [FORMAT_FILE, UNFINISHED_FILE].contains(&name.as_str())
+    };
+    for name in names.iter().filter(ours) {
+        // What stays is taken for an unfinished store, as it is.
+        let _removed: io::Result<()> = disk.remove(name);
+    }
 }
 
 /// The bytes of everything the store has on the disk.

@@ -37,7 +37,7 @@ pub(crate) fn put(at: &str, value: &str) -> Write {
     Write::Put { key: key(at), value: key(value), expires_at: None }
 }
 
-fn put_until(at: &str, expires_at: Wall) -> Write {
+pub(crate) fn put_until(at: &str, expires_at: Wall) -> Write {
     Write::Put { key: key(at), value: key("v"), expires_at: Some(expires_at) }
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn write(engine: &Local, writes: Vec<Write>) -> Result<Committe
     engine.commit(Transaction { writes, ..Transaction::default() }).await
 }
 
-async fn get(engine: &Local, at: &str) -> Option<Value> {
+pub(crate) async fn get(engine: &Local, at: &str) -> Option<Value> {
     let snapshot = engine.snapshot(Level::Linearizable).await.unwrap();
     snapshot.get(at.as_bytes()).await.unwrap()
 }
@@ -54,6 +54,6 @@ pub(crate) async fn text(engine: &Local, at: &str) -> Option<String> {
     get(engine, at).await.map(|value| String::from_utf8(value.bytes.to_vec()).unwrap())
 }
 
-fn now(clock: &Clock) -> Wall {
+pub(crate) fn now(clock: &Clock) -> Wall {
     clock.wall()
 }

@@ -28,6 +28,11 @@ pub(crate) struct Segment {
 }
 
 impl History {
+    /// What tells the store of this log from all others.
+    pub(crate) fn store_id(&self) -> [u8; 16] {
+        self.supply.store_id
+    }
+
     /// Gives up the segments before that of `before`, but for the newest of them that fit in `keep_bytes`. What `before`
     /// was must be on disk in the index by then.
     pub(crate) fn release(&self, before: &Position, keep_bytes: u64) {

@@ -1,8 +1,7 @@
-//! What is there after closing and opening again, and after a copy.
+//! What is there after closing and opening again.
 
 use super::{clock, get, now, open, put, put_until, text, write};
-use crate::{Local, Options};
-use outrigger_keyspace::{Direction, KeyRange, KeySpace, Level, ReadError, Write};
+use outrigger_keyspace::{KeySpace, Level, ReadError, Write};
 use std::time::Duration;
 
 #[tokio::test]
@@ -74,33 +73,6 @@ async fn a_revision_that_was_seen_never_comes_again() {
     let again = engine.snapshot(Level::AtLeast(seen)).await.unwrap().revision();
     assert!(again >= seen, "{again} < {seen}");
     assert!(write(&engine, vec![put("b", "1")]).await.unwrap().revision > seen);
-}
-
-#[tokio::test]
-async fn a_checkpoint_opens_as_what_it_was_taken_of() {
-    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
-    let engine = open(&folder.path().join("origin"), &clock);
-    let soon = now(&clock).plus(Duration::from_secs(1));
-    for i in 0..100 {
-        write(&engine, vec![put(&format!("k/{i:03}"), &"x".repeat(40_000))]).await.unwrap();
-    }
-    let taken = write(&engine, vec![put_until("e", soon), put("k/050", "y")]).await.unwrap();
-    let target = folder.path().join("copy");
-    assert_eq!(engine.checkpoint(&target).await, Ok(taken.revision));
-    write(&engine, vec![put("k/050", "z")]).await.unwrap();
-
-    let occupied = engine.checkpoint(&target).await;
-    assert!(matches!(&occupied, Err(ReadError::Unavailable(why)) if why.contains("empty")));
-
-    let copy = Local::open(&target, clock.clone(), Options::default()).unwrap();
-    let snapshot = copy.snapshot(Level::Linearizable).await.unwrap();
-    assert!(snapshot.revision() >= taken.revision);
-    let all = snapshot.scan(&KeyRange::prefix("k/"), 1_000, Direction::Forward).await.unwrap();
-    assert_eq!(all.entries.len(), 100);
-    assert_eq!(text(&copy, "k/050").await.as_deref(), Some("y"));
-    assert_eq!(get(&copy, "k/050").await.unwrap().revision, taken.revision);
-    clock.advance_ms(1_000);
-    assert_eq!(get(&copy, "e").await, None);
 }
 
 #[tokio::test]
