@@ -14,6 +14,7 @@ use std::{
     fs,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::Path,
+    process::{Command, ExitStatus},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -495,5 +496,84 @@ fn a_paused_holder_keeps_the_folder() -> Result<()> {
     });
     answer?;
     ensure!(read(&holder, "k")? == json!(2) && read(&other, "k")? == json!(2));
+    Ok(())
+}
+
+/// Has the disk of a running process fail: from now on it may not write beyond the first bytes of any file, which leaves
+/// its log its room.
+fn break_disk(node: &Node) -> Result<()> {
+    let limited = Command::new("prlimit")
+        .args(["--pid", &node.pid().to_string(), "--fsize=200000:200000"])
+        .status()
+        .context("prlimit (util-linux) is needed")?;
+    ensure!(limited.success(), "prlimit ended with {limited}");
+    Ok(())
+}
+
+/// Writes through `node` until `failing`, whose disk is broken, has ended; answers how.
+fn write_until_it_ends(node: &Node, failing: &mut Node) -> Result<ExitStatus> {
+    let large = json!("x".repeat(100_000));
+    let mut number = 0;
+    Ok(eventually("the end of the process whose disk failed", || {
+        number += 1;
+        // Whoever writes finds out; the answer is not a success, or it comes from the next holder.
+        drop(set(node, &format!("lost-{number}"), &large));
+        failing.wait(Duration::from_millis(1)).ok()
+    }))
+}
+
+#[test]
+fn a_failed_store_ends_its_process_aloud_and_the_others_go_on() -> Result<()> {
+    let data = Folder::new("sharing-failed")?;
+    let mut holder = sidecar("holder", &data).ready()?;
+    let other = sidecar("other", &data).ready()?;
+    set(&other, "kept", &json!(1))?;
+    break_disk(&holder)?;
+    let status = write_until_it_ends(&other, &mut holder)?;
+    let log = holder.log();
+    ensure!(status.code() == Some(74), "ended with {status}\n{log}");
+    ensure!(log.contains("OUTR-0029") && log.contains("--data-dir"), "no reason in\n{log}");
+    eventually("the next holder", || set(&other, "after", &json!(1)).ok());
+    ensure!(read(&other, "kept")? == json!(1));
+    Ok(())
+}
+
+#[test]
+fn a_relaxed_store_says_so_everywhere() -> Result<()> {
+    let store = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: cache\nspec:\n  \
+                 type: state.outrigger\n  version: v1\n  metadata:\n    - name: durability\n      value: relaxed\n";
+    let data = Folder::new("relaxed")?;
+    let mut node = sidecar("shop", &data).resource("cache.yaml", store).ready()?;
+    let json = node.get("/v1.0/metadata")?.json();
+    let capable = |name: &str| -> Vec<Value> {
+        let components = json["components"].as_array().cloned().unwrap_or_default();
+        let found = components.iter().find(|one| one["name"] == name);
+        found.and_then(|one| one["capabilities"].as_array().cloned()).unwrap_or_default()
+    };
+    ensure!(capable("cache").contains(&json!("RELAXED_DURABILITY")), "{json}");
+    ensure!(!capable("statestore").contains(&json!("RELAXED_DURABILITY")), "{json}");
+    let metrics =
+        outrigger_tests::http::send(node.ports.metrics, "GET", "/metrics", &[], b"")?.text();
+    for (store, durability) in [("cache", "relaxed"), ("statestore", "flush")] {
+        let line = format!(
+            "outrigger_state_store_info{{app_id=\"shop\",component=\"{store}\",durability=\"{durability}\"}} 1"
+        );
+        ensure!(metrics.contains(&line), "no {line} in\n{metrics}");
+    }
+    // It survives the end of the process all the same.
+    let body = json!([{ "key": "k", "value": 7 }]);
+    ensure!(node.post("/v1.0/state/cache", &body)?.status == 204);
+    node.kill()?;
+    let node = sidecar("shop", &data).resource("cache.yaml", store).ready()?;
+    ensure!(node.get("/v1.0/state/cache/k")?.json() == json!(7));
+
+    let wrong = store.replace("relaxed", "hardly");
+    let mut refused = sidecar("shop", &data).resource("cache.yaml", &wrong).launch()?;
+    ensure!(!refused.wait(patience::SOON)?.success());
+    ensure!(refused.log().contains("OUTR-0129"), "{}", refused.log());
+    let memory = store.replace("state.outrigger", "state.in-memory");
+    let mut refused = sidecar("shop", &data).resource("cache.yaml", &memory).launch()?;
+    ensure!(!refused.wait(patience::SOON)?.success());
+    ensure!(refused.log().contains("OUTR-0015"), "{}", refused.log());
     Ok(())
 }

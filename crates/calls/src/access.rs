@@ -13,6 +13,9 @@
 //! A list that has policies but names no default denies by default; an empty list allows. The path that is judged is a
 //! [`CanonicalPath`], the same that is sent.
 //!
+//! A rule for GET is one for HEAD too, which servers answer from the same handler: the head of an answer tells nearly as
+//! much as its body.
+//!
 //! Names are patterns over segments: `*` within a segment stands for any characters, as a whole segment for one segment
 //! (or, at the end, for none), and a final `**` for everything below. Names of HTTP operations are compared without
 //! regard to case.
@@ -147,8 +150,12 @@ impl Operation {
         match over {
             Over::Grpc => matches_path(&self.name, path),
             Over::Http(verb) => {
-                let any = self.verbs.is_empty();
-                let verb = any || self.verbs.iter().any(|v| v == "*" || v == verb.as_str());
+                let meant = |listed: &str| {
+                    listed == "*"
+                        || listed == verb.as_str()
+                        || (*verb == Method::HEAD && listed == Method::GET.as_str())
+                };
+                let verb = self.verbs.is_empty() || self.verbs.iter().any(|v| meant(v));
                 verb && matches_path(&self.name.to_lowercase(), &path.to_lowercase())
             }
         }
@@ -260,8 +267,26 @@ mod tests {
         assert!(!http(&Method::GET, "/orders/secret"), "the first match decides");
         assert!(!http(&Method::GET, "//orders//secret"));
         assert!(!http(&Method::GET, "/orders/secret;x=1"), "the stricter reading holds");
+        assert!(http(&Method::HEAD, "/orders/1") && !http(&Method::OPTIONS, "/orders/1"));
         assert!(http(&Method::PUT, "/files/a/b/c"));
         assert!(!http(&Method::GET, "/elsewhere"));
+    }
+
+    #[test]
+    fn what_may_not_be_read_may_not_be_looked_at() {
+        let hidden = CallerPolicy {
+            caller: caller("shop"),
+            default: Some(Action::Allow),
+            operations: vec![
+                operation("/hidden", &["HEAD"], Action::Allow),
+                operation("/*", &["GET"], Action::Deny),
+            ],
+        };
+        let list = AccessList::new(None, vec![hidden]);
+        let http = |verb: &Method, path| allowed(&list, Some("shop"), Over::Http(verb), path);
+        assert!(!http(&Method::GET, "/orders") && !http(&Method::HEAD, "/orders"));
+        assert!(http(&Method::POST, "/orders"));
+        assert!(http(&Method::HEAD, "/hidden"), "unless a rule before it says so");
     }
 
     #[test]

@@ -82,7 +82,9 @@ pub use resiliency::{
 pub use resolve::{
     EnvReader, SecretReader, Templates, TlsTexts, resolve, resolve_headers, resolve_tls,
 };
-pub use settings::{KeyPrefixSetting, OutboxSettings, PubsubSettings, Settings, StateSettings};
+pub use settings::{
+    DurabilitySetting, KeyPrefixSetting, OutboxSettings, PubsubSettings, Settings, StateSettings,
+};
 pub use subscription::{BulkSubscribe, RouteRule, Routes, Subscription};
 pub use topic_scopes::TopicScopes;
 pub use value::{Head, NamedValue, ValueSource};

@@ -119,6 +119,18 @@ pub struct StateSettings {
     pub secondary_encryption_key: Option<String>,
     /// `ttlInSeconds` for entries that give none, where the type has such a setting.
     pub ttl_seconds_default: Option<i64>,
+    /// `durability`; `None` where nobody chose.
+    pub durability: Option<DurabilitySetting>,
+}
+
+/// `durability`: what an answered write has survived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DurabilitySetting {
+    /// `flush`, the default: it is on disk, and survives a power cut.
+    #[default]
+    Flush,
+    /// `relaxed`: the system has it; it survives the end of the process, not that of the machine.
+    Relaxed,
 }
 
 /// `keyPrefix`: what goes before `||` and the key.
@@ -171,6 +183,16 @@ impl StateSettings {
                 KeyPrefixSetting::Literal(text.to_owned())
             }
         };
+        let durability = match settings.text("durability").map(str::to_ascii_lowercase).as_deref() {
+            None => None,
+            Some("flush") => Some(DurabilitySetting::Flush),
+            Some("relaxed") => Some(DurabilitySetting::Relaxed),
+            Some(_) => {
+                let what = "needs flush (on disk before a write is answered) or relaxed, not";
+                issues.push(settings.issue(codes::BAD_SETTING, "durability", what));
+                None
+            }
+        };
         let actor_state_store = settings.switch("actorStateStore");
         let outbox = read_outbox(settings, &mut issues);
         let ttl = settings.integer("ttlInSeconds", -1..=i64::from(u32::MAX));
@@ -181,6 +203,7 @@ impl StateSettings {
             primary_encryption_key: settings.text("primaryEncryptionKey").map(str::to_owned),
             secondary_encryption_key: settings.text("secondaryEncryptionKey").map(str::to_owned),
             ttl_seconds_default: kept(ttl, &mut issues),
+            durability,
         };
         if issues.is_empty() { Ok(read) } else { Err(issues) }
     }
@@ -240,7 +263,7 @@ impl PubsubSettings {
 
 #[cfg(test)]
 mod tests {
-    use super::{KeyPrefixSetting, PubsubSettings, Settings, StateSettings};
+    use super::{DurabilitySetting, KeyPrefixSetting, PubsubSettings, Settings, StateSettings};
     use crate::{Body, Component, Issue, load::parse, resolve};
     use std::{path::Path, time::Duration};
 
@@ -309,6 +332,14 @@ mod tests {
         assert_eq!(full.key_prefix, KeyPrefixSetting::Literal("shared".into()));
         let outbox = full.outbox.unwrap();
         assert_eq!((outbox.internal_pubsub.as_str(), full.actor_state_store), ("bus", true));
+        assert_eq!(
+            (plain.durability, DurabilitySetting::default()),
+            (None, DurabilitySetting::Flush)
+        );
+        let relaxed = with(&[("durability", "Relaxed")], StateSettings::read).unwrap();
+        assert_eq!(relaxed.durability, Some(DurabilitySetting::Relaxed));
+        let Err(issues) = with(&[("durability", "perhaps")], StateSettings::read) else { panic!() };
+        assert_eq!(issues[0].code, "OUTR-0129");
         let entries =
             [("outboxPublishPubsub", "bus"), ("actorStateStore", "perhaps"), ("keyPrefix", "a||b")];
         let Err(issues) = with(&entries, StateSettings::read) else { panic!() };

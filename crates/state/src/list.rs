@@ -1,14 +1,8 @@
-//! Keys by prefix: a page at a time, or away with all of them.
-//!
-//! A commit has a bound, and each key it removes counts towards it. So removing a prefix is one commit where it fits, and
-//! otherwise several, each of which takes the smallest keys left.
+//! Keys by prefix: a page at a time, or away with all of them at once.
 
 use crate::{ApplyError, GetError, IllegalKey, Item, Store};
 use outrigger_kernel::Deadline;
-use outrigger_keyspace::{Committed, Direction, KeyRange, Level, Write, limits};
-
-/// Keys removed in one commit where they do not fit into one: even the longest keys stay well within a commit's bound.
-const KEYS_PER_PIECE: usize = 1_000;
+use outrigger_keyspace::{Committed, Direction, Level, Write, limits};
 
 /// A page of entries in key order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,12 +59,10 @@ impl Store {
         Ok(Listing { entries, next })
     }
 
-    /// Removes every key that begins with `prefix`: in one commit if they fit into one, else in several, and then
-    /// readers can see some of them gone and others not yet. Answers the last commit.
+    /// Removes every key that begins with `prefix`, in one commit however many there are.
     ///
     /// # Errors
-    /// See [`ApplyError`]; an empty prefix is refused, since it would empty the store. Where it takes several commits,
-    /// an error can come after some of them; calling again removes the rest.
+    /// See [`ApplyError`]; an empty prefix is refused, since it would empty the store.
     pub async fn delete_with_prefix(
         &self,
         prefix: &str,
@@ -81,41 +73,6 @@ impl Store {
         }
         self.in_time(deadline)?;
         let range = self.region().range(prefix);
-        match self.delete_range(range.clone(), deadline).await {
-            Err(ApplyError::TooLarge { .. }) => self.delete_in_pieces(range, deadline).await,
-            answer => answer,
-        }
-    }
-
-    async fn delete_in_pieces(
-        &self,
-        range: KeyRange,
-        deadline: Deadline,
-    ) -> Result<Committed, ApplyError> {
-        // Keys that others add meanwhile could keep this going, but not past the deadline.
-        while !deadline.expired(self.space().world().mono()) {
-            let snapshot = self.space().snapshot(Level::Linearizable).await?;
-            let page = snapshot.scan(&range, KEYS_PER_PIECE, Direction::Forward).await?;
-            match page.entries.last() {
-                Some(last) if page.more => {
-                    let end = range.after(&last.key).start;
-                    let piece = KeyRange::new(range.start.clone(), end);
-                    self.delete_range(piece, deadline).await?;
-                }
-                _ => match self.delete_range(range.clone(), deadline).await {
-                    Err(ApplyError::TooLarge { .. }) => {}
-                    answer => return answer,
-                },
-            }
-        }
-        Err(ApplyError::Elapsed)
-    }
-
-    async fn delete_range(
-        &self,
-        range: KeyRange,
-        deadline: Deadline,
-    ) -> Result<Committed, ApplyError> {
         self.commit_blind(vec![Write::DeleteRange { range }], deadline).await
     }
 }

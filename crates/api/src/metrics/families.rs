@@ -1,7 +1,7 @@
 //! The metrics there are: names, labels, buckets. Names are those that existing dashboards ask for.
 
 use super::{
-    kinds::{Bounds, Spread, Tally},
+    kinds::{Bounds, Level, Spread, Tally},
     labels::{App, Names, Set, Word},
 };
 use prometheus_client::{metrics::family::Family, registry::Registry};
@@ -43,6 +43,30 @@ pub(crate) struct Counts<const N: usize> {
     family: Family<Set<N>, Tally>,
     series: Arc<AtomicUsize>,
     names: &'static Names<N>,
+}
+
+/// As [`Counts`], for levels.
+#[derive(Clone, Debug)]
+pub(crate) struct Levels<const N: usize> {
+    family: Family<Set<N>, Level>,
+    series: Arc<AtomicUsize>,
+    names: &'static Names<N>,
+}
+
+impl<const N: usize> Levels<N> {
+    fn register(registry: &mut Registry, name: &str, help: &str, names: &'static Names<N>) -> Self {
+        let family = Family::default();
+        registry.register(name, help, family.clone());
+        Self { family, series: Arc::default(), names }
+    }
+
+    pub(crate) fn set(&self, app: &App, values: [Word; N], n: u64) {
+        let set = Set { app: app.clone(), names: self.names, values };
+        if let Some(level) = self.family.get(&set) {
+            return level.set(n);
+        }
+        self.family.get_or_create(&bounded(set, &self.series)).set(n);
+    }
 }
 
 /// As [`Counts`], for spreads.
@@ -149,6 +173,9 @@ static FROM_APP: Names<2> = plain(["source_app_id", "type"]);
 static ANSWER_TO: Names<2> = plain(["destination_app_id", "status"]);
 static ANSWER_FROM: Names<3> = plain(["source_app_id", "status", "type"]);
 static ANSWER_TIME: Names<2> = plain(["source_app_id", "status"]);
+static POLICIES: Names<1> = of_component(["name"]);
+static POLICY: Names<5> =
+    of_component(["flow_direction", "name", "policy", "status", "target"]);
 static ERROR: Names<2> = plain(["category", "error_code"]);
 
 /// Declares the fields and registers each under its name, so that a field cannot be forgotten in the registry.
@@ -219,5 +246,9 @@ families! {
     invoke_answered: Counts<2> = "dapr_runtime_service_invocation_res_sent_total", ANSWER_TO, "Calls from other apps answered";
     invoke_answer_received: Counts<3> = "dapr_runtime_service_invocation_res_recv_total", ANSWER_FROM, "Answers of other apps received";
     invoke_latency: Spreads<2> = "dapr_runtime_service_invocation_res_recv_latency_ms", ANSWER_TIME, latency_ms, "Calls to other apps, in milliseconds";
+    policies_loaded: Counts<1> = "dapr_resiliency_loaded", POLICIES, "Resiliency resources loaded";
+    policies_applied: Counts<5> = "dapr_resiliency_count", POLICY, "Calls and attempts that a policy looked after";
+    policies_activated: Counts<5> = "dapr_resiliency_activations_total", POLICY, "Times a policy did something: a timeout cut off, a retry was made, a breaker changed";
+    breaker_state: Levels<5> = "dapr_resiliency_cb_state", POLICY, "1 for the state that a circuit breaker is in, 0 for the others";
     errors: Counts<2> = "dapr_error_code_total", ERROR, "Errors answered, by code";
 }

@@ -1,4 +1,4 @@
-//! The two kinds of metric that are recorded on the hot path, without a lock.
+//! The kinds of metric that are recorded on the hot path, without a lock.
 
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, NoLabelSet},
@@ -29,6 +29,29 @@ impl TypedMetric for Tally {
 }
 
 impl EncodeMetric for Tally {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        encoder.encode_gauge(&self.0.load(Ordering::Relaxed))
+    }
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+/// A number that says how something stands now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Level(Arc<AtomicU64>);
+
+impl Level {
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+}
+
+impl TypedMetric for Level {
+    const TYPE: MetricType = MetricType::Gauge;
+}
+
+impl EncodeMetric for Level {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         encoder.encode_gauge(&self.0.load(Ordering::Relaxed))
     }

@@ -10,7 +10,11 @@ mod families;
 mod handles;
 mod kinds;
 mod labels;
+pub(crate) mod policies;
 mod process;
+mod store;
+
+pub use store::{EngineReport, FolderReport, StoreReport, StoreSource};
 
 use crate::{operations::Stage, trace::Started};
 use families::Families;
@@ -33,6 +37,7 @@ use std::{
 pub struct Metrics {
     registry: Registry,
     families: Families,
+    store: store::Store,
     next_app: AtomicU32,
     apps: RwLock<HashMap<String, App>>,
 }
@@ -45,7 +50,15 @@ impl Metrics {
         let bounds = Arc::from(latency_buckets_ms.unwrap_or(families::LATENCY_MS));
         let families = Families::register(&mut registry, &bounds);
         registry.register_collector(Box::new(process::Process { version }));
-        Arc::new(Self { registry, families, next_app: AtomicU32::new(0), apps: RwLock::default() })
+        let store = store::Store::default();
+        registry.register_collector(Box::new(store.clone()));
+        let (next_app, apps) = (AtomicU32::new(0), RwLock::default());
+        Arc::new(Self { registry, families, store, next_app, apps })
+    }
+
+    /// Where to ask how the store fares, at every scrape. The first source stays.
+    pub fn follow_store(&self, source: impl Fn() -> Option<StoreReport> + Send + Sync + 'static) {
+        self.store.follow(Box::new(source));
     }
 
     /// The numbers of one app.

@@ -22,9 +22,10 @@ use outrigger_api::{
 };
 use outrigger_calls::{Base, ClientTls, HttpEndpoint};
 use outrigger_kernel::World;
+use outrigger_keyspace::Durability;
 use outrigger_resources::{
-    Body, Component, ComponentBlock, Configuration, Direction, Issue, KeyPrefixSetting,
-    PubsubSettings, Settings, StateSettings, Subscription, Templates,
+    Body, Component, ComponentBlock, Configuration, Direction, DurabilitySetting, Issue,
+    KeyPrefixSetting, PubsubSettings, Settings, StateSettings, Subscription, Templates,
     type_catalog::{Block, HostPort},
 };
 use outrigger_state::{KeyPrefix, Store};
@@ -218,7 +219,20 @@ impl Bench<'_> {
                 .help("remove the entry"));
         }
         let name = &component.head.name;
-        let space = self.workshop.engines.space(serving)?;
+        if read.durability.is_some() && *serving == Serving::Memory {
+            let what = format!(
+                "component {name} asks for a durability, but a store of type {} keeps nothing",
+                component.type_name
+            );
+            return Err(Failure::new("OUTR-0015", Exit::Usage, what)
+                .at(&component.origin)
+                .help("remove the entry, or choose a type that keeps what it is given, such as state.outrigger"));
+        }
+        let durability = match read.durability.unwrap_or_default() {
+            DurabilitySetting::Flush => Durability::Flush,
+            DurabilitySetting::Relaxed => Durability::Relaxed,
+        };
+        let space = self.workshop.engines.space(serving)?.with_durability(durability);
         let outbound =
             self.policies.component(name, ComponentBlock::Statestore, Direction::Outbound)?;
         let state = StateComponent {
@@ -229,7 +243,12 @@ impl Bench<'_> {
             outbound: Policed::new(outbound),
         };
         self.built.state.insert(name.clone(), Arc::new(state));
-        self.register(component, STATE_CAPABILITIES);
+        let mut capabilities = STATE_CAPABILITIES.to_vec();
+        if durability == Durability::Relaxed {
+            // Somebody who looks at what a store can do is to see what it does not.
+            capabilities.push("RELAXED_DURABILITY");
+        }
+        self.register(component, &capabilities);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use crate::{
     failure::{Exit, Failure},
     settings::node::DataPlace,
 };
+use outrigger_api::metrics::FolderReport;
 use outrigger_engine_local::{Local, OpenError, Options};
 use outrigger_engine_remote::{Opened as Engine, Refused, ShareError, Shared};
 use outrigger_events::{Broker, BrokerSettings};
@@ -100,6 +101,29 @@ impl Engines {
             Some(Ok(durable)) => Ok(Some(durable.space.clone())),
             Some(Err(error)) => Err(not_shared(folder, error)),
             None => Err(Failure::internal("the data folder was not opened")),
+        }
+    }
+
+    /// How the data folder fares; `None` where there is none.
+    pub(super) fn report(&self) -> Option<FolderReport> {
+        let Some(Ok(Durable { shared, .. })) = self.durable.get() else { return None };
+        let status = shared.status();
+        Some(FolderReport {
+            holds: shared.holds(),
+            failed: status.failed.is_some(),
+            disk_bytes: status.disk_bytes,
+            engine: None,
+        })
+    }
+
+    /// What an answered write to `space` has survived, in a word.
+    pub(super) fn durability(&self, space: &Space) -> &'static str {
+        let durable = self.durable.get().and_then(|durable| durable.as_ref().ok());
+        match durable {
+            Some(durable) if Arc::ptr_eq(durable.space.engine(), space.engine()) => {
+                space.durability().name()
+            }
+            _ => "memory",
         }
     }
 

@@ -40,7 +40,7 @@ use crate::{
 };
 use outrigger_api::{
     Shutdown,
-    metrics::Metrics,
+    metrics::{Metrics, StoreReport},
     trace::{NoTelemetry, TelemetrySink},
 };
 use outrigger_calls::{Directory, Invoker, OutboundClient, OutboundSettings};
@@ -165,6 +165,10 @@ impl Node {
         when_taken: WhenTaken,
     ) -> Result<Arc<Side>, Failure> {
         let side = Side::serve(self, settings, when_taken)?;
+        if let Some(metrics) = self.metrics.get() {
+            let node = Arc::downgrade(self);
+            metrics.follow_store(move || node.upgrade().map(|node| node.store_report()));
+        }
         self.sides().push(Arc::clone(&side));
         self.merge_endpoints();
         Ok(side)
@@ -186,6 +190,18 @@ impl Node {
     /// The name of this process among those that share the data folder; empty where there is none.
     pub(crate) fn process_name(&self) -> &str {
         self.engines.hood().map_or("", |hood| hood.own())
+    }
+
+    /// What metrics say of the store.
+    fn store_report(&self) -> StoreReport {
+        let mut report = StoreReport { folder: self.engines.report(), components: Vec::new() };
+        for side in self.sides().iter() {
+            for (name, component) in &side.host().components.load().state {
+                let durability = self.engines.durability(component.store.space());
+                report.components.push((side.app_id().to_owned(), name.clone(), durability));
+            }
+        }
+        report
     }
 
     /// What the registry is to say of this process.

@@ -26,6 +26,9 @@ pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    /// Never asked. With somebody to receive it, going over a limit on file sizes is an error of the write, which the
+    /// store knows how to end with, instead of the sudden end of the process.
+    _too_large: Signal,
 }
 
 impl Signals {
@@ -37,6 +40,7 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
+            _too_large: listen(SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32))?,
         })
     }
 
