@@ -136,7 +136,8 @@ impl Checkpointer {
 
     /// Lets others at the disk, unless somebody waits for this.
     fn pause(&self, engine: &Engine) {
-        if !self.is_hurried.load(Ordering::Relaxed) && !engine.desk.is_held() {
+        let waits = || engine.desk.is_held() || self.tasks().job.is_some();
+        if !self.is_hurried.load(Ordering::Relaxed) && !waits() {
             thread::sleep(PAUSE);
         }
     }
