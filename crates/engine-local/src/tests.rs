@@ -4,6 +4,7 @@ mod by_hand;
 mod crowd;
 mod doors;
 mod exam;
+mod format;
 mod memory;
 mod restarts;
 mod time;

@@ -39,7 +39,7 @@ mod writer;
 mod tests;
 
 pub(crate) use error::IndexError;
-pub(crate) use verify::{Verified, verify};
+pub(crate) use verify::verify;
 pub(crate) use view::IndexView;
 
 use crate::{
