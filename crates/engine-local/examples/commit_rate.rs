@@ -130,10 +130,8 @@ async fn run(
     let _ended: Option<()> = finished.recv().await;
     let seconds = world.mono().since(began).as_secs_f64();
     let after = engine.figures();
-    let found = std::mem::replace(
-        &mut *all.lock().unwrap_or_else(PoisonError::into_inner),
-        Ok(Vec::new()),
-    );
+    let found =
+        std::mem::replace(&mut *all.lock().unwrap_or_else(PoisonError::into_inner), Ok(Vec::new()));
     let mut latencies = found?;
     latencies.sort_unstable();
     let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied().unwrap_or(0);

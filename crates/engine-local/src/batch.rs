@@ -1,7 +1,13 @@
 //! A batch: what is decided together, written with one write, made to last with one flush and answered together. And the
 //! orders it is made of.
 
-use crate::{index::IndexView, lanes::Load, layer::Layer, log::{Frame, Position}, stack::Stack};
+use crate::{
+    index::IndexView,
+    lanes::Load,
+    layer::Layer,
+    log::{Frame, Position},
+    stack::Stack,
+};
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{CommitError, CommitId, Committed, Transaction, sequencer::Plan};
 use std::{collections::VecDeque, sync::Arc};

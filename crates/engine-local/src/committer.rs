@@ -213,13 +213,16 @@ impl Committer {
     }
 
     /// Why the disk is too full for `transaction`. Deletes are always taken, and so is what was accepted before.
-    fn lacks_room(&mut self, bytes: usize, transaction: &Transaction, mono: Mono) -> Option<String> {
+    fn lacks_room(
+        &mut self,
+        bytes: usize,
+        transaction: &Transaction,
+        mono: Mono,
+    ) -> Option<String> {
         let frees =
             |write: &Write| matches!(write, Write::Delete { .. } | Write::DeleteRange { .. });
         let is_known = |id: CommitId| self.sequencer.answered(&id).is_some();
-        if transaction.writes.iter().all(frees)
-            || transaction.id.is_some_and(is_known)
-        {
+        if transaction.writes.iter().all(frees) || transaction.id.is_some_and(is_known) {
             return None;
         }
         self.headroom.refuses(bytes, transaction.makes_room, mono)

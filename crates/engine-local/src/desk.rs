@@ -271,11 +271,12 @@ impl Desk {
             if state.phase == Phase::Over {
                 return Next::Over;
             }
-            if state.take_orders(load, orders) {
-                return Next::More;
-            }
+            // The writer first: the disk should not idle while there is something for it.
             if let Some(writer) = state.writer.take() {
                 return Next::Write(writer);
+            }
+            if state.take_orders(load, orders) {
+                return Next::More;
             }
             state = self.wait_for_tool(state);
         }

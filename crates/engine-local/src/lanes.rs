@@ -175,8 +175,7 @@ mod tests {
     const KIB: usize = 1024;
 
     fn lanes(waiting: &[usize]) -> Lanes<()> {
-        let bounds =
-            Bounds { batch_bytes_max: 1024 * KIB, bulk_bytes_beside_small: 256 * KIB };
+        let bounds = Bounds { batch_bytes_max: 1024 * KIB, bulk_bytes_beside_small: 256 * KIB };
         let mut lanes = Lanes::new(bounds);
         for kib in waiting {
             lanes.push(kib * KIB, ());

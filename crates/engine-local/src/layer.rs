@@ -91,7 +91,9 @@ impl Layer {
     /// range and reach into it.
     pub(crate) fn range(&self, range: &KeyRange) -> Cells<'_> {
         let start = match self.cells.get_prev(&range.start[..]) {
-            Some((start, Cell::Gone { end })) if before_end(&range.start, end.as_deref()) => &start[..],
+            Some((start, Cell::Gone { end })) if before_end(&range.start, end.as_deref()) => {
+                &start[..]
+            }
             _ => &range.start[..],
         };
         if range.is_empty() {
@@ -190,7 +192,8 @@ impl Layer {
 }
 
 /// Cells of a layer, from either end.
-pub(crate) type Cells<'a> = imbl::ordmap::RangedIter<'a, Key, Cell, imbl::shared_ptr::DefaultSharedPtr>;
+pub(crate) type Cells<'a> =
+    imbl::ordmap::RangedIter<'a, Key, Cell, imbl::shared_ptr::DefaultSharedPtr>;
 
 fn cost(key_bytes: usize, cell: &Cell) -> usize {
     let more = match cell {

@@ -199,7 +199,16 @@ impl<'a> Over<'a> {
     ) -> Self {
         let top = Directed { cells: layer.range(range), direction }.peekable();
         let range = range.clone();
-        Self { stack, depth, top, below, ahead: None, range, direction, crossed: Crossed::default() }
+        Self {
+            stack,
+            depth,
+            top,
+            below,
+            ahead: None,
+            range,
+            direction,
+            crossed: Crossed::default(),
+        }
     }
 
     /// The dead cells passed since the last call, in this layer or below it.

@@ -63,11 +63,7 @@ impl Index {
 /// What a layer's cell says in a family; nothing where it has nothing to say.
 fn item(family: Family, cell: &Cell) -> Option<Item> {
     Some(match (cell, family) {
-        (Cell::Live(value), Family::Rows) => {
-            let mut payload = Vec::new();
-            encode_row(value, &mut payload);
-            Item::Put(payload.into())
-        }
+        (Cell::Live(value), Family::Rows) => Item::Put(encode_row(value)),
         (Cell::Live(value), Family::Expiries) => Item::Put(encode_expiry(value.expires_at?)),
         (Cell::Gone { end }, family) => Item::Gone(family.end(end.as_deref())),
     })

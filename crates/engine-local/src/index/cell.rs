@@ -2,10 +2,10 @@
 //!
 //! Two families of keys share every run. One leading byte tells them apart, so that the rows of each lie together:
 //!
-//! | first byte | then | payload                                                                   |
-//! |------------|------|---------------------------------------------------------------------------|
-//! | `00`       | key  | when the key expires (8 bytes)                                            |
-//! | `01`       | key  | flags (1: it expires), revision (8), when it expires (8, if so), the value |
+//! | first byte | then | payload                                                                  |
+//! |------------|------|--------------------------------------------------------------------------|
+//! | `00`       | key  | when the key expires (8 bytes, little-endian)                            |
+//! | `01`       | key  | the value, as everywhere ([`crate::record`])                             |
 //!
 //! The first is there so that a start need not read all rows to know what expires. It is ordered by key, not by time, so
 //! that a key put again and again leaves one entry behind, not many; and it may be out of date where a key that expired was
@@ -14,6 +14,7 @@
 //! The invariants are those of a layer in memory: cells are ordered by where they start, extents never overlap, and no
 //! cell starts inside another's extent.
 
+use crate::record;
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{KeyRange, ReadError, Value};
@@ -28,10 +29,6 @@ pub(super) enum Family {
 
 /// Past every key of every family.
 pub(super) const END: Bytes = Bytes::from_static(&[Family::Rows as u8 + 1]);
-
-const FLAG_EXPIRES: u8 = 1;
-const HEAD_BYTES: usize = 9;
-const EXPIRY_BYTES: usize = 8;
 
 /// A cell and where it starts; keys carry the byte of their family.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,42 +123,19 @@ fn malformed(what: &str) -> ReadError {
     ReadError::Damaged(format!("{what} in the index is malformed"))
 }
 
-/// The payload of a row with `value`, into `into`.
-pub(super) fn encode_row(value: &Value, into: &mut Vec<u8>) {
-    into.push(if value.expires_at.is_some() { FLAG_EXPIRES } else { 0 });
-    into.extend_from_slice(&value.revision.to_le_bytes());
-    if let Some(at) = value.expires_at {
-        into.extend_from_slice(&at.0.to_le_bytes());
-    }
-    into.extend_from_slice(&value.bytes);
-}
-
-/// A row's key and value as they were written.
-pub(super) fn decode_row(key: &Bytes, payload: &Bytes) -> Result<(Bytes, Value), ReadError> {
-    let value = decode_value(payload)?;
-    Ok((Bytes::copy_from_slice(key.get(1..).unwrap_or_default()), value))
+/// The payload of a row with `value`.
+pub(super) fn encode_row(value: &Value) -> Bytes {
+    let mut payload = Vec::with_capacity(value.bytes.len() + 20);
+    record::encode_value(value, &mut payload);
+    payload.into()
 }
 
 /// A row's value as it was written. The bytes are copied, so that a value kept for long keeps no whole block alive.
-pub(super) fn decode_value(payload: &Bytes) -> Result<Value, ReadError> {
-    let short = || malformed("a row");
-    let (&flags, rest) = payload.split_first().ok_or_else(short)?;
-    let (revision, rest) = rest.split_first_chunk().ok_or_else(short)?;
-    let revision = u64::from_le_bytes(*revision);
-    let (expires_at, rest) = match flags & FLAG_EXPIRES {
-        0 => (None, rest),
-        _ => {
-            let (at, rest) = rest.split_first_chunk().ok_or_else(short)?;
-            (Some(Wall(u64::from_le_bytes(*at))), rest)
-        }
-    };
-    Ok(Value { bytes: Bytes::copy_from_slice(rest), revision, expires_at })
+pub(super) fn decode_row(payload: &[u8]) -> Result<Value, ReadError> {
+    record::decode_value(payload).map_err(|_| malformed("a row"))
 }
 
-/// When the row with `payload` expires, without copying its value.
+/// When the row with `payload` expires.
 pub(super) fn expiry_of(payload: &[u8]) -> Option<Wall> {
-    let flags = *payload.first()?;
-    let at = payload.get(HEAD_BYTES..HEAD_BYTES + EXPIRY_BYTES)?;
-    let at = u64::from_le_bytes(at.try_into().ok()?);
-    (flags & FLAG_EXPIRES != 0).then_some(Wall(at))
+    record::decode_head(payload).ok().and_then(|(_, expires_at, _)| expires_at)
 }

@@ -289,8 +289,7 @@ impl Step<'_> {
         may_stop: bool,
         pace: &mut Paced<'_, '_>,
     ) -> Result<(), IndexError> {
-        let mut rows =
-            Merged::new(runs, self.from.clone(), until.clone(), Direction::Forward)?;
+        let mut rows = Merged::new(runs, self.from.clone(), until.clone(), Direction::Forward)?;
         while let Some((key, payload)) = rows.next_row()? {
             if may_stop && self.is_enough() {
                 self.from = key;

@@ -70,6 +70,13 @@ impl Manifest {
         }
     }
 
+    /// Reads it only if both copies are sound.
+    pub(super) fn decode_both(file: &[u8]) -> Result<Self, Unreadable> {
+        let (first, second) = file.split_at(file.len() / 2);
+        let (first, second) = (decode_copy(first)?, decode_copy(second)?);
+        if first == second { Ok(first) } else { Err(Unreadable::Damaged) }
+    }
+
     fn encode_content(&self, into: &mut Vec<u8>) {
         put_u64(into, self.next_id);
         let Checkpoint { committed, log, ids } = &self.checkpoint;
@@ -95,8 +102,19 @@ impl Manifest {
 }
 
 fn encode_table(table: &TableInfo, into: &mut Vec<u8>) {
-    let TableInfo { id, bytes, first, last, hull, puts, put_bytes, extents, hidden_bytes, map, filter } =
-        table;
+    let TableInfo {
+        id,
+        bytes,
+        first,
+        last,
+        hull,
+        puts,
+        put_bytes,
+        extents,
+        hidden_bytes,
+        map,
+        filter,
+    } = table;
     for number in [id, bytes, puts, put_bytes, extents, hidden_bytes] {
         put_u64(into, *number);
     }

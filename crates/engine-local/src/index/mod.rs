@@ -23,6 +23,7 @@ mod apply;
 mod block;
 mod bottom;
 mod cell;
+mod copy;
 mod error;
 mod filter;
 mod maintain;
@@ -38,8 +39,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use copy::Copied;
 pub(crate) use error::IndexError;
-pub(crate) use verify::Verified;
+pub(crate) use verify::{Verified, verify};
 pub(crate) use view::IndexView;
 
 use crate::log::Position;
@@ -49,6 +51,7 @@ use outrigger_keyspace::{CommitId, Committed, ReadError};
 use run::Run;
 use shelf::Shelf;
 use std::{
+    collections::BTreeSet,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -106,7 +109,7 @@ impl Default for Sizes {
             table_bytes: 64 << 20,
             step_bytes: 64 << 20,
             slack_bytes: 96 << 20,
-            runs_max: 8,
+            runs_max: 12,
         }
     }
 }
@@ -186,9 +189,8 @@ impl Index {
                 tables: tables.into_iter().map(table).collect(),
             })
             .collect();
-        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone()));
-        let state =
-            State { checkpoint, next_id, runs, draining, doomed: Vec::new(), failed: None };
+        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone(), draining));
+        let state = State { checkpoint, next_id, runs, draining, doomed: Vec::new(), failed: None };
         let (view, state) = (Mutex::new(view), Mutex::new(state));
         Self { disk, sizes: Sizes::default(), shelf, view, state }
     }
@@ -202,7 +204,12 @@ impl Index {
     pub(crate) fn figures(&self) -> Figures {
         let view = self.view();
         let mut figures = Figures { runs: view.runs().len(), ..Figures::default() };
+        let mut counted = BTreeSet::new();
         for table in view.runs().iter().flat_map(|run| &run.tables) {
+            // A file may be part of two runs: of the one being merged and of the base.
+            if !counted.insert(table.info.id) {
+                continue;
+            }
             figures.files += 1;
             figures.disk_bytes += table.info.bytes;
             figures.rows_max += table.info.puts;
@@ -239,20 +246,16 @@ impl Index {
         draining: u32,
         checkpoint: Checkpoint,
     ) -> Result<Arc<IndexView>, IndexError> {
-        let info = |run: &Run| RunInfo {
-            from: run.from.clone(),
-            tables: run.tables.iter().map(|table| table.info.clone()).collect(),
-        };
         put_manifest(
             &*self.disk,
             &Manifest {
                 checkpoint: checkpoint.clone(),
                 next_id: state.next_id,
-                runs: runs.iter().map(info).collect(),
+                runs: runs.iter().map(Run::info).collect(),
                 draining,
             },
         )?;
-        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone()));
+        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone(), draining));
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view.clone();
         let before = std::mem::replace(&mut state.runs, runs);
         let kept: Vec<u64> =
@@ -294,25 +297,30 @@ impl Index {
 }
 
 fn read_manifest(disk: &dyn Disk) -> Result<Manifest, IndexError> {
+    Manifest::decode(&read_manifest_file(disk)?).map_err(unreadable)
+}
+
+fn read_manifest_file(disk: &dyn Disk) -> Result<Vec<u8>, IndexError> {
     let reading = |error: io::Error| IndexError::Failed(format!("reading the index: {error}"));
     let file = match disk.open(FILE) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(IndexError::Missing),
         file => file.map_err(reading)?,
     };
-    let damaged = || {
-        IndexError::Damaged(format!(
-            "file {FILE} holds other bytes than were written: restore the folder from a backup"
-        ))
-    };
     let length = file.length().map_err(reading)?;
     let length = Some(length).filter(|length| *length <= MANIFEST_BYTES_MAX);
-    let length = length.and_then(|length| usize::try_from(length).ok()).ok_or_else(damaged)?;
-    let mut bytes = vec![0; length];
+    let length = length.and_then(|length| usize::try_from(length).ok());
+    let mut bytes = vec![0; length.ok_or_else(|| unreadable(Unreadable::Damaged))?];
     file.read_at(&mut bytes, 0).map_err(reading)?;
-    Manifest::decode(&bytes).map_err(|unreadable| match unreadable {
+    Ok(bytes)
+}
+
+fn unreadable(unreadable: Unreadable) -> IndexError {
+    match unreadable {
         Unreadable::Newer(found) => IndexError::Newer { found, known: FORMAT },
-        Unreadable::Damaged => damaged(),
-    })
+        Unreadable::Damaged => IndexError::Damaged(format!(
+            "file {FILE} holds other bytes than were written: restore the folder from a backup"
+        )),
+    }
 }
 
 /// Writes `manifest` aside and puts it in place. The files it names must last already, but for their names.

@@ -7,6 +7,7 @@
 use super::{
     block::Block,
     cell::{Entry, Item},
+    manifest::RunInfo,
     table::{Guide, Table},
 };
 use bytes::Bytes;
@@ -22,6 +23,12 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// What the manifest says about it.
+    pub(super) fn info(&self) -> RunInfo {
+        let tables = self.tables.iter().map(|table| table.info.clone()).collect();
+        RunInfo { from: self.from.clone(), tables }
+    }
+
     /// The length of its files.
     pub(super) fn bytes(&self) -> u64 {
         self.tables.iter().map(|table| table.info.bytes).sum()
@@ -100,7 +107,10 @@ impl Cursor {
         let from = self.run.from.clone();
         let key = key.max(&from);
         self.find(key, true)?;
-        let Some(entry) = self.entry()? else { return Ok(self.current = None) };
+        let Some(entry) = self.entry()? else {
+            self.current = None;
+            return Ok(());
+        };
         if &entry.key[..] >= key {
             self.current = Some(entry);
         } else if entry.reaches(key) {

@@ -9,6 +9,7 @@
 //! are read each time, from the memory in which the system keeps files, and their checksum is looked at each time.
 
 use super::{
+    IndexError,
     block::{Block, checksum},
     cell::Entry,
     filter,
@@ -124,7 +125,8 @@ impl Guide {
     }
 
     fn first_key(&self, index: usize) -> &[u8] {
-        let at = |spot: &Spot| spot.key_at as usize..spot.key_at as usize + usize::from(spot.key_bytes);
+        let at =
+            |spot: &Spot| spot.key_at as usize..spot.key_at as usize + usize::from(spot.key_bytes);
         self.spots.get(index).and_then(|spot| self.keys.get(at(spot))).unwrap_or_default()
     }
 
@@ -216,6 +218,20 @@ impl Table {
         Ok(bytes.into())
     }
 
+    /// Hands over the whole file, piece by piece, each checked.
+    pub(super) fn pieces(
+        self: &Arc<Self>,
+        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), IndexError> {
+        let guide = self.guide()?;
+        take(&head(self.info.id))?;
+        let blocks = guide.spots.iter().map(|spot| spot.section);
+        for section in blocks.chain([self.info.map, self.info.filter]) {
+            take(&self.section(&*guide.file, section)?)?;
+        }
+        Ok(())
+    }
+
     /// What it says about `key`, whose filter hash is `hash`.
     pub(super) fn get(self: &Arc<Self>, key: &[u8], hash: u64) -> Result<Option<Entry>, ReadError> {
         let in_hull = self.info.is_in_hull(key);
@@ -233,7 +249,11 @@ impl Table {
     }
 
     /// Roughly how many bytes lie between two keys.
-    pub(super) fn bytes_between(self: &Arc<Self>, start: &[u8], end: &[u8]) -> Result<u64, ReadError> {
+    pub(super) fn bytes_between(
+        self: &Arc<Self>,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<u64, ReadError> {
         if start <= &self.info.first[..] && end > &self.info.last[..] {
             return Ok(self.info.bytes);
         }
@@ -241,19 +261,24 @@ impl Table {
             return Ok(0);
         }
         let guide = self.guide()?;
-        let at = |key| guide.spots.get(guide.block_before(key, false)).map_or(0, |spot| spot.section.at);
+        let at =
+            |key| guide.spots.get(guide.block_before(key, false)).map_or(0, |spot| spot.section.at);
         Ok(at(end).saturating_sub(at(start)))
     }
 
     fn damaged(&self, at: u64) -> ReadError {
         let name = self.file_name();
-        ReadError::Damaged(format!("file {name} of the index holds other bytes at {at} than were written"))
+        ReadError::Damaged(format!(
+            "file {name} of the index holds other bytes at {at} than were written"
+        ))
     }
 
     fn unreadable(&self, error: &io::Error) -> ReadError {
         let name = self.file_name();
         match error.kind() {
-            io::ErrorKind::NotFound => ReadError::Damaged(format!("file {name} of the index is missing")),
+            io::ErrorKind::NotFound => {
+                ReadError::Damaged(format!("file {name} of the index is missing"))
+            }
             io::ErrorKind::UnexpectedEof => {
                 ReadError::Damaged(format!("file {name} of the index is shorter than was written"))
             }

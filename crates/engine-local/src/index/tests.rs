@@ -1,5 +1,6 @@
 //! The index against a map: random layers, reopening, every crash, every flipped byte.
 
+mod copies;
 mod crashes;
 mod damage;
 mod model;
@@ -63,7 +64,7 @@ fn key(number: u64) -> Bytes {
 fn value(number: u64, revision: u64, bytes: usize) -> Value {
     let mut value = format!("{number}@{revision} ").into_bytes();
     value.resize(bytes.max(value.len()), b'.');
-    let expires_at = (number % 3 == 0).then_some(Wall(u64::MAX - number - revision));
+    let expires_at = number.is_multiple_of(3).then_some(Wall(u64::MAX - number - revision));
     Value { bytes: value.into(), revision, expires_at }
 }
 
@@ -125,7 +126,7 @@ fn check(view: &IndexView, map: &Map, keys: u64) {
         assert_eq!(view.get(&key).unwrap().as_ref(), map.get(&key), "{key:?}");
     }
     let mut ranges = vec![KeyRange::all()];
-    for number in (0..keys).step_by(7) {
+    for number in (0..keys).step_by(usize::try_from(keys / 8).unwrap_or(1)) {
         ranges.push(KeyRange { start: key(number), end: None });
         ranges.push(KeyRange::new(key(number), key(number + number % 40)));
         ranges.push(KeyRange::new(Bytes::new(), key(number)));

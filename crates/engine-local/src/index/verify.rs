@@ -1,13 +1,17 @@
 //! Reading everything, for `verify` and for tests: every file, block, cell and checksum.
 
 use super::{
-    IndexError, IndexView,
-    cell::{Entry, Family, Item, decode_expiry, decode_value},
+    Checkpoint, Index, IndexError, IndexOptions, IndexView,
+    cell::{Entry, Family, Item, decode_expiry, decode_row},
     filter,
+    manifest::Manifest,
+    read_manifest_file,
     run::Run,
     table::Table,
+    unreadable,
 };
 use bytes::Bytes;
+use outrigger_kernel::disk::Disk;
 use outrigger_keyspace::ReadError;
 use std::sync::Arc;
 
@@ -19,6 +23,14 @@ pub(crate) struct Verified {
     pub(crate) rows: u64,
     pub(crate) extents: u64,
     pub(crate) bytes: u64,
+}
+
+/// Reads everything of the index on `disk`, which nobody has open, and changes nothing. The first damage is the answer.
+pub(crate) fn verify(disk: &Arc<dyn Disk>) -> Result<(Checkpoint, Verified), IndexError> {
+    let manifest = Manifest::decode_both(&read_manifest_file(&**disk)?).map_err(unreadable)?;
+    let index = Index::with(disk.clone(), &IndexOptions { cache_bytes: 0 }, manifest);
+    let view = index.view();
+    Ok((view.checkpoint().clone(), view.verify()?))
 }
 
 impl IndexView {
@@ -86,7 +98,7 @@ fn verify_entry(table: &Table, entry: &Entry, reached: &mut Bytes) -> Result<(),
     *reached = match &entry.item {
         Item::Put(payload) => {
             if Family::Rows.has(&entry.key) {
-                decode_value(payload)?;
+                decode_row(payload)?;
             } else {
                 decode_expiry(payload)?;
             }

@@ -2,8 +2,9 @@
 
 use super::{
     Checkpoint,
-    cell::{Family, Item, decode_expiry, decode_row, decode_value},
+    cell::{Family, Item, decode_expiry, decode_row},
     filter,
+    manifest::Manifest,
     merge::Merged,
     run::Run,
 };
@@ -17,11 +18,12 @@ pub(crate) struct IndexView {
     checkpoint: Checkpoint,
     /// Newest first.
     runs: Vec<Run>,
+    draining: u32,
 }
 
 impl IndexView {
-    pub(super) fn new(checkpoint: Checkpoint, runs: Vec<Run>) -> Self {
-        Self { checkpoint, runs }
+    pub(super) fn new(checkpoint: Checkpoint, runs: Vec<Run>, draining: u32) -> Self {
+        Self { checkpoint, runs, draining }
     }
 
     /// Up to where everything is in it.
@@ -36,7 +38,7 @@ impl IndexView {
         for run in &self.runs {
             if let Some(entry) = run.get(&key, hash)? {
                 return match entry.item {
-                    Item::Put(payload) => decode_value(&payload).map(Some),
+                    Item::Put(payload) => decode_row(&payload).map(Some),
                     Item::Gone(_) => Ok(None),
                 };
             }
@@ -71,6 +73,15 @@ impl IndexView {
     pub(super) fn runs(&self) -> &[Run] {
         &self.runs
     }
+
+    /// The manifest of an index that shows this and nothing else.
+    pub(super) fn manifest(&self) -> Manifest {
+        let tables = self.runs.iter().flat_map(|run| &run.tables);
+        let next_id = tables.map(|table| table.info.id + 1).max().unwrap_or(1);
+        let runs = self.runs.iter().map(Run::info).collect();
+        let (checkpoint, draining) = (self.checkpoint.clone(), self.draining);
+        Manifest { checkpoint, next_id, runs, draining }
+    }
 }
 
 /// Entries of a view.
@@ -95,7 +106,10 @@ impl Rows<'_> {
         }
         let State::Open(merged) = &mut self.state else { return Ok(None) };
         match merged.next_row()? {
-            Some((key, payload)) => decode_row(&key, &payload).map(Some),
+            Some((key, payload)) => {
+                let key = Bytes::copy_from_slice(key.get(1..).unwrap_or_default());
+                Ok(Some((key, decode_row(&payload)?)))
+            }
             None => Ok(None),
         }
     }

@@ -72,7 +72,10 @@ fn check_invariants(layer: &Layer) -> Result<(), TestCaseError> {
     for pair in cells.windows(2) {
         let [(_, cell), (next, _)] = pair else { unreachable!() };
         if let Cell::Gone { end } = cell {
-            prop_assert!(end.as_ref().is_some_and(|end| end <= next), "an extent reaches over a cell");
+            prop_assert!(
+                end.as_ref().is_some_and(|end| end <= next),
+                "an extent reaches over a cell"
+            );
         }
     }
     let bytes: usize = layer.iter().map(|(key, cell)| super::cost(key.len(), cell)).sum();

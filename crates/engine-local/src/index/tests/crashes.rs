@@ -53,7 +53,11 @@ fn every_crash_leads_to_a_checkpoint() {
         check_crash(&moment.kill(), after, &states, "killed");
         let mut fates = vec![Survivors::Nothing, Survivors::Everything];
         for change in 0..moment.pending() {
-            fates.extend([Survivors::Before(change), Survivors::Without(change), Survivors::Only(change)]);
+            fates.extend([
+                Survivors::Before(change),
+                Survivors::Without(change),
+                Survivors::Only(change),
+            ]);
         }
         fates.extend((0..3).map(|seed| Survivors::Random { seed: seed + after as u64 }));
         for fate in fates {

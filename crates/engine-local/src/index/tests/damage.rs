@@ -90,7 +90,10 @@ fn cut_files_are_refused() {
             let cut = disk.kill();
             on(&cut).open(&name).unwrap().set_length(kept).unwrap();
             let outcome = read_all(&cut, &map);
-            assert!(matches!(outcome, Err(IndexError::Damaged(_))), "{name} at {kept}: {outcome:?}");
+            assert!(
+                matches!(outcome, Err(IndexError::Damaged(_))),
+                "{name} at {kept}: {outcome:?}"
+            );
         }
     }
 }

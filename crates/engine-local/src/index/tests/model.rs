@@ -41,13 +41,15 @@ fn one_plan() -> impl Strategy<Value = Plan> {
 
 /// What is taken from the head of a queue, one by one.
 fn taken() -> impl Strategy<Value = Plan> {
-    (0..KEYS, 1..50_u64).prop_map(|(n, count)| plan(1, Vec::new(), (n..n + count).map(delete).collect()))
+    (0..KEYS, 1..50_u64)
+        .prop_map(|(n, count)| plan(1, Vec::new(), (n..n + count).map(delete).collect()))
 }
 
 /// Many rows at once, so that runs have several blocks and files.
 fn filled() -> impl Strategy<Value = Plan> {
-    (0..KEYS, 1..80_u64, 20..200_usize)
-        .prop_map(|(n, count, bytes)| plan(1, Vec::new(), (n..n + count).map(|n| put(n, 1, bytes)).collect()))
+    (0..KEYS, 1..80_u64, 20..200_usize).prop_map(|(n, count, bytes)| {
+        plan(1, Vec::new(), (n..n + count).map(|n| put(n, 1, bytes)).collect())
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -60,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_index_is_a_map(steps in proptest::collection::vec(step(), 1..24), cache in prop_oneof![Just(0_usize), Just(1 << 20)]) {
@@ -108,7 +110,7 @@ fn a_large_store_is_the_same_after_each_step() {
     let index = create(&disk);
     let mut map = Map::new();
     let mut number = 17;
-    for round in 1..60 {
+    for round in 1..40 {
         let mut changes = Vec::new();
         for _ in 0..80 {
             number = (number * 6_364_136_223 + 1_442_695) % 1_000_003;
@@ -121,7 +123,9 @@ fn a_large_store_is_the_same_after_each_step() {
         apply_to(&mut map, &plans[0]);
         apply(&index, &plans, round).unwrap();
         index.maintain(&mut |_| {}).unwrap();
-        check(&index.view(), &map, 900);
+        if round % 5 == 0 {
+            check(&index.view(), &map, 900);
+        }
     }
     let rows = index.view().verify().unwrap().rows;
     assert!(rows > 900, "{rows} rows in all runs");

@@ -15,13 +15,15 @@ fn overwriting_everything_keeps_the_disk_within_twice_the_live_rows() {
     let mut worst = 0.0;
     for round in 1..120_u64 {
         let first = round * 50 % 1_000;
-        let plans = [plan(round, Vec::new(), (first..first + 50).map(|n| put(n, round, 100)).collect())];
+        let plans =
+            [plan(round, Vec::new(), (first..first + 50).map(|n| put(n, round, 100)).collect())];
         apply_to(&mut map, &plans[0]);
         apply(&index, &plans, round).unwrap();
         maintain(&index);
         if round > 20 {
             let slack = SMALL.slack_bytes;
-            let ratio = index.figures().disk_bytes.saturating_sub(slack) as f64 / live_bytes(&map) as f64;
+            let ratio =
+                index.figures().disk_bytes.saturating_sub(slack) as f64 / live_bytes(&map) as f64;
             worst = f64::max(worst, ratio);
         }
     }
