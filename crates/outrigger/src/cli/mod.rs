@@ -170,7 +170,9 @@ fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Metadata(args) => on_one_core(|world| metadata::run(args, context, world)),
         Verb::Stop(args) => on_one_core(|world| stop::run(args, context, world)),
         Verb::Backup(args) => on_one_core(|world| backup::backup(args, context, world)),
-        Verb::Restore(args) => backup::restore(&args, &context, &*RealWorld::new()),
+        Verb::Restore(args) => {
+            on_one_core(|world| async move { backup::restore(&args, &context, &*world) })
+        }
         Verb::Verify(args) => backup::verify(&args, &context),
         Verb::List(args) => list::run(&args, &context),
         Verb::Doctor(args) => doctor::run(&args, &context),
