@@ -38,7 +38,8 @@ async fn the_window_knows_what_changed_since() {
         for revision in 1..300_u64 {
             now = now.plus(Duration::from_millis(world.random() % 60));
             let keys: Vec<&[u8]> = (0..below(4)).map(|_| KEYS[1 + below(8)]).collect();
-            let mut clears: Vec<KeyRange> = (0..below(5) / 3).map(|_| range(&below)).collect();
+            let mut clears: Vec<KeyRange> =
+                (0..below(12) / 8 * below(4)).map(|_| range(&below)).collect();
             clears.retain(|range| !range.is_empty());
             window.record(revision, now, keys.iter().copied(), &clears);
             all.push(Written { revision, keys, clears });
