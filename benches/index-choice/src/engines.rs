@@ -1,6 +1,13 @@
 //! The candidates behind one small trait: a sorted batch in one durable step, gets, the first row of a range.
 
-use std::path::Path;
+use crate::{
+    disk::FolderDisk,
+    index::{Checkpoint, Index, IndexError, IndexOptions},
+    layer::{Cell, Key},
+};
+use outrigger_kernel::{Wall, disk::Disk};
+use outrigger_keyspace::{Committed, Direction, KeyRange, Value};
+use std::{path::Path, sync::Arc};
 
 /// One row of a batch: `None` removes the key.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
@@ -23,6 +30,7 @@ pub fn open(name: &str, folder: &Path, cache: usize) -> Outcome<Box<dyn Engine>>
         "redb" => Box::new(Redb::open(folder, cache)?),
         "fjall" => Box::new(Fjall::open(folder, cache)?),
         "canopydb" => Box::new(Canopy::open(folder, cache)?),
+        "own" => Box::new(Own::open(folder, cache)?),
         other => return Err(format!("no engine {other}").into()),
     })
 }
@@ -204,5 +212,71 @@ impl Engine for Canopy {
 
     fn settle(&mut self) -> Outcome<()> {
         Ok(self.0.compact()?)
+    }
+}
+
+/// Our own runs. Merging belongs to a batch here, as it does with the others.
+struct Own(Index);
+
+impl Own {
+    fn open(folder: &Path, cache: usize) -> Outcome<Self> {
+        let disk: Arc<dyn Disk> = Arc::new(FolderDisk::open(folder)?);
+        let options = IndexOptions { cache_bytes: cache };
+        let index = match Index::open(disk.clone(), options.clone()) {
+            Err(IndexError::Missing) => Index::create(disk, options, checkpoint())?,
+            opened => opened?,
+        };
+        Ok(Self(index))
+    }
+
+    fn take(&self, cells: &[(Key, Cell)]) -> Outcome<()> {
+        let cells = cells.iter().map(|(key, cell)| (key, cell));
+        self.0.apply(cells, checkpoint(), &mut |_| ())?;
+        while self.0.maintain(&mut |_| ())? {}
+        Ok(())
+    }
+}
+
+fn checkpoint() -> Checkpoint {
+    let committed = Committed { revision: 1, time: Wall(1) };
+    Checkpoint { committed, log: crate::log::Position::default(), ids: Vec::new() }
+}
+
+impl Engine for Own {
+    fn apply(&self, rows: &[Row]) -> Outcome<()> {
+        let cell = |(key, value): &Row| {
+            let cell = match value {
+                Some(bytes) => {
+                    let bytes = bytes::Bytes::copy_from_slice(bytes);
+                    Cell::Live(Arc::new(Value { bytes, revision: 1, expires_at: None }))
+                }
+                None => {
+                    let mut end = key.clone();
+                    end.push(0);
+                    Cell::Gone { end: Some(Key::from(end)) }
+                }
+            };
+            (Key::from(&key[..]), cell)
+        };
+        self.take(&rows.iter().map(cell).collect::<Vec<_>>())
+    }
+
+    fn get(&self, key: &[u8]) -> Outcome<Option<Vec<u8>>> {
+        Ok(self.0.view().get(key)?.map(|value| value.bytes.to_vec()))
+    }
+
+    fn first(&self, from: &[u8]) -> Outcome<Option<Vec<u8>>> {
+        let range = KeyRange { start: bytes::Bytes::copy_from_slice(from), end: None };
+        let first = self.0.view().range(&range, Direction::Forward).next().transpose()?;
+        Ok(first.map(|(key, _)| key.to_vec()))
+    }
+
+    fn clear(&self, from: &[u8], to: &[u8]) -> Outcome<()> {
+        self.take(&[(Key::from(from), Cell::Gone { end: Some(Key::from(to)) })])
+    }
+
+    fn settle(&mut self) -> Outcome<()> {
+        while self.0.maintain(&mut |_| ())? {}
+        Ok(())
     }
 }

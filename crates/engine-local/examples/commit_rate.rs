@@ -1,13 +1,18 @@
-//! How many durable commits per second, beside a bare loop that writes the same bytes and flushes as often as it may.
+//! How many durable commits per second, beside two loops that do nothing else with the same bytes on the same disk.
 //!
 //! ```text
 //! cargo run --release -p outrigger-engine-local --example commit_rate -- [folder] [rounds] [writers ..]
 //! ```
 //!
-//! Each writer puts 256 bytes under a random key, waits for the answer, and puts again. The bare loop writes as many bytes
-//! as the engine's log did for one commit of each writer to a file that was filled before, and flushes them with one
-//! `fdatasync`: that is what the disk gives to whoever does nothing else. The two take turns, a second each; what is
-//! printed are medians over the rounds, and the ratio is that of each round.
+//! Each writer puts 256 bytes under a random key, waits for the answer, and puts again. Beside it:
+//!
+//! - *bare*: one thread writes as many bytes as the engine's log did for one commit of each writer to a file that was filled
+//!   before, and flushes them with one `fdatasync`, and again. Nobody asks, nobody is answered: what the disk gives. With
+//!   many writers this is more than the machine could even hand from task to task;
+//! - *loop*: as many writers hand the same bytes to one thread that writes what has gathered, flushes and answers. It decides
+//!   nothing, remembers nothing and has no index: what a group commit costs at least.
+//!
+//! The three take turns, a second each; what is printed are medians over the rounds, and ratios are those of each round.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use bytes::Bytes;
@@ -23,6 +28,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::sync::{mpsc, oneshot};
 
 const VALUE_BYTES: u64 = 256;
 const KEY_BYTES: u64 = 22;
@@ -40,28 +46,33 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let world = SimWorld::new(1);
     let engine = Local::open(&dir, world.clone(), Options::default())?;
     let bare = Bare::new(&dir)?;
-    println!("writers  commits/s     bare/s  ratio  flushes/commit  bytes/payload  p50 us  p99 us");
+    println!(
+        "writers  commits/s     bare/s  ratio     loop/s  ratio  flushes/commit  bytes/payload  p50 us  p99 us"
+    );
     for writers in writers {
         let mut found = Vec::new();
         for _ in 0..rounds {
             let turn = run(&engine, &world, writers).await?;
             let alone = bare.run(&world, turn.log_bytes(writers))? * writers as f64;
-            found.push((turn, alone));
+            let looped = bare.serve(&world, writers, turn.log_bytes(1)).await?;
+            found.push((turn, alone, looped));
         }
-        let median = |of: &dyn Fn(&(Turn, f64)) -> f64| {
+        let median = |of: &dyn Fn(&(Turn, f64, f64)) -> f64| {
             let mut all: Vec<f64> = found.iter().map(of).collect();
             all.sort_by(f64::total_cmp);
             all[all.len() / 2]
         };
         println!(
-            "{writers:7}  {:9.0}  {:9.0}  {:5.2}  {:14.3}  {:13.2}  {:6.0}  {:6.0}",
-            median(&|(turn, _)| turn.rate),
-            median(&|(_, bare)| *bare),
-            median(&|(turn, bare)| turn.rate / bare),
-            median(&|(turn, _)| turn.flushes_per_commit()),
-            median(&|(turn, _)| turn.bytes_per_payload()),
-            median(&|(turn, _)| turn.p50),
-            median(&|(turn, _)| turn.p99),
+            "{writers:7}  {:9.0}  {:9.0}  {:5.2}  {:9.0}  {:5.2}  {:14.3}  {:13.2}  {:6.0}  {:6.0}",
+            median(&|(turn, ..)| turn.rate),
+            median(&|(_, bare, _)| *bare),
+            median(&|(turn, bare, _)| turn.rate / bare),
+            median(&|(.., looped)| *looped),
+            median(&|(turn, _, looped)| turn.rate / looped),
+            median(&|(turn, ..)| turn.flushes_per_commit()),
+            median(&|(turn, ..)| turn.bytes_per_payload()),
+            median(&|(turn, ..)| turn.p50),
+            median(&|(turn, ..)| turn.p99),
         );
     }
     println!("{:?}", engine.figures());
@@ -156,7 +167,8 @@ async fn write(engine: &Local, world: &SimWorld, until: Mono) -> Result<Vec<u64>
 }
 
 /// A file that was filled before, to be written over.
-struct Bare(File);
+#[derive(Clone)]
+struct Bare(Arc<File>);
 
 impl Bare {
     fn new(dir: &Path) -> std::io::Result<Self> {
@@ -166,7 +178,7 @@ impl Bare {
             file.write_all_at(&piece, at)?;
         }
         file.sync_all()?;
-        Ok(Self(file))
+        Ok(Self(Arc::new(file)))
     }
 
     /// How often per second `bytes` are written and flushed.
@@ -182,6 +194,64 @@ impl Bare {
         Ok(count as f64 / world.mono().since(began).as_secs_f64())
     }
 }
+
+impl Bare {
+    /// How many commits of `bytes` per second a loop serves to as many writers.
+    async fn serve(
+        &self,
+        world: &Arc<SimWorld>,
+        writers: u64,
+        bytes: u64,
+    ) -> Result<f64, Box<dyn Error>> {
+        let (to_loop, asked) = mpsc::channel::<Asked>(1024);
+        let file = self.clone();
+        let served = std::thread::Builder::new()
+            .name("loop".to_owned())
+            .spawn(move || file.answer(asked))?;
+        let began = world.mono();
+        let until = began.plus(TURN);
+        for _ in 0..writers {
+            let (to_loop, world_of_task) = (to_loop.clone(), world.clone());
+            let task = async move {
+                while world_of_task.mono() < until {
+                    let (done, answered) = oneshot::channel();
+                    let value = Bytes::from(vec![7; usize::try_from(bytes).unwrap_or(1)]);
+                    if to_loop.send((value, done)).await.is_err() || answered.await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let _task: outrigger_kernel::TaskHandle = world.spawn("writer", Box::pin(task));
+        }
+        drop(to_loop);
+        let count = tokio::task::spawn_blocking(move || served.join()).await?;
+        let count = count.map_err(|_| "the loop has panicked")??;
+        Ok(count as f64 / world.mono().since(began).as_secs_f64())
+    }
+
+    fn answer(&self, mut asked: mpsc::Receiver<Asked>) -> std::io::Result<u64> {
+        let (mut batch, mut waiting, mut at, mut count) = (Vec::new(), Vec::new(), 0, 0);
+        while let Some(first) = asked.blocking_recv() {
+            let mut next = Some(first);
+            while let Some((value, done)) = next {
+                batch.extend_from_slice(&value);
+                waiting.push(done);
+                next = asked.try_recv().ok();
+            }
+            at = if at + batch.len() as u64 > BARE_BYTES { 0 } else { at };
+            self.0.write_all_at(&batch, at)?;
+            self.0.sync_data()?;
+            (at, count) = (at + batch.len() as u64, count + waiting.len() as u64);
+            batch.clear();
+            for done in waiting.drain(..) {
+                let _gone: Result<(), ()> = done.send(());
+            }
+        }
+        Ok(count)
+    }
+}
+
+type Asked = (Bytes, oneshot::Sender<()>);
 
 fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -435,7 +435,8 @@ impl State {
     fn begin_close(&mut self) -> Option<Tools> {
         let complete =
             self.committer.is_some() && self.writer.is_some() && self.publisher.is_some();
-        if self.phase != Phase::Closing || !complete {
+        // Commits that are held wait for the checkpointer, not in vain.
+        if self.phase != Phase::Closing || !complete || !self.lanes.is_empty() {
             return None;
         }
         let (committer, writer) = (self.committer.take()?, self.writer.take()?);

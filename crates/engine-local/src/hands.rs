@@ -66,7 +66,7 @@ impl Hands {
     /// Serves what waits, and closes the store.
     pub fn close(&mut self) {
         self.engine.desk.close();
-        while self.turn() {}
+        while self.turn() || self.checkpoint() {}
         if let Some(tools) = self.engine.desk.try_close() {
             self.engine.shut(tools);
         }

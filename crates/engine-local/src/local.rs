@@ -1,8 +1,7 @@
 //! The engine as its users see it: opens a folder, hands commits to the desk, and reads what was published.
 
 use crate::{
-    BackupError, Figures, Hands, OpenError, Options,
-    backup,
+    BackupError, Figures, Hands, OpenError, Options, backup,
     batch::{Picture, Queued},
     checkpointer::Checkpointer,
     committer::Committer,
@@ -301,10 +300,8 @@ impl KeySpace for Local {
 
     fn checkpoint<'a>(&'a self, target: &'a Path) -> BoxFuture<'a, Result<u64, ReadError>> {
         Box::pin(async move {
-            let source = backup::Source {
-                view: self.current()?,
-                history: self.engine.history.clone(),
-            };
+            let source =
+                backup::Source { view: self.current()?, history: self.engine.history.clone() };
             let target = target.to_owned();
             let (done, taken) = oneshot::channel();
             let take = move || {

@@ -81,7 +81,10 @@ fn log_options(options: &Options, preparation: Preparation) -> log::Options {
 }
 
 fn index_options(options: &Options) -> IndexOptions {
-    IndexOptions { cache_bytes: options.cache_bytes }
+    IndexOptions {
+        cache_bytes: options.cache_bytes,
+        layer_bytes: options.layer_bytes_max as u64,
+    }
 }
 
 /// The id of the store that is there.
@@ -178,7 +181,13 @@ fn recover(
     let mut last = checkpoint.committed;
     let mut named = checkpoint.ids;
     let mut expiring = Vec::new();
-    let mut visit = |plan: Plan| {
+    let mut visit = |mut plan: Plan| {
+        if planted::is(Bug::ForgetClearsAtReplay) {
+            plan.clears.clear();
+        }
+        if planted::is(Bug::ForgetIdsAtReplay) {
+            plan.id = None;
+        }
         last = plan.committed;
         stack.active.apply(&plan);
         named.extend(plan.id.map(|id| (id, plan.committed)));
@@ -197,7 +206,7 @@ fn recover(
             "the end of the log was cut off: a write that was never finished"
         );
     }
-    if !opened.clean {
+    if !opened.clean && !planted::is(Bug::ReuseRevisions) {
         last.revision += UNWRITTEN_REVISIONS_MAX;
         skip(&mut log, last).map_err(|error| from_io(place.path, error))?;
     }
@@ -229,7 +238,7 @@ fn restore(
         sequencer.restore_expiry(key, at);
         ControlFlow::Continue(())
     })?;
-    for (at, key) in expiring {
+    for (at, key) in expiring.into_iter().filter(|_| !planted::is(Bug::ForgetExpiryAtReplay)) {
         sequencer.restore_expiry(&key, at);
     }
     Ok(())
@@ -250,8 +259,8 @@ pub(crate) fn verify(place: &Place<'_>) -> Result<Checked, OpenError> {
     let id = find(place)?.ok_or_else(missing)?;
     let (checkpoint, rows) =
         index::verify(place.index_disk).map_err(|error| from_index(place.path, error))?;
-    let log = log::verify(place.disk, id, checkpoint.log)
-        .map_err(|error| from_log(place.path, error))?;
+    let log =
+        log::verify(place.disk, id, checkpoint.log).map_err(|error| from_log(place.path, error))?;
     let last = log.last.unwrap_or(checkpoint.committed).revision;
     Ok(Checked {
         rows: rows.rows,
@@ -264,9 +273,8 @@ pub(crate) fn verify(place: &Place<'_>) -> Result<Checked, OpenError> {
 /// Removes what there is of a store that could not be made whole.
 pub(crate) fn remove(disk: &dyn Disk) {
     let names = disk.list().unwrap_or_default();
-    let ours = |name: &&String| {
-        is_part(name) || [FORMAT_FILE, UNFINISHED_FILE].contains(&name.as_str())
-    };
+    let ours =
+        |name: &&String| is_part(name) || [FORMAT_FILE, UNFINISHED_FILE].contains(&name.as_str());
     for name in names.iter().filter(ours) {
         // What stays is taken for an unfinished store, as it is.
         let _removed: io::Result<()> = disk.remove(name);

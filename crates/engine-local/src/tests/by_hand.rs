@@ -208,7 +208,7 @@ async fn a_commit_that_is_sent_again_is_answered_as_before() {
         durability,
         ..Transaction::default()
     };
-    let mut ask = |bench: &mut Bench, name, durability| {
+    let ask = |bench: &mut Bench, name, durability| {
         let mut asked = bench.ask(named(name, durability));
         assert!(bench.hands.turn());
         answered(&mut asked).unwrap().unwrap()
@@ -324,6 +324,22 @@ async fn commits_wait_when_there_is_too_much_in_memory() {
     waiting.retain_mut(|asked| answered(asked).is_none());
     assert!(waiting.is_empty());
     assert!(bench.get("19").is_some());
+}
+
+#[tokio::test]
+async fn commits_that_are_held_are_served_before_the_store_is_closed() {
+    let few = Options { layer_bytes_max: 8 * 1024, layer_bytes_bound: 16 * 1024, ..options() };
+    let mut bench = Bench::on(SimDisk::new(1), clock(), few);
+    let mut asked: Vec<_> = (0..30)
+        .map(|i| {
+            let asked = bench.ask_writes(vec![put(&format!("{i:02}"), &"x".repeat(2_000))]);
+            bench.hands.turn();
+            asked
+        })
+        .collect();
+    bench.hands.close();
+    let answers: Vec<_> = asked.iter_mut().map(|asked| answered(asked).unwrap()).collect();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
 }
 
 #[tokio::test]
