@@ -117,9 +117,19 @@ fn twenty_kills_lose_nothing() -> Result<()> {
 }
 
 #[test]
+fn twenty_kills_among_three_processes_lose_nothing() -> Result<()> {
+    let mut summary = kill_again_and_again(20, 3)?;
+    ensure!(summary.figures.committed > 200, "too little was under way: {summary:?}");
+    summary.say("kills among three processes with one folder");
+    Ok(())
+}
+
+#[test]
 #[ignore = "many minutes: `cargo xtask torture`"]
 fn a_thousand_kills_lose_nothing() -> Result<()> {
-    let mut summary = kill_again_and_again(asked("OUTRIGGER_ROUNDS", 1_000), 1)?;
-    summary.say("kills of the only process");
+    let rounds = asked("OUTRIGGER_ROUNDS", 1_000);
+    kill_again_and_again(rounds, 1)?.say("kills of the only process");
+    // Others go on while one is killed; whoever held the folder is among them one time in three.
+    kill_again_and_again(rounds / 4, 3)?.say("kills among three processes with one folder");
     Ok(())
 }

@@ -221,7 +221,7 @@ struct Own(Index);
 impl Own {
     fn open(folder: &Path, cache: usize) -> Outcome<Self> {
         let disk: Arc<dyn Disk> = Arc::new(FolderDisk::open(folder)?);
-        let options = IndexOptions { cache_bytes: cache };
+        let options = IndexOptions { cache_bytes: cache, layer_bytes: 24 << 20 };
         let index = match Index::open(disk.clone(), options.clone()) {
             Err(IndexError::Missing) => Index::create(disk, options, checkpoint())?,
             opened => opened?,

@@ -16,6 +16,9 @@ mod index;
 #[path = "../../../crates/engine-local/src/layer.rs"]
 #[allow(dead_code)]
 mod layer;
+#[path = "../../../crates/engine-local/src/planted.rs"]
+#[allow(dead_code)]
+mod planted;
 #[path = "../../../crates/engine-local/src/record.rs"]
 #[allow(dead_code)]
 mod record;

@@ -13,6 +13,7 @@ use crate::{
     index::{Checkpoint, Index},
     layer::Layer,
     log::{History, Position},
+    planted::{self, Bug},
 };
 use std::{
     sync::{
@@ -92,7 +93,7 @@ impl Checkpointer {
             let retired = std::mem::take(&mut tasks.retired);
             drop(tasks);
             drop(retired);
-            let pace = &mut |_bytes| self.pause();
+            let pace = &mut |_bytes| self.pause(engine);
             if !self.write(engine, pace) {
                 self.tidy(engine, pace);
             }
@@ -134,8 +135,9 @@ impl Checkpointer {
     }
 
     /// Lets others at the disk, unless somebody waits for this.
-    fn pause(&self) {
-        if !self.is_hurried.load(Ordering::Relaxed) {
+    fn pause(&self, engine: &Engine) {
+        let waits = || engine.desk.is_held() || self.tasks().job.is_some();
+        if !self.is_hurried.load(Ordering::Relaxed) && !waits() {
             thread::sleep(PAUSE);
         }
     }
@@ -153,7 +155,11 @@ impl Checkpointer {
         pace: &mut dyn FnMut(usize),
     ) {
         let Sealed { layer, committed, ids } = sealed;
+        let ids = if planted::is(Bug::ForgetIdsAtCheckpoint) { Vec::new() } else { ids };
         let checkpoint = Checkpoint { committed, log: position, ids };
+        if planted::is(Bug::ReleaseBeforeIndex) {
+            self.history.release(&position, self.log_bytes_kept);
+        }
         match index.apply(layer.iter(), checkpoint, pace) {
             Ok(view) => {
                 self.history.release(&position, self.log_bytes_kept);

@@ -11,7 +11,7 @@ use crate::{
     Options,
     batch::{Answer, Batch, Chore, Flush, Landed, Orders, Picture, Queued, Room, Sealed},
     headroom::Headroom,
-    lanes::Lane,
+    lanes::{Held, Lane},
     log::Frame,
     shared::Shared,
     stack::Stack,
@@ -73,10 +73,18 @@ impl Committer {
         }
     }
 
-    /// Whether commits must wait: the layer in memory is full, and the one before it not in the index yet.
-    pub(crate) fn is_held(&self) -> bool {
-        let full = self.stack.active.bytes() >= self.layer_bytes_bound;
-        full && self.stack.sealed.is_some() && !self.shared.failure.happened()
+    /// What must wait, if the layer in memory is full and the one before it not in the index yet.
+    pub(crate) fn held(&self) -> Held {
+        let bytes = self.stack.active.bytes();
+        if self.stack.sealed.is_none() || self.shared.failure.happened() {
+            Held::Nothing
+        } else if bytes >= self.layer_bytes_bound {
+            Held::All
+        } else if bytes >= self.layer_bytes_max {
+            Held::Bulk
+        } else {
+            Held::Nothing
+        }
     }
 
     /// Whether there is something left of the last batch that a next one has to begin with.
@@ -134,7 +142,7 @@ impl Committer {
                 Lane::Bulk => batch.room.bulk += Room::units(bytes),
             }
         }
-        if self.is_held() {
+        if self.held() == Held::All {
             batch.load.close();
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     Options,
     batch::{Chore, Landed, Orders, Queued, Room},
     committer::Committer,
-    lanes::{Bounds, Lane, Lanes, Load},
+    lanes::{Bounds, Held, Lane, Lanes, Load},
     publisher::Publisher,
     writer::Writer,
 };
@@ -53,8 +53,8 @@ struct State {
     committer: Option<Box<Committer>>,
     writer: Option<Box<Writer>>,
     publisher: Option<Publisher>,
-    /// Commits wait: there is too much in memory.
-    held: bool,
+    /// What waits because there is too much in memory.
+    held: Held,
     has_failed: bool,
     phase: Phase,
     /// Batches that were begun.
@@ -128,7 +128,7 @@ impl Desk {
             committer: Some(committer),
             writer: Some(writer),
             publisher: Some(publisher),
-            held: false,
+            held: Held::Nothing,
             has_failed: false,
             phase: Phase::Open,
             begun: 0,
@@ -284,7 +284,7 @@ impl Desk {
 
     pub(crate) fn return_committer(&self, committer: Box<Committer>) {
         let mut state = self.state();
-        state.held = committer.is_held() && !state.has_failed;
+        state.held = if state.has_failed { Held::Nothing } else { committer.held() };
         state.committer = Some(committer);
         if state.has_work() {
             self.call(state);
@@ -360,6 +360,11 @@ impl Desk {
         self.state().landed.take()
     }
 
+    /// Whether all commits wait for the index.
+    pub(crate) fn is_held(&self) -> bool {
+        self.state().held == Held::All
+    }
+
     pub(crate) fn order(&self, chore: Chore) {
         let mut state = self.state();
         state.chore = Some(chore);
@@ -369,7 +374,7 @@ impl Desk {
     /// The engine has failed: whoever waits for memory would wait in vain.
     pub(crate) fn fail(&self) {
         let mut state = self.state();
-        (state.held, state.has_failed) = (false, true);
+        (state.held, state.has_failed) = (Held::Nothing, true);
         self.call(state);
     }
 
@@ -444,7 +449,7 @@ impl State {
     }
 
     fn has_work(&self) -> bool {
-        let commits = !self.held && !self.lanes.is_empty();
+        let commits = self.lanes.has_free(self.held);
         let pending = self.committer.as_ref().is_some_and(|committer| committer.has_pending());
         commits
             || pending
@@ -456,9 +461,7 @@ impl State {
 
     /// Puts what there is into `orders`; whether there is any.
     fn take_orders(&mut self, load: &mut Load, orders: &mut Orders) -> bool {
-        if !self.held {
-            self.lanes.take(load, &mut orders.commits);
-        }
+        self.lanes.take(load, self.held, &mut orders.commits);
         if self.steps.0 > self.steps.1 {
             self.steps.1 = self.steps.0;
             orders.step = Some(self.steps.1);

@@ -10,6 +10,9 @@
 //! | bulk, while small ones keep coming | up to [`Bounds::bulk_bytes_beside_small`] |
 //! | bulk alone | up to [`Bounds::batch_bytes_max`] |
 //! | one that is larger | it alone, after one batch of whatever small ones there are |
+//!
+//! When memory fills up faster than it can be emptied, bulk waits first ([`Held::Bulk`]): small ones go on with the room that
+//! is left.
 
 use std::collections::VecDeque;
 
@@ -27,6 +30,14 @@ impl Lane {
     pub(crate) fn of(bytes: usize) -> Self {
         if bytes <= Self::SMALL_BYTES_MAX { Self::Small } else { Self::Bulk }
     }
+}
+
+/// What must wait until there is less in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    Nothing,
+    Bulk,
+    All,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +101,15 @@ impl<T> Lanes<T> {
         self.bounds
     }
 
+    /// Whether something waits that is not held.
+    pub(crate) fn has_free(&self, held: Held) -> bool {
+        match held {
+            Held::Nothing => !self.is_empty(),
+            Held::Bulk => !self.small.waiting.is_empty(),
+            Held::All => false,
+        }
+    }
+
     /// The bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.small.bytes + self.bulk.bytes
@@ -104,14 +124,17 @@ impl<T> Lanes<T> {
         queue.waiting.push_back((bytes, item));
     }
 
-    /// Moves into `taken` what still fits into a batch that has `load`.
-    pub(crate) fn take(&mut self, load: &mut Load, taken: &mut VecDeque<(usize, T)>) {
-        if load.closed {
+    /// Moves into `taken` what still fits into a batch that has `load` and is not held.
+    pub(crate) fn take(&mut self, load: &mut Load, held: Held, taken: &mut VecDeque<(usize, T)>) {
+        if load.closed || held == Held::All {
             return;
         }
         if load.is_empty() {
             self.small_before = std::mem::take(&mut self.small_now);
-            if self.has_outsized(load) && (self.small.waiting.is_empty() || self.has_yielded) {
+            if held == Held::Nothing
+                && self.has_outsized(load)
+                && (self.small.waiting.is_empty() || self.has_yielded)
+            {
                 self.has_yielded = false;
                 load.bulk_bytes += self.bulk.pop(usize::MAX, taken).unwrap_or(0);
                 load.close();
@@ -122,6 +145,9 @@ impl<T> Lanes<T> {
         let took = self.small.take(room, taken);
         self.small_now |= took > 0;
         load.small_bytes += took;
+        if held == Held::Bulk {
+            return;
+        }
         let room = self.bulk_bytes_max(load).saturating_sub(load.bulk_bytes);
         load.bulk_bytes += self.bulk.take(room, taken);
         self.has_yielded = self.has_outsized(load);
@@ -169,7 +195,7 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bounds, Lanes, Load};
+    use super::{Bounds, Held, Lanes, Load};
     use std::collections::VecDeque;
 
     const KIB: usize = 1024;
@@ -190,7 +216,11 @@ mod tests {
 
     fn take(lanes: &mut Lanes<()>, load: &mut Load) -> Vec<usize> {
         let mut taken = VecDeque::new();
-        lanes.take(load, &mut taken);
+        lanes.take(load, Held::Nothing, &mut taken);
+        kib(taken)
+    }
+
+    fn kib(taken: VecDeque<(usize, ())>) -> Vec<usize> {
         taken.into_iter().map(|(bytes, ())| bytes / KIB).collect()
     }
 
@@ -240,6 +270,19 @@ mod tests {
         lanes.push(5_000 * KIB, ());
         let _one: Vec<usize> = batch(&mut lanes);
         assert!(lanes.is_empty(), "nobody to yield to");
+    }
+
+    #[test]
+    fn bulk_is_held_before_small_ones_are() {
+        let mut lanes = lanes(&[100, 5_000, 1, 2]);
+        let mut taken = VecDeque::new();
+        lanes.take(&mut Load::default(), Held::All, &mut taken);
+        assert!(taken.is_empty() && !lanes.has_free(Held::All) && lanes.has_free(Held::Bulk));
+        lanes.take(&mut Load::default(), Held::Bulk, &mut taken);
+        assert_eq!(kib(taken), [1, 2]);
+        assert!(!lanes.has_free(Held::Bulk) && lanes.has_free(Held::Nothing));
+        assert_eq!(batch(&mut lanes), [100]);
+        assert_eq!(batch(&mut lanes), [5_000]);
     }
 
     #[test]

@@ -14,8 +14,6 @@ pub enum Bug {
     ShowWhatFailed,
     /// The checksum of a frame is not looked at.
     SkipFrameChecksum,
-    /// A frame is taken whatever frame it says it follows.
-    IgnoreChain,
     /// A frame is taken in whatever segment it was written for.
     IgnoreSalt,
     /// After a crash the store numbers on where the log ends, whatever was shown without being there.
@@ -52,8 +50,10 @@ pub enum Bug {
     ForgetTableSync,
     /// The manifest's new name is not synced before the log is let go of.
     ForgetManifestName,
-    /// A merge forgets removals although something older lies below.
-    ForgetRemovalsInMerge,
+    /// A layer's removals are not written into the index.
+    ForgetRemovals,
+    /// Where several runs have a row, the oldest one's is taken.
+    PreferOldRows,
     /// The checksum of a block of the index is not looked at.
     SkipBlockChecksum,
 }

@@ -6,6 +6,7 @@ use crate::{
     engine::Engine,
     folder::Lock,
     log::Position,
+    planted::{self, Bug},
     view::View,
 };
 use outrigger_keyspace::CommitError;
@@ -29,6 +30,9 @@ impl Publisher {
 
     pub(crate) fn publish(&mut self, mut batch: Batch, engine: &Engine) {
         let shared = &engine.shared;
+        if planted::is(Bug::ShowWhatFailed) && batch.failed.is_some() {
+            self.show(&mut batch, engine);
+        }
         if let Some(reason) = &batch.failed {
             for (_, decided) in batch.answers.iter_mut().filter(|(_, decided)| decided.is_ok()) {
                 *decided = Err(CommitError::Unknown(reason.clone()));

@@ -18,6 +18,7 @@ use crate::{
     index::{self, Checkpoint, Index, IndexOptions, IndexView},
     layer::Layer,
     log::{self, Log, LogError, Position, Preparation},
+    planted::{self, Bug},
     stack::Stack,
 };
 use bytes::Bytes;
@@ -81,10 +82,7 @@ fn log_options(options: &Options, preparation: Preparation) -> log::Options {
 }
 
 fn index_options(options: &Options) -> IndexOptions {
-    IndexOptions {
-        cache_bytes: options.cache_bytes,
-        layer_bytes: options.layer_bytes_max as u64,
-    }
+    IndexOptions { cache_bytes: options.cache_bytes, layer_bytes: options.layer_bytes_max as u64 }
 }
 
 /// The id of the store that is there.

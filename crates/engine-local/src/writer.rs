@@ -6,6 +6,7 @@
 use crate::{
     batch::{Batch, Flush},
     log::Log,
+    planted::{self, Bug},
     shared::Shared,
     store::UNWRITTEN_REVISIONS_MAX,
 };
@@ -54,6 +55,9 @@ impl Writer {
             self.broken = Some(self.shared.failure.note(reason));
         }
         batch.failed.clone_from(&self.broken);
+        if planted::is(Bug::ShowWhatFailed) {
+            batch.position = Some(self.log.end());
+        }
     }
 
     fn try_write(&mut self, batch: &mut Batch) -> io::Result<()> {
@@ -67,10 +71,11 @@ impl Writer {
             Flush::Before => self.unflushed_since.is_some(),
             Flush::No => false,
         };
+        let waited_for = waited_for && !planted::is(Bug::AnswerBeforeFlush);
         if waited_for || batch.rest || self.is_overdue() {
             self.flush(waited_for)?;
         }
-        if batch.sealed.is_some() {
+        if batch.sealed.is_some() && !planted::is(Bug::CheckpointAheadOfLog) {
             // The index will say that the log is on disk up to here, marks included.
             self.log.sync()?;
         }

@@ -6,13 +6,17 @@
 use super::{
     Checkpoint, Index, IndexError, IndexView, Pace, State,
     cell::{END, Entry, Family, Item, encode_expiry, encode_row, is_point},
+    filter,
     maintain::average_row,
     merge::Merged,
     run::Run,
     table::Table,
     writer::Writer,
 };
-use crate::layer::{Cell, Key};
+use crate::{
+    layer::{Cell, Key},
+    planted::{self, Bug},
+};
 use bytes::Bytes;
 use outrigger_keyspace::{Direction, ReadError};
 use std::sync::Arc;
@@ -65,6 +69,7 @@ fn item(family: Family, cell: &Cell) -> Option<Item> {
     Some(match (cell, family) {
         (Cell::Live(value), Family::Rows) => Item::Put(encode_row(value)),
         (Cell::Live(value), Family::Expiries) => Item::Put(encode_expiry(value.expires_at?)),
+        (Cell::Gone { .. }, _) if planted::is(Bug::ForgetRemovals) => return None,
         (Cell::Gone { end }, family) => Item::Gone(family.end(end.as_deref())),
     })
 }
@@ -95,11 +100,18 @@ pub(super) struct Tables<'a> {
     table_bytes: u64,
     writer: Option<Writer>,
     done: Vec<Arc<Table>>,
+    /// Roughly the bytes in older runs that what was added to this table hides.
+    hidden: u64,
 }
 
 impl<'a> Tables<'a> {
     pub(super) fn new(index: &'a Index, table_bytes: u64) -> Self {
-        Self { index, table_bytes, writer: None, done: Vec::new() }
+        Self { index, table_bytes, writer: None, done: Vec::new(), hidden: 0 }
+    }
+
+    /// How long all tables are so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.done.iter().map(|table| table.info.bytes).sum::<u64>() + self.open_bytes()
     }
 
     /// How long the table being written is so far.
@@ -119,6 +131,7 @@ impl<'a> Tables<'a> {
         // Rows are always there; where nothing ever expired, deletions have nothing to hide among the expiries.
         let hides = below.iter().flat_map(|run| &run.tables).any(|t| family.reaches(&t.info.first));
         let mut widening = Widening::new(&below);
+        let mut sample = Sample::new(&below);
         for (key, cell) in cells {
             match item(family, cell) {
                 Some(Item::Gone(end)) if hides => {
@@ -130,15 +143,18 @@ impl<'a> Tables<'a> {
                     if let Some(extent) = widening.take() {
                         self.push_extent(state, extent, pace)?;
                     }
-                    self.push(state, &Entry { key: family.key(key), item }, pace)?;
+                    let entry = Entry { key: family.key(key), item };
+                    sample.look_at(&entry)?;
+                    self.push(state, &entry, pace)?;
                 }
                 _ => {}
             }
         }
-        match widening.take() {
-            Some(extent) => self.push_extent(state, extent, pace),
-            None => Ok(()),
+        if let Some(extent) = widening.take() {
+            self.push_extent(state, extent, pace)?;
         }
+        self.hides(sample.hidden_bytes());
+        Ok(())
     }
 
     pub(super) fn push(
@@ -182,16 +198,15 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Notes that the extents written so far hide so many bytes more in older runs.
+    /// Notes that what was added hides so many bytes more in older runs.
     pub(super) fn hides(&mut self, bytes: u64) {
-        if let Some(writer) = &mut self.writer {
-            writer.hides(bytes);
-        }
+        self.hidden += bytes;
     }
 
     /// Ends the table being written, if there is one.
     pub(super) fn end_table(&mut self) -> Result<(), IndexError> {
-        if let Some(writer) = self.writer.take() {
+        if let Some(mut writer) = self.writer.take() {
+            writer.hides(std::mem::take(&mut self.hidden));
             self.done.push(self.index.table(writer.finish()?));
         }
         Ok(())
@@ -207,6 +222,46 @@ impl<'a> Tables<'a> {
     pub(super) fn finish(mut self) -> Result<Vec<Arc<Table>>, IndexError> {
         self.end_table()?;
         Ok(self.done)
+    }
+}
+
+/// How much of what is put replaces rows below: a few keys are looked up, the rest is taken to be like them.
+struct Sample<'a> {
+    below: &'a [Run],
+    rows: u64,
+    bytes: u64,
+    looked_at: u64,
+    found: u64,
+}
+
+/// So many rows are all looked at; of the others one in [`SAMPLE_EACH`].
+const SAMPLE_ALL: u64 = 256;
+const SAMPLE_EACH: u64 = 32;
+
+impl<'a> Sample<'a> {
+    fn new(below: &'a [Run]) -> Self {
+        Self { below, rows: 0, bytes: 0, looked_at: 0, found: 0 }
+    }
+
+    fn look_at(&mut self, entry: &Entry) -> Result<(), ReadError> {
+        self.rows += 1;
+        self.bytes += entry.bytes() as u64;
+        if self.rows > SAMPLE_ALL && !self.rows.is_multiple_of(SAMPLE_EACH) {
+            return Ok(());
+        }
+        self.looked_at += 1;
+        let hash = filter::hash(&entry.key);
+        for run in self.below {
+            if let Some(entry) = run.get(&entry.key, hash)? {
+                self.found += u64::from(matches!(entry.item, Item::Put(_)));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn hidden_bytes(&self) -> u64 {
+        self.bytes / self.looked_at.max(1) * self.found
     }
 }
 

@@ -1,8 +1,9 @@
 //! Keeping the index small and quick to read: runs are merged, in steps that fit between two layers.
 //!
 //! Two rules decide. When too many runs lie above the base, the newest of about the same size are folded into one, so that
-//! a lookup asks few filters. When what lies above the base, with what it hides, comes near half the base, all of it is
-//! *drained* into the base, so that the disk holds less than twice the live data.
+//! a lookup asks few filters. When what runs hide in older ones comes near what there is to be seen, or folding would mean
+//! very large runs, all that lies above the base is *drained* into it: the disk holds less than twice the live data, and
+//! rows that are never replaced are not written again and again for that.
 //!
 //! A drain goes through the keys in order and stops after each step, however large the base is: what it has done lies
 //! before the key at which the drained runs begin from then on ([`Run::from`]). Where the drained runs say nothing, the
@@ -47,31 +48,43 @@ impl Index {
         state: &mut State,
         pace: &mut Paced<'_, '_>,
     ) -> Result<bool, IndexError> {
-        let sizes = &self.sizes;
         let above = state.runs.len() - 1;
         let fresh = above - state.draining as usize;
-        if fresh > sizes.runs_max {
-            self.fold(state, fresh, pace)?;
+        let count = match fresh > self.sizes.runs_max {
+            true => fold_count(&state.runs[..fresh], 4 * self.sizes.step_bytes),
+            false => 0,
+        };
+        if count > 0 {
+            self.fold(state, count, pace)?;
         } else if state.draining > 0 {
             self.drain(state, pace)?;
-        } else if above > 0 && is_due(state, sizes.slack_bytes) {
+        } else if self.is_due(state) {
             state.draining = u32::try_from(above).unwrap_or(u32::MAX);
             self.drain(state, pace)?;
         } else {
             return Ok(false);
         }
         let fresh = state.runs.len() - 1 - state.draining as usize;
-        Ok(state.draining > 0 || fresh > sizes.runs_max || is_due(state, sizes.slack_bytes))
+        Ok(state.draining > 0 || fresh > self.sizes.runs_max || self.is_due(state))
+    }
+
+    /// Whether what lies above the base should be drained into it.
+    fn is_due(&self, state: &State) -> bool {
+        let above = state.runs.len() - 1;
+        let tables = || state.runs.iter().flat_map(|run| &run.tables);
+        let all: u64 = tables().map(|table| table.info.bytes).sum();
+        let dead: u64 = tables().map(|table| table.info.hidden_bytes).sum();
+        let live = all.saturating_sub(dead);
+        above > self.sizes.runs_max || (above > 0 && dead > live / 10 * 7 + self.sizes.slack_bytes)
     }
 
     /// Makes one run of the newest few.
     fn fold(
         &self,
         state: &mut State,
-        fresh: usize,
+        count: usize,
         pace: &mut Paced<'_, '_>,
     ) -> Result<(), IndexError> {
-        let count = fold_count(&state.runs[..fresh], self.sizes.step_bytes);
         let folded: Vec<Run> = state.runs[..count].to_vec();
         let tables = match side_by_side(&folded) {
             Some(tables) => tables,
@@ -95,7 +108,11 @@ impl Index {
         while let Some(entry) = cells.next_cell()? {
             tables.push(state, &entry, pace)?;
         }
-        tables.hides(folded.iter().flat_map(|run| &run.tables).map(|t| t.info.hidden_bytes).sum());
+        let before = folded.iter().flat_map(|run| &run.tables);
+        let hidden: u64 = before.map(|table| table.info.hidden_bytes).sum();
+        // What they hid in each other is gone now.
+        let gone = folded.iter().map(Run::bytes).sum::<u64>().saturating_sub(tables.bytes());
+        tables.hides(hidden.saturating_sub(gone));
         tables.finish()
     }
 
@@ -149,14 +166,6 @@ impl Index {
     }
 }
 
-/// Whether what lies above the base should be drained into it.
-fn is_due(state: &State, slack_bytes: u64) -> bool {
-    let Some((base, above)) = state.runs.split_last() else { return false };
-    let above = above.iter().flat_map(|run| &run.tables);
-    let burden: u64 = above.map(|table| table.info.bytes + table.info.hidden_bytes).sum();
-    burden > base.bytes() / 20 * 9 + slack_bytes
-}
-
 /// The files of all runs in order, if no two say anything about the same keys: they are one run as they are.
 fn side_by_side(runs: &[Run]) -> Option<Vec<Arc<Table>>> {
     let mut tables: Vec<_> = runs.iter().flat_map(|run| &run.tables).cloned().collect();
@@ -168,18 +177,18 @@ fn side_by_side(runs: &[Run]) -> Option<Vec<Arc<Table>>> {
     tables.windows(2).all(apart).then_some(tables)
 }
 
-/// How many of the newest runs to fold: as long as the next is not much larger than all before it.
-fn fold_count(runs: &[Run], step_bytes: u64) -> usize {
+/// How many of the newest runs to fold: as long as the next is not larger than all before it, and the result not larger
+/// than `bytes_max`. None when that would be too few.
+fn fold_count(runs: &[Run], bytes_max: u64) -> usize {
     let (mut count, mut bytes) = (0, 0);
     for run in runs {
         let next = run.bytes();
-        let is_alike = next <= bytes && bytes + next <= 4 * step_bytes;
-        if count >= FOLD_MIN && !is_alike {
+        if bytes + next > bytes_max || (count >= FOLD_MIN && next > bytes) {
             break;
         }
         (count, bytes) = (count + 1, bytes + next);
     }
-    count
+    if count < FOLD_MIN { 0 } else { count }
 }
 
 /// The bytes of a row, on average.

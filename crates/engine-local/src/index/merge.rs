@@ -8,6 +8,7 @@ use super::{
     cell::{Entry, Item, after},
     run::{Cursor, Run},
 };
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use outrigger_keyspace::{Direction, ReadError};
 use std::cmp::Ordering;
@@ -76,6 +77,7 @@ impl Merged {
         for (at, cursor) in self.cursors.iter().enumerate() {
             let Some(entry) = cursor.current() else { continue };
             let comes_first = best.is_none_or(|(_, best)| match self.direction {
+                Direction::Forward if planted::is(Bug::PreferOldRows) => entry.key <= best.key,
                 Direction::Forward => entry.key < best.key,
                 Direction::Backward => compare_ends(entry, best) == Ordering::Greater,
             });

@@ -1,6 +1,5 @@
 //! The index against a map: random layers, reopening, every crash, every flipped byte.
 
-mod copies;
 mod crashes;
 mod damage;
 mod model;
@@ -15,12 +14,16 @@ use outrigger_keyspace::{
     sequencer::{Change, Plan},
 };
 use outrigger_sim::disk::SimDisk;
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 /// What should be in the index.
 type Map = BTreeMap<Bytes, Value>;
 
-const OPTIONS: IndexOptions = IndexOptions { cache_bytes: 1 << 20 };
+const OPTIONS: IndexOptions = IndexOptions { cache_bytes: 1 << 20, layer_bytes: 24 << 20 };
 
 /// Sizes at which a handful of rows is a large store.
 const SMALL: Sizes = Sizes {
@@ -155,6 +158,32 @@ fn check_expiries(view: &IndexView, map: &Map) {
     }
     let stale = visited.keys().filter(|key| !map.contains_key(*key));
     assert_eq!(stale.count(), 0, "what is deleted does not expire");
+}
+
+/// How large an index is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Figures {
+    /// What its files take, without those that only old views read.
+    disk_bytes: u64,
+    files: usize,
+    /// What only old views still read.
+    doomed_bytes: u64,
+}
+
+fn figures(index: &Index) -> Figures {
+    let view = index.view();
+    let mut figures = Figures::default();
+    let mut counted = BTreeSet::new();
+    for table in view.runs().iter().flat_map(|run| &run.tables) {
+        // A file may be part of two runs: of the one being merged and of the base.
+        if counted.insert(table.info.id) {
+            figures.files += 1;
+            figures.disk_bytes += table.info.bytes;
+        }
+    }
+    let doomed = &index.state.lock().unwrap().doomed;
+    figures.doomed_bytes = doomed.iter().map(|table| table.info.bytes).sum();
+    figures
 }
 
 fn maintain(index: &Index) {

@@ -28,7 +28,8 @@ pub(crate) struct Verified {
 /// Reads everything of the index on `disk`, which nobody has open, and changes nothing. The first damage is the answer.
 pub(crate) fn verify(disk: &Arc<dyn Disk>) -> Result<(Checkpoint, Verified), IndexError> {
     let manifest = Manifest::decode_both(&read_manifest_file(&**disk)?).map_err(unreadable)?;
-    let index = Index::with(disk.clone(), &IndexOptions { cache_bytes: 0 }, manifest);
+    let index =
+        Index::with(disk.clone(), &IndexOptions { cache_bytes: 0, layer_bytes: 0 }, manifest);
     let view = index.view();
     Ok((view.checkpoint().clone(), view.verify()?))
 }

@@ -4,7 +4,6 @@ use super::{
     Checkpoint,
     cell::{Family, Item, decode_expiry, decode_row},
     filter,
-    manifest::Manifest,
     merge::Merged,
     run::Run,
 };
@@ -18,12 +17,11 @@ pub(crate) struct IndexView {
     checkpoint: Checkpoint,
     /// Newest first.
     runs: Vec<Run>,
-    draining: u32,
 }
 
 impl IndexView {
-    pub(super) fn new(checkpoint: Checkpoint, runs: Vec<Run>, draining: u32) -> Self {
-        Self { checkpoint, runs, draining }
+    pub(super) fn new(checkpoint: Checkpoint, runs: Vec<Run>) -> Self {
+        Self { checkpoint, runs }
     }
 
     /// Up to where everything is in it.
@@ -72,15 +70,6 @@ impl IndexView {
 
     pub(super) fn runs(&self) -> &[Run] {
         &self.runs
-    }
-
-    /// The manifest of an index that shows this and nothing else.
-    pub(super) fn manifest(&self) -> Manifest {
-        let tables = self.runs.iter().flat_map(|run| &run.tables);
-        let next_id = tables.map(|table| table.info.id + 1).max().unwrap_or(1);
-        let runs = self.runs.iter().map(Run::info).collect();
-        let (checkpoint, draining) = (self.checkpoint.clone(), self.draining);
-        Manifest { checkpoint, next_id, runs, draining }
     }
 }
 

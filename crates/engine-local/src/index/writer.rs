@@ -10,6 +10,7 @@ use super::{
     filter,
     table::{Section, TableInfo, add_to_map, file_name, head},
 };
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use outrigger_kernel::disk::{Disk, DiskFile};
 use std::{io, sync::Arc};
@@ -68,7 +69,7 @@ impl Writer {
         self.pending_at + (self.pending.len() + self.block.bytes()) as u64
     }
 
-    /// Notes that the extents written so far hide so many bytes more in older runs.
+    /// Notes that what was written hides so many bytes more in older runs.
     pub(super) fn hides(&mut self, bytes: u64) {
         self.info.hidden_bytes += bytes;
     }
@@ -140,7 +141,9 @@ impl Writer {
         self.info.filter = self.end_section(|this| filter::build(&this.hashes));
         self.info.bytes = self.bytes();
         self.write(0)?;
-        self.file.sync()?;
+        if !planted::is(Bug::ForgetTableSync) {
+            self.file.sync()?;
+        }
         Ok(self.info)
     }
 

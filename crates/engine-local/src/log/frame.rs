@@ -18,7 +18,10 @@
 //! being taken for one of the log. `durable` tells damage from a torn write: see [`super::recover`].
 
 use super::Position;
-use crate::record::{Base, Malformed, decode_plan_after, encode_plan_after};
+use crate::{
+    planted::{self, Bug},
+    record::{Base, Malformed, decode_plan_after, encode_plan_after},
+};
 use outrigger_kernel::Wall;
 use outrigger_keyspace::sequencer::Plan;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -105,7 +108,8 @@ pub(crate) fn verify(bytes: &[u8], salt: u64) -> Option<Header> {
     let header = bytes.first_chunk::<HEADER_BYTES>()?;
     let previous = number64(header, 32);
     let checksum = number64(header, 0);
-    if xxh3_64_with_seed(&bytes[8..], previous ^ salt) != checksum {
+    let holds = xxh3_64_with_seed(&bytes[8..], previous ^ salt) == checksum;
+    if !holds && !planted::is(Bug::SkipFrameChecksum) {
         return None;
     }
     let kind = match header[12] {

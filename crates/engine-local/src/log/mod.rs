@@ -49,6 +49,7 @@ pub(crate) use frame::Frame;
 pub(crate) use history::History;
 pub(crate) use recover::verify;
 
+use crate::planted::{self, Bug};
 use frame::{ALIGNMENT, HEADER_BYTES, Kind, PAYLOAD_BYTES_MAX};
 use outrigger_kernel::disk::{Disk, DiskFile};
 use outrigger_keyspace::{Committed, sequencer::Plan};
@@ -355,8 +356,13 @@ impl Log {
     }
 
     fn put(&mut self, kind: Kind, frame: &mut Frame) -> io::Result<()> {
-        let (bytes, chain) = frame.seal(kind, self.end, self.salt, self.durable);
-        self.file.write_at(bytes, self.end.offset)?;
+        let boasts = planted::is(Bug::ClaimTooMuch);
+        let durable = if boasts { self.end.offset } else { self.durable };
+        let (bytes, chain) = frame.seal(kind, self.end, self.salt, durable);
+        let written = self.file.write_at(bytes, self.end.offset);
+        if !planted::is(Bug::BelieveShortWrite) {
+            written?;
+        }
         let length = bytes.len() as u64;
         debug_assert_eq!(length % ALIGNMENT as u64, 0, "frames are padded");
         self.supply.counters.bytes_written.fetch_add(length, Ordering::Relaxed);
@@ -367,7 +373,12 @@ impl Log {
 
     fn flush(&mut self) -> io::Result<()> {
         if self.durable < self.end.offset {
-            self.file.sync()?;
+            let synced = self.file.sync();
+            if planted::is(Bug::RetrySync) && synced.is_err() {
+                self.file.sync()?;
+            } else {
+                synced?;
+            }
             self.supply.counters.syncs.fetch_add(1, Ordering::Relaxed);
             self.durable = self.end.offset;
         }

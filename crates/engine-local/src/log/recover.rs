@@ -29,6 +29,7 @@ use super::{
     segment::{self, FRAMES_START, PIECE_BYTES, SegmentReader},
     walk::{Walker, frame_at, remains, search, search_claims},
 };
+use crate::planted::{self, Bug};
 use outrigger_kernel::disk::{Disk, DiskFile};
 use outrigger_keyspace::{Committed, sequencer::Plan};
 use std::{collections::BTreeMap, sync::Arc};
@@ -59,10 +60,12 @@ pub(crate) fn recover<E: From<LogError>>(
     for file in &files.unfinished {
         disk.remove(file).map_err(LogError::io(file))?;
     }
-    if let Some(cut) = cut {
+    if let Some(cut) = cut.filter(|_| !planted::is(Bug::LeaveTornTail)) {
         cut.apply()?;
     }
-    confirm(&**disk, &walker, from)?;
+    if !planted::is(Bug::ShowUnsyncedTail) {
+        confirm(&**disk, &walker, from)?;
+    }
     let (begun, ready) = files.sizes(&**disk, walker.at.segment)?;
     Ok(Recovered { opened, end: walker.at, segment: walker.segment, begun, ready })
 }

@@ -18,6 +18,7 @@
 //! `log-<number>.new`, which nobody reads and whoever opens the log removes.
 
 use super::LogError;
+use crate::planted::{self, Bug};
 use outrigger_kernel::disk::{Disk, DiskFile};
 use std::{io, sync::Arc};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -59,6 +60,7 @@ pub(crate) fn is_unfinished(name_of_file: &str) -> bool {
 
 /// What makes frames of one segment of one store unlike all others.
 pub(crate) fn salt(store_id: [u8; 16], number: u64) -> u64 {
+    let number = if planted::is(Bug::IgnoreSalt) { 0 } else { number };
     xxh3_64_with_seed(&store_id, number)
 }
 
@@ -162,6 +164,9 @@ pub(crate) fn fill(
         }
     }
     file.write_at(&header.encode(), 0)?;
+    if planted::is(Bug::ForgetSegmentHeader) {
+        return Ok(());
+    }
     file.sync().map_err(Unprepared::Sync)
 }
 
@@ -176,7 +181,9 @@ pub(crate) fn reuse(
     header: &SegmentHeader,
 ) -> Result<(), Unprepared> {
     disk.rename(from, unfinished)?;
-    disk.sync_folder().map_err(Unprepared::Sync)?;
+    if !planted::is(Bug::ForgetOldName) {
+        disk.sync_folder().map_err(Unprepared::Sync)?;
+    }
     let file = disk.open(unfinished)?;
     file.write_at(&header.encode(), 0)?;
     file.sync().map_err(Unprepared::Sync)
@@ -189,7 +196,9 @@ pub(crate) fn finish(
     number: u64,
 ) -> Result<Arc<dyn DiskFile>, Unprepared> {
     disk.rename(unfinished, &name(number))?;
-    disk.sync_folder().map_err(Unprepared::Sync)?;
+    if !planted::is(Bug::ForgetSegmentName) {
+        disk.sync_folder().map_err(Unprepared::Sync)?;
+    }
     Ok(disk.open(&name(number))?)
 }
 

@@ -69,7 +69,11 @@ fn the_recorded_script_survives_a_crash_at_every_step() {
         _ => Depth::Compare,
     };
     let wanted = |step| step % crate::stride(3) == 0;
-    let count = everywhere(&script::recorded(), 1, wanted, depth).unwrap();
+    // Two seeds, for two sets of sizes.
+    let [mut count, other] =
+        [1, 6].map(|seed| everywhere(&script::recorded(), seed, wanted, depth).unwrap());
+    count.images += other.images;
+    count.second_crashes += other.second_crashes;
     assert!(count.images > 3_000 / crate::stride(5), "{count:?}");
     assert!(count.second_crashes > 5_000 / crate::stride(10), "{count:?}");
     #[expect(clippy::print_stdout, reason = "the figures are part of the proof")]

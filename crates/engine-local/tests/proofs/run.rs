@@ -21,12 +21,14 @@ use std::{
     time::Duration,
 };
 
-/// Small, so that segments end, layers are sealed and files are rewritten within a short script.
-pub(crate) fn small() -> Options {
+/// Small, so that segments end, layers are sealed and files are merged within a short script; how small differs.
+pub(crate) fn small(seed: u64) -> Options {
     Options {
         log_first_bytes: 8 * 1024,
-        log_max_bytes: 16 * 1024,
-        cache_bytes: 64 * 1024,
+        log_max_bytes: if seed.is_multiple_of(2) { 16 * 1024 } else { 64 * 1024 },
+        cache_bytes: if seed.is_multiple_of(3) { 0 } else { 64 * 1024 },
+        layer_bytes_max: if seed.is_multiple_of(5) { 1 << 20 } else { 2_000 },
+        layer_bytes_bound: 2 << 20,
         reserve_bytes: Some(16 * 1024),
         ..Options::default()
     }
@@ -48,7 +50,7 @@ impl Store {
             i64::try_from(clocks.mono_ms).unwrap() - i64::try_from(clocks.back_ms).unwrap();
         clock.jump_wall_ms(wall_ms);
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        let (engine, hands) = Local::open_by_hand(disk, clock.clone(), small())?;
+        let (engine, hands) = Local::open_by_hand(disk, clock.clone(), small(seed))?;
         Ok(Self { engine, hands, clock })
     }
 

@@ -5,9 +5,10 @@ use crate::{
     script,
     story::{Clocks, State, Story, entries, state_at},
 };
+use outrigger_engine_local::Local;
 use outrigger_keyspace::{Durability, Transaction, Write};
 use outrigger_sim::disk::{SimDisk, Survivors};
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 /// One crash: after which step of which story, and whether the disk lost power or only the process ended.
 #[derive(Clone, Copy)]
@@ -45,6 +46,9 @@ impl Case<'_> {
         let promised = self.story.promised(self.step, self.kill);
         let (mut store, state) = self.open(image, clocks, promised)?;
         let opening = image.tape();
+        // What it lets go of or keeps for others must be sound too, not only what a start looks at.
+        Local::verify_by_hand(Arc::new(image.kill()))
+            .map_err(|error| format!("verify: {error}"))?;
         if self.depth >= Depth::GoOn {
             // What was shown once must not be lost to a power cut right after it.
             let shown = self.states[*state.start()].revision.max(promised);

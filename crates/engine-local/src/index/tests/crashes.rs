@@ -40,7 +40,7 @@ fn check_crash(crashed: &SimDisk, after: usize, states: &[(usize, Checkpoint, Ma
     // And it goes on from there, with nothing left of what was begun.
     apply(&index, &[plan(99, Vec::new(), vec![put(1, 99, 10)])], 99).unwrap();
     maintain(&index);
-    let named = index.figures().files;
+    let named = figures(&index).files;
     assert_eq!(on(crashed).list().unwrap().len(), named + 1, "after step {after}, {how}");
 }
 

@@ -1,7 +1,7 @@
 //! Flipped bytes, cut files, missing files, newer formats, failing disks: an error or no difference, never a wrong answer.
 
 use super::*;
-use crate::index::manifest::FORMAT;
+use crate::index::{manifest::FORMAT, verify};
 use outrigger_sim::disk::{Kind, Trouble};
 
 /// A small index with runs, extents, large values and expiries.
@@ -166,4 +166,28 @@ fn a_read_that_fails_may_be_tried_again() {
     disk.plan(Kind::Read, 0, Trouble::Fails);
     assert!(matches!(view.get(&key(5)), Err(ReadError::Unavailable(_))));
     check(&view, &map, 45);
+}
+
+#[test]
+fn damage_anywhere_is_found_offline() {
+    let disk = SimDisk::new(1);
+    let index = create(&disk);
+    for round in 1..12 {
+        let changes = (0..40).map(|n| put((n * 13 + round * 41) % 300, round, 60)).collect();
+        apply(&index, &[plan(round, Vec::new(), changes)], round).unwrap();
+        index.maintain(&mut |_| {}).unwrap();
+    }
+    let (checkpoint, verified) = verify(&on(&disk)).unwrap();
+    assert_eq!(&checkpoint, index.view().checkpoint());
+    assert!(verified.rows >= 200);
+    drop(index);
+    let names = on(&disk).list().unwrap();
+    for name in names {
+        let length = disk.bytes(&name).unwrap().len() as u64;
+        for at in (0..length).step_by(97) {
+            let damaged = disk.kill();
+            assert!(damaged.flip(&name, at, 3));
+            assert!(matches!(verify(&on(&damaged)), Err(IndexError::Damaged(_))), "{name} {at}");
+        }
+    }
 }

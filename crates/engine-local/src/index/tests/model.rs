@@ -67,7 +67,7 @@ proptest! {
     #[test]
     fn the_index_is_a_map(steps in proptest::collection::vec(step(), 1..24), cache in prop_oneof![Just(0_usize), Just(1 << 20)]) {
         let disk = SimDisk::new(1);
-        let options = IndexOptions { cache_bytes: cache };
+        let options = IndexOptions { cache_bytes: cache, ..OPTIONS };
         let mut index = Index::create(on(&disk), options.clone(), checkpoint(0)).unwrap();
         index.sizes = SMALL;
         let mut map = Map::new();

@@ -23,7 +23,7 @@ fn overwriting_everything_keeps_the_disk_within_twice_the_live_rows() {
         if round > 20 {
             let slack = SMALL.slack_bytes;
             let ratio =
-                index.figures().disk_bytes.saturating_sub(slack) as f64 / live_bytes(&map) as f64;
+                figures(&index).disk_bytes.saturating_sub(slack) as f64 / live_bytes(&map) as f64;
             worst = f64::max(worst, ratio);
         }
     }
@@ -76,14 +76,14 @@ fn rows_that_come_in_order_are_written_once() {
         maintain(&index);
         written = index.state.lock().unwrap().next_id;
     }
-    let files = index.figures().files as u64;
+    let files = figures(&index).files as u64;
     assert!(written < files * 3 / 2, "{written} files were written for {files}");
 }
 
 #[test]
 fn small_memory_is_enough_and_is_kept_to() {
     let disk = SimDisk::new(1);
-    let options = IndexOptions { cache_bytes: 4_000 };
+    let options = IndexOptions { cache_bytes: 4_000, ..OPTIONS };
     let mut index = Index::create(on(&disk), options, checkpoint(0)).unwrap();
     index.sizes = SMALL;
     let plans = [plan(1, Vec::new(), (0..2_000).map(|n| put(n, 1, 100)).collect())];
@@ -107,10 +107,10 @@ fn files_that_an_old_view_reads_stay_until_it_is_gone() {
     apply(&index, &[plan(2, cleared, Vec::new())], 2).unwrap();
     maintain(&index);
     assert_eq!(rows(&old, &KeyRange::all(), Direction::Forward).unwrap().len(), 200);
-    assert!(index.figures().doomed_bytes > 20_000);
+    assert!(figures(&index).doomed_bytes > 20_000);
     drop(old);
     maintain(&index);
-    assert_eq!(index.figures().doomed_bytes, 0);
+    assert_eq!(figures(&index).doomed_bytes, 0);
     let left = on(&disk).list().unwrap();
     assert_eq!(left, ["index"], "an empty index has no other files");
 }
