@@ -24,6 +24,7 @@ mod contract;
 mod encoding;
 #[cfg(any(test, feature = "exam"))]
 pub mod exam;
+mod hashing;
 pub mod limits;
 pub mod memory;
 pub mod planted;

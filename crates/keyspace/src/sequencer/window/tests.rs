@@ -95,7 +95,7 @@ fn a_clear_costs_the_window_its_ends_and_no_more() {
     let mut window = Window::new(0);
     let clear = KeyRange::new("a", "z");
     for revision in 1..=100 {
-        window.record(revision, Mono::default(), std::iter::empty(), &[clear.clone()]);
+        window.record(revision, Mono::default(), std::iter::empty(), std::slice::from_ref(&clear));
     }
     assert_eq!(window.bytes, 100 * range_bytes(&clear));
 }
