@@ -15,6 +15,9 @@ mod disk;
 #[expect(dead_code, unused_imports, reason = "the example uses a part of it")]
 #[path = "../src/log/mod.rs"]
 mod log;
+#[expect(dead_code, unreachable_pub, reason = "the example uses a part of it")]
+#[path = "../src/planted.rs"]
+mod planted;
 #[expect(dead_code, reason = "the example uses a part of it")]
 #[path = "../src/record.rs"]
 mod record;

@@ -1,6 +1,7 @@
 //! The engine on a real disk: the exam, what a restart finds, what is refused at the door.
 
 mod by_hand;
+mod crowd;
 mod doors;
 mod exam;
 mod memory;

@@ -5,7 +5,7 @@
 
 use super::{
     Checkpoint, Index, IndexError, IndexView, Pace, State,
-    cell::{END, Entry, Family, Item, encode_expiry, encode_row, is_point},
+    cell::{END, Entry, Family, Item, encode_expiry, is_point},
     filter,
     maintain::average_row,
     merge::Merged,
@@ -16,8 +16,9 @@ use super::{
 use crate::{
     layer::{Cell, Key},
     planted::{self, Bug},
+    record,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use outrigger_keyspace::{Direction, ReadError};
 use std::sync::Arc;
 
@@ -64,14 +65,44 @@ impl Index {
     }
 }
 
-/// What a layer's cell says in a family; nothing where it has nothing to say.
-fn item(family: Family, cell: &Cell) -> Option<Item> {
-    Some(match (cell, family) {
-        (Cell::Live(value), Family::Rows) => Item::Put(encode_row(value)),
-        (Cell::Live(value), Family::Expiries) => Item::Put(encode_expiry(value.expires_at?)),
-        (Cell::Gone { .. }, _) if planted::is(Bug::ForgetRemovals) => return None,
-        (Cell::Gone { end }, family) => Item::Gone(family.end(end.as_deref())),
-    })
+/// Turns a layer's cells into entries of a family. Their bytes lie in large pieces of memory, many in each.
+#[derive(Default)]
+struct Entries {
+    room: Vec<u8>,
+    piece: BytesMut,
+}
+
+const PIECE_BYTES: usize = 64 << 10;
+
+impl Entries {
+    /// What a cell says in `family`; nothing where it has nothing to say.
+    fn entry(&mut self, family: Family, key: &[u8], cell: &Cell) -> Option<Entry> {
+        let item = match (cell, family) {
+            (Cell::Live(value), Family::Rows) => {
+                self.room.clear();
+                record::encode_value(value, &mut self.room);
+                let payload = std::mem::take(&mut self.room);
+                let item = Item::Put(self.keep(&[&payload]));
+                self.room = payload;
+                item
+            }
+            (Cell::Live(value), Family::Expiries) => Item::Put(encode_expiry(value.expires_at?)),
+            (Cell::Gone { .. }, _) if planted::is(Bug::ForgetRemovals) => return None,
+            (Cell::Gone { end }, family) => Item::Gone(family.end(end.as_deref())),
+        };
+        Some(Entry { key: self.keep(&[&[family as u8], key]), item })
+    }
+
+    fn keep(&mut self, parts: &[&[u8]]) -> Bytes {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        if self.piece.capacity() < bytes {
+            self.piece = BytesMut::with_capacity(PIECE_BYTES.max(bytes));
+        }
+        for part in parts {
+            self.piece.extend_from_slice(part);
+        }
+        self.piece.split().freeze()
+    }
 }
 
 /// Counts work and calls the pace.
@@ -132,22 +163,23 @@ impl<'a> Tables<'a> {
         let hides = below.iter().flat_map(|run| &run.tables).any(|t| family.reaches(&t.info.first));
         let mut widening = Widening::new(&below);
         let mut sample = Sample::new(&below);
+        let mut entries = Entries::default();
         for (key, cell) in cells {
-            match item(family, cell) {
-                Some(Item::Gone(end)) if hides => {
-                    if let Some(extent) = widening.push(family.key(key), end)? {
+            let Some(entry) = entries.entry(family, key, cell) else { continue };
+            match entry.item {
+                Item::Gone(end) if hides => {
+                    if let Some(extent) = widening.push(entry.key, end)? {
                         self.push_extent(state, extent, pace)?;
                     }
                 }
-                Some(item @ Item::Put(_)) => {
+                Item::Gone(_) => {}
+                Item::Put(_) => {
                     if let Some(extent) = widening.take() {
                         self.push_extent(state, extent, pace)?;
                     }
-                    let entry = Entry { key: family.key(key), item };
                     sample.look_at(&entry)?;
                     self.push(state, &entry, pace)?;
                 }
-                _ => {}
             }
         }
         if let Some(extent) = widening.take() {

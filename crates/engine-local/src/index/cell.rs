@@ -123,13 +123,6 @@ fn malformed(what: &str) -> ReadError {
     ReadError::Damaged(format!("{what} in the index is malformed"))
 }
 
-/// The payload of a row with `value`.
-pub(super) fn encode_row(value: &Value) -> Bytes {
-    let mut payload = Vec::with_capacity(value.bytes.len() + 20);
-    record::encode_value(value, &mut payload);
-    payload.into()
-}
-
 /// A row's value as it was written. The bytes are copied, so that a value kept for long keeps no whole block alive.
 pub(super) fn decode_row(payload: &[u8]) -> Result<Value, ReadError> {
     record::decode_value(payload).map_err(|_| malformed("a row"))

@@ -97,22 +97,33 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Guide {
     file: Arc<dyn DiskFile>,
-    keys: Bytes,
-    spots: Vec<Spot>,
-    filter: Vec<u8>,
+    map: Bytes,
+    /// Where in the map each block's entry begins.
+    spots: Vec<u32>,
+    filter: Bytes,
 }
 
-/// A block: its first key and where it lies.
-#[derive(Clone, Copy, Debug)]
-struct Spot {
-    key_at: u32,
-    key_bytes: u16,
-    section: Section,
+/// What stands before the key in a map's entry.
+const ENTRY_HEAD_BYTES: usize = 22;
+
+/// An entry of a map: the block, its first key, and what follows.
+fn entry(map: &[u8]) -> Option<(Section, &[u8], &[u8])> {
+    let (key_bytes, rest) = map.split_first_chunk()?;
+    let (at, rest) = rest.split_first_chunk()?;
+    let (bytes, rest) = rest.split_first_chunk()?;
+    let (checksum, rest) = rest.split_first_chunk()?;
+    let (key, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*key_bytes)))?;
+    let section = Section {
+        at: u64::from_le_bytes(*at),
+        bytes: u64::from(u32::from_le_bytes(*bytes)),
+        checksum: u64::from_le_bytes(*checksum),
+    };
+    Some((section, key, rest))
 }
 
 impl Guide {
     fn bytes(&self) -> usize {
-        self.keys.len() + self.spots.len() * size_of::<Spot>() + self.filter.len() + 512
+        self.map.len() + self.spots.len() * size_of::<u32>() + self.filter.len() + 512
     }
 
     pub(super) fn blocks(&self) -> usize {
@@ -124,10 +135,10 @@ impl Guide {
         filter::may_hold(&self.filter, hash)
     }
 
-    fn first_key(&self, index: usize) -> &[u8] {
-        let at =
-            |spot: &Spot| spot.key_at as usize..spot.key_at as usize + usize::from(spot.key_bytes);
-        self.spots.get(index).and_then(|spot| self.keys.get(at(spot))).unwrap_or_default()
+    /// Where the block `index` lies, and its first key.
+    fn spot(&self, index: usize) -> Option<(Section, &[u8])> {
+        let begin = *self.spots.get(index)? as usize;
+        entry(self.map.get(begin..)?).map(|(section, key, _)| (section, key))
     }
 
     /// The block in which the last cell that starts before `key` lies, or at it when `or_at`; the first block when there
@@ -136,7 +147,7 @@ impl Guide {
         let (mut low, mut high) = (0, self.spots.len());
         while low < high {
             let middle = low.midpoint(high);
-            let first = self.first_key(middle);
+            let first = self.spot(middle).map_or(&[][..], |(_, first)| first);
             if first < key || (or_at && first == key) {
                 low = middle + 1;
             } else {
@@ -192,18 +203,18 @@ impl Table {
             return Err(self.damaged(0));
         }
         let map = self.section(&*file, self.info.map)?;
-        let filter = self.section(&*file, self.info.filter)?.to_vec();
+        let filter = self.section(&*file, self.info.filter)?;
         if filter.is_empty() || filter.len() % filter::LINE_BYTES != 0 {
             return Err(self.damaged(self.info.filter.at));
         }
         let spots = spots(&map).ok_or_else(|| self.damaged(self.info.map.at))?;
-        Ok(Guide { file, keys: map, spots, filter })
+        Ok(Guide { file, map, spots, filter })
     }
 
     /// The block `index`.
     pub(super) fn block(&self, guide: &Guide, index: usize) -> Result<Block, ReadError> {
-        let spot = guide.spots.get(index).ok_or_else(|| self.damaged(self.info.map.at))?;
-        Block::new(self.section(&*guide.file, spot.section)?)
+        let (section, _) = guide.spot(index).ok_or_else(|| self.damaged(self.info.map.at))?;
+        Block::new(self.section(&*guide.file, section)?)
     }
 
     fn section(&self, file: &dyn DiskFile, section: Section) -> Result<Bytes, ReadError> {
@@ -248,8 +259,8 @@ impl Table {
             return Ok(0);
         }
         let guide = self.guide()?;
-        let at =
-            |key| guide.spots.get(guide.block_before(key, false)).map_or(0, |spot| spot.section.at);
+        let spot = |key| guide.spot(guide.block_before(key, false));
+        let at = |key| spot(key).map_or(0, |(section, _)| section.at);
         Ok(at(end).saturating_sub(at(start)))
     }
 
@@ -293,23 +304,14 @@ pub(super) fn add_to_map(map: &mut Vec<u8>, first: &[u8], section: Section) {
     map.extend_from_slice(first);
 }
 
-fn spots(map: &[u8]) -> Option<Vec<Spot>> {
-    let mut spots = Vec::new();
+/// Where the entries of a map begin; `None` when it is malformed.
+fn spots(map: &[u8]) -> Option<Vec<u32>> {
+    let mut spots = Vec::with_capacity(map.len() / (2 * ENTRY_HEAD_BYTES));
     let mut rest = map;
     while !rest.is_empty() {
-        let (key_bytes, after) = rest.split_first_chunk()?;
-        let (at, after) = after.split_first_chunk()?;
-        let (bytes, after) = after.split_first_chunk()?;
-        let (checksum, after) = after.split_first_chunk()?;
-        let key_bytes = u16::from_le_bytes(*key_bytes);
-        let key_at = u32::try_from(map.len() - after.len()).ok()?;
-        rest = after.get(usize::from(key_bytes)..)?;
-        let section = Section {
-            at: u64::from_le_bytes(*at),
-            bytes: u64::from(u32::from_le_bytes(*bytes)),
-            checksum: u64::from_le_bytes(*checksum),
-        };
-        spots.push(Spot { key_at, key_bytes, section });
+        spots.push(u32::try_from(map.len() - rest.len()).ok()?);
+        (_, _, rest) = entry(rest)?;
     }
+    spots.shrink_to_fit();
     (!spots.is_empty()).then_some(spots)
 }

@@ -33,6 +33,8 @@ pub(super) struct Writer {
     unsynced: usize,
     map: Vec<u8>,
     hashes: Vec<u64>,
+    /// The last key so far.
+    last: Vec<u8>,
 }
 
 impl Writer {
@@ -61,6 +63,7 @@ impl Writer {
             unsynced: 0,
             map: Vec::new(),
             hashes: Vec::new(),
+            last: Vec::new(),
         })
     }
 
@@ -99,7 +102,8 @@ impl Writer {
                 });
             }
         }
-        self.info.last = Bytes::copy_from_slice(&entry.key);
+        self.last.clear();
+        self.last.extend_from_slice(&entry.key);
         Ok(())
     }
 
@@ -137,6 +141,7 @@ impl Writer {
     /// Ends the table. The file lasts; its name does once the folder has been synced.
     pub(super) fn finish(mut self) -> io::Result<TableInfo> {
         self.end_block()?;
+        self.info.last = Bytes::copy_from_slice(&self.last);
         self.info.map = self.end_section(|this| std::mem::take(&mut this.map));
         self.info.filter = self.end_section(|this| filter::build(&this.hashes));
         self.info.bytes = self.bytes();
