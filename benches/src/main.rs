@@ -18,21 +18,32 @@
 )]
 #![expect(clippy::print_stdout, reason = "a benchmark reports on its standard output")]
 
+mod bare;
 mod check;
+mod etcd;
 mod load;
 mod machine;
 mod measure;
 mod process;
 mod report;
 mod servers;
+mod store;
+mod swarm;
 mod wire;
+#[expect(dead_code, unreachable_pub, reason = "the binary's own world, of which the benches use a part")]
+#[path = "../../crates/outrigger/src/world.rs"]
+mod world;
 
 use anyhow::{Context, Result, bail};
 use report::Figure;
 
+// The binary's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Measure = fn() -> Result<Vec<Figure>>;
 
-const MEASURES: [(&str, Measure); 9] = [
+const MEASURES: [(&str, Measure); 14] = [
     ("size", measure::size::run),
     ("start", measure::start::run),
     ("idle", measure::idle::run),
@@ -42,12 +53,18 @@ const MEASURES: [(&str, Measure); 9] = [
     ("bodies", measure::bodies::run),
     ("delivery", measure::delivery::run),
     ("drain", measure::drain::run),
+    ("commits", measure::commits::run),
+    ("http", measure::http::run),
+    ("tail", measure::tail::run),
+    ("queue", measure::queue::run),
+    ("clear", measure::clear::run),
 ];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("serve") => servers::serve(&arguments[1..]),
+        Some("load") => measure::commits::alone(&arguments[1..]),
         Some("--check") => check::run(),
         Some("--list") => {
             for (name, _) in MEASURES {

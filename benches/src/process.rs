@@ -131,13 +131,7 @@ impl Server {
 
     /// Processor time used so far, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name in parentheses may hold spaces; what follows it does not.
-        let fields: Vec<&str> =
-            text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
-        let (user, system) = (ticks(11).context("utime")?, ticks(12).context("stime")?);
-        Ok((user + system) / 100.0)
+        cpu(&self.child.id().to_string(), 11)
     }
 
     /// Ends it politely and waits.
@@ -162,6 +156,27 @@ impl Drop for Server {
             drop(self.child.wait());
         }
     }
+}
+
+/// Processor time this process has used so far, in seconds.
+pub(crate) fn own_cpu() -> Result<f64> {
+    cpu("self", 11)
+}
+
+/// Processor time of the children of this process that have ended, in seconds.
+pub(crate) fn ended_cpu() -> Result<f64> {
+    cpu("self", 13)
+}
+
+/// Two neighbouring fields of `/proc/PID/stat`, user and system, counted from the state.
+fn cpu(process: &str, field: usize) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in parentheses may hold spaces; what follows it does not.
+    let fields: Vec<&str> =
+        text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
+    let (user, system) = (ticks(field).context("user")?, ticks(field + 1).context("system")?);
+    Ok((user + system) / 100.0)
 }
 
 /// The binary under test.

@@ -48,7 +48,7 @@ impl Wire {
                 bail!("the server closed the connection");
             }
             self.filled += read;
-            if let Some(status) = self.complete()? {
+            if let Some(status) = complete(self.protocol, self.answer())? {
                 return Ok(status);
             }
         }
@@ -58,31 +58,31 @@ impl Wire {
     pub(crate) fn answer(&self) -> &[u8] {
         &self.buffer[..self.filled]
     }
+}
 
-    fn complete(&self) -> Result<Option<u16>> {
-        let bytes = &self.buffer[..self.filled];
-        if self.protocol == Protocol::Line {
-            if bytes.first() == Some(&b'-') {
-                bail!("refused: {}", String::from_utf8_lossy(bytes));
-            }
-            return Ok(bytes.ends_with(b"\r\n").then_some(0));
+/// The status of an answer (0 for Redis), once `bytes` are all of it.
+pub(crate) fn complete(protocol: Protocol, bytes: &[u8]) -> Result<Option<u16>> {
+    if protocol == Protocol::Line {
+        if bytes.first() == Some(&b'-') {
+            bail!("refused: {}", String::from_utf8_lossy(bytes));
         }
-        let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-            return Ok(None);
-        };
-        let text = std::str::from_utf8(&bytes[..head])?;
-        let status: u16 = text.get(9..12).context("no status")?.parse()?;
-        let length = text
-            .lines()
-            .find_map(|line| {
-                line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case("content-length"))
-            })
-            .map_or(Ok(0), |(_, value)| value.trim().parse::<usize>())?;
-        if text.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-            return Ok(bytes.ends_with(b"0\r\n\r\n").then_some(status));
-        }
-        Ok((bytes.len() >= head + 4 + length).then_some(status))
+        return Ok(bytes.ends_with(b"\r\n").then_some(0));
     }
+    let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(&bytes[..head])?;
+    let status: u16 = text.get(9..12).context("no status")?.parse()?;
+    let length = text
+        .lines()
+        .find_map(|line| {
+            line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case("content-length"))
+        })
+        .map_or(Ok(0), |(_, value)| value.trim().parse::<usize>())?;
+    if text.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return Ok(bytes.ends_with(b"0\r\n\r\n").then_some(status));
+    }
+    Ok((bytes.len() >= head + 4 + length).then_some(status))
 }
 
 /// A prepared HTTP request.

@@ -1,5 +1,6 @@
 //! The end-to-end tests, one binary for fast linking. What each file is about is its head.
 
+mod backup;
 mod bad_input;
 mod calls;
 mod clients;

@@ -140,6 +140,24 @@ fn an_interrupt_ends_everything_in_order() -> Result<()> {
 }
 
 #[test]
+fn every_mistake_of_a_file_is_told_at_once() -> Result<()> {
+    let folder = Folder::new("mistakes")?;
+    let file = folder.write(
+        "dapr.yaml",
+        "version: 1\napps:\n  - appID: a\n    appPort: many\n  - appID: b\n    \
+         appProtocol: carrier\n    daprHTTPPort: 99999\n  - appID: b\n    appDirPath: .\n",
+    )?;
+    let mut node = Start::run_file(&file).launch()?;
+    let status = node.wait(patience::SOON)?;
+    let log = node.log();
+    ensure!(!status.success(), "a broken file was accepted");
+    for line in [4, 6, 7, 8] {
+        ensure!(log.contains(&format!("dapr.yaml:{line}:")), "nothing of line {line} in\n{log}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_broken_file_is_refused_with_its_line() -> Result<()> {
     let folder = Folder::new("broken")?;
     let file = folder.write("dapr.yaml", "version: 1\napps:\n  - appID: a\n    appPort: many\n")?;

@@ -1,7 +1,10 @@
 //! The data folder in every state a disk can be in. Mounting needs root; without it these tests fail rather than skip.
 
 use anyhow::{Result, ensure};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
 use outrigger_tests::{Folder, Node, Start, eventually, patience, tools};
 use serde_json::json;
 use std::path::Path;
@@ -61,10 +64,13 @@ fn save(node: &Node, key: &str, bytes: usize) -> Result<u16> {
 }
 
 #[test]
-fn a_folder_in_use_is_refused_and_names_the_holder() -> Result<()> {
+fn a_folder_whose_holder_does_not_answer_is_refused_and_names_it() -> Result<()> {
     let data = Folder::new("in-use")?;
     let holder = start(data.path()).ready()?;
-    let log = refused(start(data.path()))?;
+    holder.signal(Signal::SIGSTOP)?;
+    let refused = refused(start(data.path()));
+    holder.signal(Signal::SIGCONT)?;
+    let log = refused?;
     ensure!(log.contains(&holder.pid().to_string()), "the holder is not named in\n{log}");
     let answer = holder.get("/v1.0/healthz")?;
     ensure!(answer.status == 204, "the holder suffered");
@@ -99,8 +105,9 @@ fn a_folder_of_a_newer_version_is_refused_and_untouched() -> Result<()> {
     ensure!(node.stop()?.success(), "not a clean end\n{}", node.log());
     let marker = format_file(data.path())?;
     let original = std::fs::read_to_string(&marker)?;
-    let digits: String = original.chars().filter(char::is_ascii_digit).collect();
-    let newer = original.replacen(&digits, "999", 1);
+    // The name of the format, its version, the store's id.
+    let version = original.split_whitespace().nth(1).unwrap_or_default();
+    let newer = original.replacen(&format!(" {version} "), " 999 ", 1);
     std::fs::write(&marker, &newer)?;
     let log = refused(start(data.path()))?;
     ensure!(log.contains("999") || log.to_lowercase().contains("newer"), "not said in\n{log}");

@@ -150,7 +150,8 @@ fn metrics() -> Result<String> {
 /// A declaration `field: Counts<2> = "name", LABELS, bounds, "what";`.
 fn declared(line: &str, source: &str) -> Option<String> {
     let (head, rest) = line.trim().split_once("> = \"")?;
-    let kind = if head.contains(": Counts<") { "counter" } else { "histogram" };
+    let kinds = [(": Counts<", "counter"), (": Levels<", "gauge"), (": Spreads<", "histogram")];
+    let kind = kinds.iter().find(|(field, _)| head.contains(field))?.1;
     let (name, rest) = rest.split_once("\", ")?;
     let labels = labels(rest.split(',').next()?, source);
     let what = rest.rsplit('"').nth(1)?;
@@ -178,14 +179,19 @@ fn family(line: &str, page: &str) -> Option<String> {
 fn scrape() -> Result<String> {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     let port_flag = port.to_string();
-    let arguments =
-        ["sidecar", "--ephemeral", "--metrics-port", &port_flag, "--log-level", "error"];
+    let arguments = ["sidecar", "--metrics-port", &port_flag, "--log-level", "error"];
     let mut command = binary(&arguments)?;
+    // With a folder of its own, because some metrics are about it.
+    let data = shell::target()?.join(format!("reference-data-{}", std::process::id()));
+    command.arg("--data-dir").arg(&data);
     // 0 takes any free port.
     command.args(["--app-id", "reference", "--http-port", "0", "--grpc-port", "0"]);
     command.env_clear().env("HOME", shell::target()?);
     let mut runtime = Ended(command.spawn().context("cannot start the runtime")?);
-    fetch(port, &mut runtime)
+    let page = fetch(port, &mut runtime);
+    drop(runtime);
+    fs::remove_dir_all(&data)?;
+    page
 }
 
 fn fetch(port: u16, runtime: &mut Ended) -> Result<String> {

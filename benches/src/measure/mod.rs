@@ -1,11 +1,16 @@
 //! One file per question.
 
 pub(crate) mod bodies;
+pub(crate) mod clear;
+pub(crate) mod commits;
 pub(crate) mod delivery;
 pub(crate) mod drain;
+pub(crate) mod http;
 pub(crate) mod idle;
 pub(crate) mod invoke;
+pub(crate) mod queue;
 pub(crate) mod reads;
 pub(crate) mod size;
 pub(crate) mod start;
+pub(crate) mod tail;
 pub(crate) mod writes;

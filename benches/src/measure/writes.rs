@@ -50,15 +50,19 @@ fn rival<'a>(
 
 fn redis<'a>(home: &Folder, value: &'a str) -> Result<Rival<'a>> {
     let make = move |connection, number| redis_set(&key(connection, number), value.as_bytes());
+    let server = redis_server(home);
+    Ok(rival("Redis, appendfsync always", server.ok(), Protocol::Line, Box::new(make)))
+}
+
+/// Redis, which flushes before it answers.
+pub(crate) fn redis_server(home: &Folder) -> Result<Server> {
     let port = port()?;
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
     command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(home.path());
-    let server = Server::start(command, port, home.path()).and_then(|mut server| {
-        server.wait_open()?;
-        Ok(server)
-    });
-    Ok(rival("Redis, appendfsync always", server.ok(), Protocol::Line, Box::new(make)))
+    let mut server = Server::start(command, port, home.path())?;
+    server.wait_open()?;
+    Ok(server)
 }
 
 fn etcd<'a>(home: &Folder, value: &'a str) -> Result<Rival<'a>> {
@@ -68,6 +72,12 @@ fn etcd<'a>(home: &Folder, value: &'a str) -> Result<Rival<'a>> {
         let body = format!(r#"{{"key":"{key}","value":"{encoded}"}}"#);
         request("POST", "/v3/kv/put", &JSON, body.as_bytes())
     };
+    let server = etcd_server(home);
+    Ok(rival("etcd", server.ok(), Protocol::Http, Box::new(make)))
+}
+
+/// etcd on its own, as it comes.
+pub(crate) fn etcd_server(home: &Folder) -> Result<Server> {
     let (client, peer) = (port()?, port()?);
     let (client_url, peer_url) =
         (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
@@ -76,11 +86,9 @@ fn etcd<'a>(home: &Folder, value: &'a str) -> Result<Rival<'a>> {
     command.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
     command.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
     command.args(["--initial-cluster", &format!("default={peer_url}"), "--log-level", "warn"]);
-    let server = Server::start(command, client, home.path()).and_then(|mut server| {
-        server.wait_http("/health", Instant::now())?;
-        Ok(server)
-    });
-    Ok(rival("etcd", server.ok(), Protocol::Http, Box::new(make)))
+    let mut server = Server::start(command, client, home.path())?;
+    server.wait_http("/health", Instant::now())?;
+    Ok(server)
 }
 
 pub(crate) fn run() -> Result<Vec<Figure>> {
@@ -130,7 +138,7 @@ fn told(connections: usize, rivals: &[Rival<'_>]) -> Figure {
 }
 
 /// Standard base64; etcd's gateway wants bytes in it.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {

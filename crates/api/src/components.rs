@@ -3,18 +3,20 @@
 //! The binary builds a [`Components`] from resource files and swaps it in whole, so that a request sees either the old
 //! set or the new one. Names are unique per kind; the name is what requests address.
 
-use crate::secrets::SecretStore;
+use crate::{host::Host, metrics::policies::Direction, secrets::SecretStore};
 use outrigger_calls::CallPolicy;
 use outrigger_events::Broker;
-use outrigger_kernel::{Deadline, World};
-use outrigger_resilience::{Attempt, Backoff, Class, GaveUp, Matching, Policy, PolicyState, Retry};
+use outrigger_kernel::Deadline;
+use outrigger_resilience::{
+    Attempt, Backoff, Class, GaveUp, Matching, Policy, PolicyState, Retry, Watch,
+};
 use outrigger_resources::TopicScopes;
 use outrigger_state::{KeyPrefix, Store};
 use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -60,6 +62,7 @@ pub const PUBSUB_CAPABILITIES: &[&str] = &["MESSAGE_TTL", "BULK_PUBSUB"];
 pub struct Policed {
     policy: Policy,
     state: PolicyState,
+    watch: OnceLock<Arc<dyn Watch>>,
 }
 
 impl Policed {
@@ -67,7 +70,7 @@ impl Policed {
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         let state = PolicyState::new(&policy);
-        Self { policy, state }
+        Self { policy, state, watch: OnceLock::new() }
     }
 
     /// Whether the policy does nothing, so that there is one attempt and no more.
@@ -76,10 +79,11 @@ impl Policed {
         timeout.is_none() && retry.is_none() && breaker.is_none()
     }
 
-    /// Makes attempts under the policy; each is told by when it must be done.
+    /// Makes attempts under the policy of the component `name`; each is told by when it must be done.
     pub(crate) async fn run<T, E, F>(
         &self,
-        world: &dyn World,
+        host: &Host,
+        (kind, name): (&'static str, &str),
         deadline: Deadline,
         class: fn(&Result<T, E>) -> Class,
         mut attempt: impl FnMut(Deadline) -> F,
@@ -90,8 +94,14 @@ impl Policed {
         if self.is_idle() {
             return Ok(attempt(deadline).await);
         }
+        let watch = self.watch.get_or_init(|| {
+            let names = &host.components.load().resiliencies;
+            host.metrics.policy_watch(names, format!("{kind}_{name}"), Direction::Outbound)
+        });
+        let state = self.state.clone().watched_by(Arc::clone(watch));
         let attempt = |made: Attempt| attempt(made.deadline);
-        outrigger_resilience::run(world, &self.policy, &self.state, deadline, class, attempt).await
+        let world = &*host.world;
+        outrigger_resilience::run(world, &self.policy, &state, deadline, class, attempt).await
     }
 }
 
@@ -182,6 +192,8 @@ pub struct PubsubComponent {
     /// `components.<name>.inbound`. Without retries of its own there are a few quick ones before the dead-letter topic
     /// where there is one, and retries for ever where there is none.
     pub inbound: Policy,
+    /// The names of the resiliency resources that the policies may come from, for metrics.
+    pub policies: Vec<String>,
     /// Most messages of one subscription that the app works on at once; 0 for a number that suits most.
     pub max_in_flight: u32,
 }

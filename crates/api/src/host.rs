@@ -269,6 +269,21 @@ impl Host {
         })
     }
 
+    /// Puts other components in force, and counts those that are new.
+    pub fn use_components(&self, components: Arc<Components>) {
+        let before = self.components.swap(Arc::clone(&components));
+        for component in &components.registered {
+            if !before.registered.contains(component) {
+                self.metrics.component_ready(&component.name);
+            }
+        }
+        for name in &components.resiliencies {
+            if !before.resiliencies.contains(name) {
+                self.metrics.policy_loaded(name);
+            }
+        }
+    }
+
     /// Sets an entry of what `metadata` shows as `extended`. Returns whether there was room for it.
     pub fn set_extended(&self, key: &str, value: &str) -> bool {
         let mut extended = self.extended.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,6 +4,7 @@ use crate::{
     AccessList, Body, CallError, Neighbour, Patience,
     gate::Gate,
     headers::strip_hop_by_hop,
+    neighbour,
     outgoing::Outgoing,
     wire::{Address, Pool, PoolSettings, Protocol, Security},
 };
@@ -291,16 +292,27 @@ impl AppChannel {
         let Some(neighbour) = &self.neighbour else {
             return pool.exchange(outgoing, patience, Some(turn)).await;
         };
+        // The owner may have taken the request and say that the app has not; it is sent to another one then.
+        let spare = outgoing.replay();
         neighbour.dress(outgoing, patience, &*self.world);
-        match pool.exchange(outgoing, patience, Some(turn)).await {
-            Ok(answer) => neighbour.undress(answer),
+        let refused = match pool.exchange(outgoing, patience, Some(turn)).await {
+            Ok(answer) => match neighbour.undress(answer) {
+                Ok(answer) => return Ok(answer),
+                Err(refused) => refused,
+            },
             Err(mut error) => {
                 if neighbour.is_gone(&mut error) {
                     self.set_healthy(false);
                 }
-                Err(error)
+                error
             }
+        };
+        match spare.filter(|_| refused.nothing_sent()) {
+            Some(spare) => *outgoing = spare,
+            // What the next one gets is as it was, but for a stream that is gone.
+            None => neighbour::strip(outgoing.headers_mut()),
         }
+        Err(refused)
     }
 
     /// Whether it leads to an app of another process.

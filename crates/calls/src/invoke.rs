@@ -22,8 +22,11 @@ use http::{
     uri::{Parts, PathAndQuery},
 };
 use outrigger_kernel::{Deadline, Kind, Mono, World, within};
-use outrigger_resilience::{Breakers, Class, GaveUp, Policy, PolicyState, Retry};
-use std::{fmt, sync::Arc};
+use outrigger_resilience::{Breakers, Class, GaveUp, Policy, PolicyState, Retry, Watch};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 pub use crate::outgoing::REPLAY_BYTES_MAX;
 
@@ -62,6 +65,7 @@ pub struct Invocation<'a> {
 pub struct CallPolicy {
     policy: Policy,
     breakers: Option<Breakers>,
+    watch: OnceLock<Arc<dyn Watch>>,
 }
 
 impl CallPolicy {
@@ -69,13 +73,18 @@ impl CallPolicy {
     #[must_use]
     pub fn new(policy: Policy, operations: usize) -> Self {
         let breakers = policy.breaker.clone().map(|settings| Breakers::new(settings, operations));
-        Self { policy, breakers }
+        Self { policy, breakers, watch: OnceLock::new() }
     }
 
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Tells whoever `make` makes what the policy does, unless somebody is told already.
+    pub fn watch_with(&self, make: impl FnOnce() -> Arc<dyn Watch>) {
+        self.watch.get_or_init(make);
     }
 
     /// The breakers, by path.
@@ -133,6 +142,30 @@ impl Invoker {
         Ok(answer)
     }
 
+    /// Calls an app once more and once more, until it is there or has been waited for long enough.
+    async fn wait_for(
+        &self,
+        instances: &Instances,
+        outgoing: &mut Outgoing,
+        patience: Patience,
+        retry: &Retry,
+        mut ended: Result<Response<Body>, CallError>,
+    ) -> Result<Response<Body>, CallError> {
+        let world = self.world();
+        let last = patience.due().unwrap_or(Deadline::after(world, patience.quiet));
+        for number in 1.. {
+            let wait = retry.next(number, Class::Failure, world.random());
+            let left = last.remaining(world.mono());
+            let Some(wait) = wait.filter(|wait| *wait < left) else { break };
+            world.sleep(wait).await;
+            ended = any_of(instances, outgoing, patience).await;
+            if !is_away(&ended, instances, outgoing) {
+                break;
+            }
+        }
+        ended
+    }
+
     pub(crate) fn world(&self) -> &dyn World {
         &*self.world
     }
@@ -146,7 +179,7 @@ impl Invoker {
         terms: Terms<'_>,
     ) -> Result<Response<Body>, CallError> {
         let Terms { policy, reconnect, patience, class } = terms;
-        let Some(CallPolicy { policy, breakers }) = policy else {
+        let Some(CallPolicy { policy, breakers, watch }) = policy else {
             return self.attempt(target, &mut outgoing, patience, reconnect).await;
         };
         let reconnect = reconnect.filter(|_| policy.retry.is_none());
@@ -164,7 +197,10 @@ impl Invoker {
         let once = Policy { timeout: policy.timeout, ..Policy::default() };
         let effective = if replayable { policy } else { &once };
         let state = breakers.as_ref().map(|known| known.get(operation.as_str()));
-        let state = PolicyState::with_breaker(state);
+        let mut state = PolicyState::with_breaker(state);
+        if let Some(watch) = watch.get() {
+            state = state.watched_by(Arc::clone(watch));
+        }
         let deadline = last_moment(self.world(), policy, patience);
         let timed = effective.timeout.is_some_and(|timeout| !timeout.is_zero());
         // The driver keeps deadline and timeout; more timers for them below would only cost. A timeout somebody chose
@@ -199,23 +235,13 @@ impl Invoker {
     ) -> Result<Response<Body>, CallError> {
         match target {
             Target::App(instances) => {
-                let (mut number, mut last) = (1, None);
-                loop {
-                    let ended = any_of(instances, outgoing, patience).await;
-                    // One known to be gone for good is not waited for.
-                    let away = ended.as_ref().is_err_and(|error| is_away(error, outgoing))
-                        && instances.pick(&[]).is_ok();
-                    let Some(retry) = reconnect.filter(|_| away) else { return ended };
-                    let wait = retry.next(number, Class::Failure, self.world.random());
-                    let last = last.get_or_insert_with(|| {
-                        patience.due().unwrap_or(Deadline::after(self.world(), patience.quiet))
-                    });
-                    let left = last.remaining(self.world.mono());
-                    let Some(wait) = wait.filter(|wait| *wait < left) else { return ended };
-                    drop(ended);
-                    self.world.sleep(wait).await;
-                    number += 1;
+                let ended = any_of(instances, outgoing, patience).await;
+                let Some(retry) = reconnect else { return ended };
+                if !is_away(&ended, instances, outgoing) {
+                    return ended;
                 }
+                // On the heap, for the same reason.
+                Box::pin(self.wait_for(instances, outgoing, patience, retry, ended)).await
             }
             Target::Endpoint(endpoint) => {
                 for (name, value) in &endpoint.headers {
@@ -249,8 +275,13 @@ async fn any_of(
     }
 }
 
-/// Whether nobody was there to take the call, which could be there a moment later.
-fn is_away(error: &CallError, outgoing: &Outgoing) -> bool {
+/// Whether nobody was there to take the call, but could be a moment later: one known to be gone for good will not.
+fn is_away(
+    ended: &Result<Response<Body>, CallError>,
+    instances: &Instances,
+    outgoing: &Outgoing,
+) -> bool {
+    let Err(error) = ended else { return false };
     let unreached = matches!(
         error,
         CallError::Connect { .. } | CallError::Broken { .. } | CallError::Relayed { .. }
@@ -259,6 +290,7 @@ fn is_away(error: &CallError, outgoing: &Outgoing) -> bool {
         && error.kind() == Kind::Unavailable
         && error.nothing_sent()
         && !matches!(outgoing.upload, Upload::Gone)
+        && instances.pick(&[]).is_ok()
 }
 
 /// When no further attempt is made and the last one is given up.

@@ -250,7 +250,8 @@ fn whole(value: &HeaderValue) -> Option<String> {
     Some(percent_decode_str(value.to_str().ok()?).decode_utf8().ok()?.into_owned())
 }
 
-fn strip(headers: &mut HeaderMap) {
+/// Takes away what two processes tell each other.
+pub(crate) fn strip(headers: &mut HeaderMap) {
     for name in &ALL {
         headers.remove(name);
     }

@@ -42,7 +42,7 @@ impl Default for Options {
             cache_bytes: 32 * MIB,
             layer_bytes_max: 24 * MIB,
             layer_bytes_bound: 48 * MIB,
-            log_bytes_kept: 0,
+            log_bytes_kept: 64 * 1024 * 1024,
             log_first_bytes: 1024 * 1024,
             log_max_bytes: 32 * 1024 * 1024,
             batch_bytes_max: MIB,

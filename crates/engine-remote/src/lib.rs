@@ -33,6 +33,9 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+#[doc(hidden)]
+pub use wire::read_anything;
+
 pub use client::Remote;
 pub use place::{Place, stranger};
 pub use server::Server;

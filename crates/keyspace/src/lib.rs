@@ -8,7 +8,7 @@
 //!                               v
 //!   KeySpace (9 methods) -- snapshot > get, get_many, scan      commit      watch, now, status, checkpoint
 //!                               v
-//!   engines: memory (here), local (crate engine-local), later: remote, raft, postgres
+//!   engines: memory (here), local (crate engine-local), remote (crate engine-remote), later: raft, postgres
 //! ```
 //!
 //! Invariants every engine keeps, and the published exam (feature `exam`) checks:
@@ -24,6 +24,7 @@ mod contract;
 mod encoding;
 #[cfg(any(test, feature = "exam"))]
 pub mod exam;
+mod hashing;
 pub mod limits;
 pub mod memory;
 pub mod planted;

@@ -10,10 +10,7 @@ use crate::{
     },
     supervise::Command,
 };
-use outrigger_resources::{
-    Severity,
-    multi_app::{self, App, LogDestination, RunFile},
-};
+use outrigger_resources::multi_app::{self, App, LogDestination, RunFile};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -121,10 +118,10 @@ pub fn run_file(layers: &Layers, environment: &Environment, path: &Path) -> Resu
     }
     let path = if path.is_dir() { path.join("dapr.yaml") } else { path.to_owned() };
     let (file, issues) = multi_app::load(&path);
-    let errors = issues.iter().filter(|issue| issue.severity == Severity::Error);
-    if let Some(error) = errors.into_iter().next() {
-        return Err(sources::failure(error));
-    }
+    sources::all_at_once(&issues, |count| {
+        let what = format!("the run file cannot be used: {count} mistakes");
+        Failure::new("OUTR-0024", Exit::Usage, what).at(path.display())
+    })?;
     let file = file.ok_or_else(|| {
         Failure::new("OUTR-0024", Exit::Usage, "the run file cannot be used").at(path.display())
     })?;

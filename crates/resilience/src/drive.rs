@@ -11,7 +11,7 @@
 //! An attempt whose future is dropped half-way, because its caller went away or ran out of time, is recorded as a
 //! failure: of a target that hangs, nothing else is ever heard.
 
-use crate::{Class, Open, Permit, Policy, PolicyState};
+use crate::{BreakerWatch, Class, Open, Part, Permit, Policy, PolicyState, watch};
 use outrigger_kernel::{Deadline, World, within};
 use std::{future::Future, time::Duration};
 
@@ -70,16 +70,29 @@ where
     Fut: Future<Output = O>,
 {
     let mut number = 1_u32;
+    let watch = state.watch();
+    watch::begin(watch, policy);
     loop {
         let attempt = begin(world, policy, deadline, number)?;
+        let watched = watch.map(|watch| &**watch);
+        let breaker = BreakerWatch::begin(watched, state.breaker(), world.mono());
         let running = Running::admitted(world, state)?;
         let ended = within(world, attempt.deadline, op(attempt)).await;
         let class = ended.as_ref().map_or(Class::Failure, &class);
         running.settle(verdict(policy, class));
+        if let Some(watch) = watch {
+            if ended.is_err() && attempt.deadline < deadline {
+                watch.activated(Part::Timeout);
+            }
+            breaker.end(world.mono());
+        }
         let Some(wait) = wait_before_next(world, policy, state, deadline, number, class) else {
             return ended.map_err(|_| out_of_time(policy, attempt, deadline));
         };
         drop(ended);
+        if let Some(watch) = watch {
+            watch.activated(Part::Retry);
+        }
         world.sleep(wait).await;
         number = number.saturating_add(1);
     }

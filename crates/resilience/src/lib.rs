@@ -20,6 +20,7 @@
 //! | [`Retry`], [`Matching`] | `retry.rs`, `matching.rs` | whether there is an n-th retry |
 //! | [`Breaker`], [`Breakers`] | `breaker.rs`, `breakers.rs` | whether a call may be tried at all |
 //! | [`Policy`], [`PolicyState`] | `policy.rs` | which of the parts a call goes through |
+//! | [`Watch`] | `watch.rs` | nothing: it is told what the others do |
 //!
 //! The invariant: no decision depends on anything but the arguments given and the outcomes recorded.
 //!
@@ -66,6 +67,7 @@ mod drive;
 mod matching;
 mod policy;
 mod retry;
+mod watch;
 
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerSettings, BreakerStatus, Counts, Open, Permit, Phase, Trip};
@@ -75,3 +77,4 @@ pub use drive::{Attempt, GaveUp, RETRY_DELAY_MIN, run};
 pub use matching::{Matching, MatchingError};
 pub use policy::{Policy, PolicyState};
 pub use retry::Retry;
+pub use watch::{BreakerWatch, Part, Watch};

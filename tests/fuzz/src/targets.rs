@@ -49,6 +49,12 @@ mod tests {
         "%YAML 1.2\n",
     ];
 
+    /// What processes that share a data folder say to each other.
+    #[test]
+    fn frames() {
+        fuzz("frame", outrigger_engine_remote::read_anything, &["\u{1}", "\0\0\0", "\u{7f}"]);
+    }
+
     #[test]
     fn resource_files() {
         fuzz(

@@ -81,14 +81,14 @@ async fn one<W: Way>(way: &W, delivery: Delivery) -> Verdict {
         }
     };
     let due = lane.due(event.delivery.deadline);
-    let permit = match lane.admit(due).await {
-        Ok(permit) => permit,
+    let leave = match lane.admit(due).await {
+        Ok(leave) => leave,
         Err(open) => return Verdict::retry(open.to_string()),
     };
     let span = lane.begin(&event);
     let handing = way.hand(&event, letter, &span, due);
     let verdict = lane.in_time(due, handing).await.unwrap_or_else(|| Verdict::retry(TOO_LATE));
-    lane.settle(permit, std::slice::from_ref(&verdict));
+    lane.settle(leave, std::slice::from_ref(&verdict));
     lane.end(span, &verdict);
     verdict
 }
@@ -97,15 +97,15 @@ async fn several<W: Way>(way: &W, path: &str, events: &[Event]) -> Vec<Verdict> 
     let Some(deadline) = portion::deadline(events) else { return Vec::new() };
     let lane = way.lane();
     let due = lane.due(deadline);
-    let permit = match lane.admit(due).await {
-        Ok(permit) => permit,
+    let leave = match lane.admit(due).await {
+        Ok(leave) => leave,
         Err(open) => return vec![Verdict::retry(open.to_string()); events.len()],
     };
     let span = lane.begin_bulk(events);
     let handing = way.hand_all(path, events, &span, due);
     let judged = lane.in_time(due, handing).await;
     let verdicts = judged.unwrap_or_else(|| vec![Verdict::retry(TOO_LATE); events.len()]);
-    lane.settle(permit, &verdicts);
+    lane.settle(leave, &verdicts);
     lane.end_bulk(span, &verdicts);
     verdicts
 }

@@ -15,7 +15,7 @@ use super::{
     grpc_app::GrpcApp,
     http_app::HttpApp,
     manager::{Done, Shared, Stage, Wish},
-    outlet::Lane,
+    outlet::{Lane, Watched},
     reading::Reading,
     subscription::{Key, Subscription, merge},
     terms,
@@ -260,6 +260,7 @@ impl Keeper {
                 Err(problem) => return (key, Err(Complaint { problem, passing: false })),
             };
             let world = Arc::clone(&outlet.world);
+            let watch = Watched::new(&outlet, &component);
             let lane = Lane {
                 outlet,
                 pubsub: Arc::clone(&component.name),
@@ -267,6 +268,7 @@ impl Keeper {
                 reading,
                 matching: terms::matching(&component),
                 breaker: terms::breaker(&component),
+                watch,
                 leaving: leaving.clone(),
             };
             let bulk = subscription.bulk.is_some();

@@ -2,14 +2,15 @@
 
 use super::reading::{Event, Reading};
 use crate::{
-    metrics::{AppMetrics, Outcome},
+    components::PubsubComponent,
+    metrics::{AppMetrics, Outcome, policies::Direction},
     trace::{AttributeValue, FinishedSpan, SpanKind, SpanStatus, Started, TelemetrySink, Trace},
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use outrigger_calls::AppChannel;
 use outrigger_events::{Delivery, Verdict};
 use outrigger_kernel::{Deadline, TraceContext, World, within};
-use outrigger_resilience::{Breaker, Matching, Open, Permit};
+use outrigger_resilience::{Breaker, BreakerWatch, Matching, Open, Part, Permit, Policy, Watch};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -58,8 +59,42 @@ pub(crate) struct Lane {
     pub(crate) matching: Option<Matching>,
     /// What leaves an app alone that fails too often.
     pub(crate) breaker: Option<Breaker>,
+    /// What the policy holds against every delivery, and who counts it; `None` where there is no policy.
+    pub(crate) watch: Option<Watched>,
     /// Set once the subscription is leaving: from then on nobody waits for an app that is away.
     pub(crate) leaving: CancellationToken,
+}
+
+/// Who counts what the policy of a subscription does.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    watch: Arc<dyn Watch>,
+    timeout: bool,
+    retry: bool,
+}
+
+impl Watched {
+    /// For the policy `inbound` of the component `name`; `None` when it does nothing.
+    pub(crate) fn new(outlet: &Outlet, component: &PubsubComponent) -> Option<Self> {
+        let Policy { timeout, retry, breaker } = &component.inbound;
+        let (timeout, retry) = (timeout.is_some(), retry.is_some());
+        (timeout || retry || breaker.is_some()).then(|| {
+            let target = format!("Pubsub_{}", component.name);
+            let metrics = &outlet.metrics;
+            Self {
+                watch: metrics.policy_watch(&component.policies, target, Direction::Inbound),
+                timeout,
+                retry,
+            }
+        })
+    }
+}
+
+/// Leave to ask the app something.
+#[derive(Debug)]
+pub(crate) struct Leave<'a> {
+    permit: Option<Permit>,
+    breaker: BreakerWatch<'a>,
 }
 
 /// Work on one delivery: its place in a trace and when it began.
@@ -97,12 +132,22 @@ impl Lane {
     }
 
     /// Leave to ask the app something, waiting for it until `due` while the breaker is open.
-    pub(crate) async fn admit(&self, due: Deadline) -> Result<Option<Permit>, Open> {
-        let Some(breaker) = &self.breaker else { return Ok(None) };
+    pub(crate) async fn admit(&self, due: Deadline) -> Result<Leave<'_>, Open> {
+        let watch = self.watch.as_ref().map(|watched| &*watched.watch);
+        if let Some(watched) = &self.watch {
+            let parts = [(watched.timeout, Part::Timeout), (watched.retry, Part::Retry)];
+            for (_, part) in parts.into_iter().filter(|(there, _)| *there) {
+                watched.watch.applied(part);
+            }
+        }
         loop {
             let now = self.world().mono();
+            let watched = BreakerWatch::begin(watch, self.breaker.as_ref(), now);
+            let Some(breaker) = &self.breaker else {
+                return Ok(Leave { permit: None, breaker: watched });
+            };
             let open = match breaker.admit(now) {
-                Ok(permit) => return Ok(Some(permit)),
+                Ok(permit) => return Ok(Leave { permit: Some(permit), breaker: watched }),
                 Err(open) => open,
             };
             let wait = match open {
@@ -120,10 +165,25 @@ impl Lane {
     }
 
     /// Tells the breaker what became of what was asked. Whoever leaves has not waited for an answer.
-    pub(crate) fn settle(&self, permit: Option<Permit>, verdicts: &[Verdict]) {
-        let Some(permit) = permit.filter(|_| !self.leaving.is_cancelled()) else { return };
+    pub(crate) fn settle(&self, leave: Leave<'_>, verdicts: &[Verdict]) {
+        if self.leaving.is_cancelled() {
+            return;
+        }
         let failed = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Retry { .. }));
-        permit.record(!failed, self.world().mono());
+        let now = self.world().mono();
+        if let Some(permit) = leave.permit {
+            permit.record(!failed, now);
+        }
+        leave.breaker.end(now);
+        let Some(watched) = self.watch.as_ref().filter(|_| failed) else { return };
+        let late =
+            |verdict: &Verdict| matches!(verdict, Verdict::Retry { reason } if reason == TOO_LATE);
+        if watched.timeout && verdicts.iter().any(late) {
+            watched.watch.activated(Part::Timeout);
+        }
+        if watched.retry {
+            watched.watch.activated(Part::Retry);
+        }
     }
 
     /// Continues the trace that the event carries.

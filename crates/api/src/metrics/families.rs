@@ -174,8 +174,7 @@ static ANSWER_TO: Names<2> = plain(["destination_app_id", "status"]);
 static ANSWER_FROM: Names<3> = plain(["source_app_id", "status", "type"]);
 static ANSWER_TIME: Names<2> = plain(["source_app_id", "status"]);
 static POLICIES: Names<1> = of_component(["name"]);
-static POLICY: Names<5> =
-    of_component(["flow_direction", "name", "policy", "status", "target"]);
+static POLICY: Names<5> = of_component(["flow_direction", "name", "policy", "status", "target"]);
 static ERROR: Names<2> = plain(["category", "error_code"]);
 
 /// Declares the fields and registers each under its name, so that a field cannot be forgotten in the registry.

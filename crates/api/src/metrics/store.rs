@@ -8,6 +8,7 @@ use prometheus_client::{
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 /// How what is kept fares.
@@ -33,19 +34,31 @@ pub struct FolderReport {
     pub engine: Option<EngineReport>,
 }
 
-/// What an engine counts since it was opened.
+/// What an engine counts since it was opened, and how large its parts are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EngineReport {
-    /// Commits accepted.
+    /// Commits that changed something.
     pub commits: u64,
-    /// Flushes of the log.
-    pub syncs: u64,
-    /// Bytes written to the log.
-    pub written_bytes: u64,
-    /// Bytes of log on disk.
+    /// Flushes of the log that somebody waited for.
+    pub flushes: u64,
+    /// Bytes written into the log.
+    pub log_bytes_written: u64,
+    /// Bytes written to have segments of the log ready.
+    pub log_bytes_prepared: u64,
+    /// Bytes written into the index.
+    pub index_bytes_written: u64,
+    /// Times that the index was brought up to the log.
+    pub checkpoints: u64,
+    /// What the log takes on the disk.
     pub log_bytes: u64,
-    /// Seconds since the index was last brought up to the log.
-    pub checkpoint_age_seconds: f64,
+    /// What the index takes on the disk.
+    pub index_bytes: u64,
+    /// Changes that are in the log and not in the index yet, in memory.
+    pub recent_bytes: u64,
+    /// Bytes of commits that wait for their turn.
+    pub queued_bytes: u64,
+    /// How long ago the index was last brought up to the log.
+    pub checkpoint_age: Duration,
 }
 
 /// Where the report comes from. `None` while there is no store.
@@ -102,26 +115,48 @@ fn tell_of_folder(encoder: &mut DescriptorEncoder<'_>, report: &FolderReport) ->
     )?;
     gauge("outrigger_store_failed", "Whether the store has stopped for good.", yes(report.failed))?;
     gauge("outrigger_store_disk_bytes", "Bytes of the store on disk.", number(report.disk_bytes))?;
-    if let Some(engine) = &report.engine {
-        gauge("outrigger_store_log_bytes", "Bytes of log on disk.", number(engine.log_bytes))?;
-        gauge(
-            "outrigger_store_checkpoint_age_seconds",
-            "Time since the index was last brought up to the log.",
-            engine.checkpoint_age_seconds,
-        )?;
-        let mut counter = |name: &str, help: &str, value: u64| {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            ConstCounter::new(value).encode(metric)
-        };
-        counter("outrigger_store_commits", "Commits accepted.", engine.commits)?;
-        counter("outrigger_store_syncs", "Flushes of the log to the disk.", engine.syncs)?;
-        counter(
-            "outrigger_store_written_bytes",
-            "Bytes written to the log.",
-            engine.written_bytes,
-        )?;
+    match &report.engine {
+        Some(engine) => tell_of_engine(encoder, engine),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+fn tell_of_engine(encoder: &mut DescriptorEncoder<'_>, engine: &EngineReport) -> fmt::Result {
+    let sizes = [
+        ("log", "What the log takes on the disk.", engine.log_bytes),
+        ("index", "What the index takes on the disk.", engine.index_bytes),
+        ("recent", "Changes in the log and not yet in the index, in memory.", engine.recent_bytes),
+        ("queued", "Commits that wait for their turn.", engine.queued_bytes),
+    ];
+    for (part, help, bytes) in sizes {
+        let name = format!("outrigger_store_{part}_bytes");
+        let metric = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(number(bytes)).encode(metric)?;
+    }
+    let counts = [
+        ("commits", "Commits that changed something.", engine.commits),
+        ("flushes", "Flushes of the log that somebody waited for.", engine.flushes),
+        ("log_written_bytes", "Bytes written into the log.", engine.log_bytes_written),
+        (
+            "log_prepared_bytes",
+            "Bytes written to have log segments ready.",
+            engine.log_bytes_prepared,
+        ),
+        ("index_written_bytes", "Bytes written into the index.", engine.index_bytes_written),
+        ("checkpoints", "Times that the index was brought up to the log.", engine.checkpoints),
+    ];
+    for (what, help, count) in counts {
+        let name = format!("outrigger_store_{what}");
+        let metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+        ConstCounter::new(count).encode(metric)?;
+    }
+    let metric = encoder.encode_descriptor(
+        "outrigger_store_checkpoint_age_seconds",
+        "How long ago the index was last brought up to the log.",
+        None,
+        MetricType::Gauge,
+    )?;
+    ConstGauge::new(engine.checkpoint_age.as_secs_f64()).encode(metric)
 }
 
 /// Exact up to 2^53, which no disk reaches.
@@ -139,7 +174,7 @@ mod tests {
     fn the_store_is_told_of_once_there_is_one() {
         let metrics = Metrics::new(None, "1");
         assert!(!metrics.text().contains("outrigger_store"));
-        let engine = EngineReport { commits: 5, syncs: 3, ..EngineReport::default() };
+        let engine = EngineReport { commits: 5, flushes: 3, ..EngineReport::default() };
         let engine = Some(engine);
         let folder = FolderReport { holds: true, disk_bytes: 7, engine, ..FolderReport::default() };
         let components = vec![("shop".to_owned(), "cache".to_owned(), "relaxed")];
@@ -149,7 +184,7 @@ mod tests {
         for line in [
             "outrigger_store_held 1",
             "outrigger_store_disk_bytes 7",
-            "outrigger_store_syncs_total 3",
+            "outrigger_store_flushes_total 3",
             "outrigger_state_store_info{app_id=\"shop\",component=\"cache\",durability=\"relaxed\"} 1",
         ] {
             assert!(text.contains(line), "{line} in {text}");

@@ -3,6 +3,7 @@
 use crate::{
     errors::{Fault, catalogue},
     host::{Host, Settings},
+    metrics::policies::Direction,
     names,
     trace::Trace,
 };
@@ -33,8 +34,15 @@ pub(crate) struct Route {
 /// What `address` stands for.
 pub(crate) fn resolve(host: &Host, address: &str) -> Result<Route, CallError> {
     let target = host.directory.resolve(address, &host.namespace)?;
-    let calls = &host.components.load().calls;
-    let (policy, reconnect) = (calls.for_target(target.id()), calls.reconnect());
+    let components = host.components.load();
+    let (policy, reconnect) =
+        (components.calls.for_target(target.id()), components.calls.reconnect());
+    if let Some(policy) = &policy {
+        policy.watch_with(|| {
+            let (names, target) = (&components.resiliencies, format!("app_{}", target.id()));
+            host.metrics.policy_watch(names, target, Direction::Outbound)
+        });
+    }
     Ok(Route { target, policy, reconnect })
 }
 

@@ -147,7 +147,10 @@ async fn append(
         let messages = if once { std::mem::take(&mut messages) } else { messages.clone() };
         component.broker.publish(topic, messages, due)
     };
-    let answer = component.outbound.run(&*host.world, deadline, class, publishing).await;
+    let answer = component
+        .outbound
+        .run(host, ("Pubsub", &component.name), deadline, class, publishing)
+        .await;
     answer.map_err(|gave_up| publish_fault(place, &gave_up))?.map(drop).map_err(|error| {
         let fault = publish_fault(place, &error);
         match error {

@@ -154,10 +154,12 @@ where
 {
     let stage = Stage { component: &store.name, operation };
     let started = Started::now(&*host.world);
-    let answer = match store.outbound.run(&*host.world, deadline, class, attempt).await {
-        Ok(answer) => answer.map_err(Into::into),
-        Err(gave_up) => Err(Failed::GaveUp(gave_up.to_string())),
-    };
+    let answer =
+        match store.outbound.run(host, ("Statestore", &store.name), deadline, class, attempt).await
+        {
+            Ok(answer) => answer.map_err(Into::into),
+            Err(gave_up) => Err(Failed::GaveUp(gave_up.to_string())),
+        };
     host.metrics.state(&stage, started, &*host.world, answer.is_ok());
     answer
 }

@@ -6,12 +6,14 @@ use crate::{
     node::{Node, Plan, world},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use outrigger_api::{AppConnection, AppHealthCheck, Settings, watch_app};
+use outrigger_api::{AppConnection, AppHealthCheck, CallPolicies, Components, Settings, watch_app};
 use outrigger_calls::{
     AccessList, Caller,
     access::{Action, CallerPolicy, Operation},
 };
+use outrigger_resilience::{Backoff, Matching, Policy, Retry};
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     sync::Arc,
@@ -224,6 +226,35 @@ async fn a_deadline_named_by_the_client_is_kept() {
     let later = ask(node.http, "GET", "/v1.0/invoke/compat/method/slow", vec![], "");
     app.gate.send_replace(true);
     assert_eq!(later.await.text(), "at last");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_policies_do_is_counted() {
+    let app = App::http(&world(), "").await;
+    let node = Node::start(Plan { app: of(&app), ..Plan::default() }).await;
+    let retry = Retry {
+        backoff: Backoff::Constant { delay: Duration::from_millis(1) },
+        max_retries: Some(2),
+        matching: Matching::parse("418", "").unwrap(),
+    };
+    let policy = Policy { retry: Some(retry), ..Policy::default() };
+    let mut components = Components::clone(&node.host.components.load());
+    components.resiliencies = vec!["rules".to_owned()];
+    components.calls = CallPolicies::new(BTreeMap::new(), Some(policy));
+    node.host.use_components(Arc::new(components));
+    let answer = ask(node.http, "GET", "/v1.0/invoke/compat/method/teapot", vec![], "").await;
+    assert_eq!(answer.status, 418);
+    let text = node.host.metrics.node().text();
+    let labels = "app_id=\"compat\",namespace=\"\",flow_direction=\"outbound\",name=\"rules\",policy=\"retry\",status=\"\",target=\"app_compat\"";
+    for line in [
+        "dapr_resiliency_loaded{app_id=\"compat\",namespace=\"\",name=\"rules\"} 1\n".to_owned(),
+        format!("dapr_resiliency_count{{{labels}}} 1\n"),
+        format!("dapr_resiliency_activations_total{{{labels}}} 2\n"),
+        "dapr_runtime_component_init_total{app_id=\"compat\",component=\"statestore\"} 1\n"
+            .to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line}{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

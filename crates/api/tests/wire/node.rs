@@ -98,7 +98,7 @@ impl Node {
             telemetry: Arc::clone(&spans) as Arc<dyn TelemetrySink>,
             on_shutdown: Box::new(move |how| seen.lock().unwrap().push(how)),
         });
-        host.components.store(Arc::new(components(app_id, &world)));
+        host.use_components(Arc::new(components(app_id, &world)));
         host.health.set_outbound_ready(true);
         host.health.set_ready(true);
         let stop = CancellationToken::new();
@@ -175,6 +175,7 @@ fn components(app_id: &str, world: &Arc<dyn World>) -> Components {
             consumer_group: app_id.to_owned(),
             outbound: Policed::default(),
             inbound: Policy::default(),
+            policies: Vec::new(),
             max_in_flight: 16,
         };
         (name.to_owned(), Arc::new(component))

@@ -8,4 +8,5 @@ mod grpc_proxy;
 mod http1;
 mod http2;
 mod invocation;
+mod neighbours;
 mod outside;

@@ -235,6 +235,7 @@ pub(super) fn patient(world: &Arc<SimWorld>) -> Patience {
 
 /// Fails when `work` takes longer than anything may.
 pub(super) async fn soon<T>(world: &Arc<SimWorld>, work: impl Future<Output = T>) -> T {
+    let work = Box::pin(work);
     within(&**world, Deadline::after(&**world, LONG), work).await.expect("takes too long")
 }
 

@@ -6,13 +6,12 @@
 
 use super::Known;
 use crate::{
-    bounds::{REQUEST_BYTES_MAX, REQUESTS_MAX, TEXT_BYTES_MAX, TICK},
-    place::{self, Place},
-    wire::{self, Answer, Pulse, Request},
+    bounds::{REQUEST_BYTES_MAX, REQUESTS_MAX, TICK},
+    wire::{self, Answer, Request},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
-use outrigger_kernel::{BoxFuture, Deadline, World, within};
+use outrigger_kernel::{BoxFuture, Deadline, World};
 use std::{
     collections::HashMap,
     future::poll_fn,
@@ -25,7 +24,6 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -39,8 +37,6 @@ const ROOM_UNIT_BYTES: usize = 1_024;
 const ROOM_UNITS: usize = REQUEST_BYTES_MAX / 2 / ROOM_UNIT_BYTES;
 /// What the smallest request takes, so that there are never more than a server reads.
 const ROOM_UNITS_MIN: usize = ROOM_UNITS / REQUESTS_MAX;
-/// Longest first frame: some numbers and a text.
-const FIRST_BYTES_MAX: usize = TEXT_BYTES_MAX + 128;
 const READ_BYTES: usize = 64 * 1024;
 const KEPT_BYTES: usize = 256 * 1024;
 /// So many releases wait for company at most.
@@ -96,57 +92,9 @@ pub(crate) enum Lost {
     Late,
 }
 
-/// What became of an attempt to reach a holder.
-pub(crate) enum Dialed {
-    Line(Arc<Line>, OwnedReadHalf, Pulse),
-    /// Nobody listens, or whoever does has no time.
-    Nobody(io::Error),
-    /// The holder is another release.
-    Version(u32),
-    /// The holder is another user.
-    Stranger(u32),
-}
-
-/// Connects to whoever serves `place`.
-pub(crate) async fn dial(place: &Place, world: &dyn World, until: Deadline) -> Dialed {
-    let dialed = async {
-        let mut stream = place.connect().await?;
-        if let Some(uid) = place::stranger(&stream)? {
-            return Ok(Dialed::Stranger(uid));
-        }
-        stream.write_all(&wire::greeting(wire::VERSION)).await?;
-        let mut theirs = [0; wire::GREETING_BYTES];
-        stream.read_exact(&mut theirs).await?;
-        Ok(match wire::greeted(theirs).map_err(io::Error::other)? {
-            wire::VERSION => {
-                let pulse = first_frame(&mut stream).await?;
-                let (line, reader) = Line::new(stream);
-                Dialed::Line(line, reader, pulse)
-            }
-            version => Dialed::Version(version),
-        })
-    };
-    match within(world, until, dialed).await {
-        Ok(Ok(dialed)) => dialed,
-        Ok(Err(error)) => Dialed::Nobody(error),
-        Err(elapsed) => Dialed::Nobody(io::Error::other(elapsed)),
-    }
-}
-
-/// The first thing a holder says after its greeting.
-async fn first_frame(stream: &mut UnixStream) -> io::Result<Pulse> {
-    let length = usize::try_from(stream.read_u32_le().await?).unwrap_or(usize::MAX);
-    let mut frame = vec![0; length.min(FIRST_BYTES_MAX)];
-    stream.read_exact(&mut frame).await?;
-    match Answer::take(&frame).map_err(io::Error::other)? {
-        Answer::Pulse(pulse) => Ok(pulse),
-        Answer::Refused { why } => Err(io::Error::other(why)),
-        _ => Err(io::Error::other("the connection begins with an answer to nothing")),
-    }
-}
-
 impl Line {
-    fn new(stream: UnixStream) -> (Arc<Self>, OwnedReadHalf) {
+    /// A connection on which both sides have greeted each other.
+    pub(super) fn new(stream: UnixStream) -> (Arc<Self>, OwnedReadHalf) {
         let holder = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
         let (reader, writer) = stream.into_split();
         let line = Self {

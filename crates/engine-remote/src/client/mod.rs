@@ -5,6 +5,7 @@
 //! (`crate::shared`) sees to it that there is a line, or that the engine is in this process after all.
 
 mod commit;
+mod dial;
 mod known;
 mod line;
 mod remote;
@@ -13,8 +14,9 @@ mod watch;
 
 pub use remote::Remote;
 
+pub(crate) use dial::{Dialed, dial};
 pub(crate) use known::Known;
-pub(crate) use line::{Dialed, Line, Lost, dial};
+pub(crate) use line::{Line, Lost};
 pub(crate) use view::View;
 
 use outrigger_kernel::{Deadline, World, within};

@@ -21,6 +21,9 @@ use tokio::{
     net::UnixStream,
 };
 
+/// How many seconds a second has.
+const HASTE: u64 = 250;
+
 /// A world in which a second takes a few milliseconds.
 struct Hasty(Arc<SimWorld>);
 
@@ -29,13 +32,13 @@ impl World for Hasty {
         self.0.wall()
     }
     fn mono(&self) -> Mono {
-        self.0.mono()
+        Mono(self.0.mono().0 * HASTE)
     }
     fn random(&self) -> u64 {
         self.0.random()
     }
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.0.sleep(duration / 250)
+        self.0.sleep(duration / u32::try_from(HASTE).unwrap())
     }
     fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>) -> TaskHandle {
         self.0.spawn(name, task)
@@ -236,4 +239,33 @@ async fn what_is_over_a_bound_does_not_travel() {
     let keys = vec![Bytes::from(vec![b'k'; 4_096]); 12_000];
     let snapshot = served.remote.snapshot(Level::Linearizable).await.unwrap();
     assert_eq!(snapshot.get_many(&keys).await.unwrap().len(), keys.len(), "48 MB of keys");
+}
+
+/// A holder that is stopped after it has let somebody in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_does_not_answer_is_not_waited_for_forever() {
+    let folder = tempfile::tempdir().unwrap();
+    let world: Arc<dyn World> = Arc::new(Hasty(SimWorld::new(8)));
+    let listener = Place::of_folder(folder.path()).listen().unwrap();
+    let stopped = async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; wire::GREETING_BYTES]).await.unwrap();
+        let mut hello = wire::greeting(wire::VERSION).to_vec();
+        let pulse = wire::Pulse { now: Wall(0), revision: 0, status: None };
+        wire::frame(&mut hello, |out| Answer::Pulse(pulse).put(out));
+        stream.write_all(&hello).await.unwrap();
+        std::future::pending::<()>().await;
+        drop((listener, stream));
+    };
+    let client = async {
+        let remote = connect(folder.path(), &world).await;
+        let (committed, read) =
+            tokio::join!(write(&*remote, vec![put("a", "1")]), super::get(&*remote, "a"));
+        assert!(matches!(&committed, Err(CommitError::Unknown(why)) if why.contains("answer")));
+        assert!(matches!(&read, Err(ReadError::Unavailable(why)) if why.contains("answer")));
+    };
+    tokio::select! {
+        () = stopped => {}
+        () = client => {}
+    }
 }

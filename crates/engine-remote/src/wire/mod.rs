@@ -43,3 +43,24 @@ pub(crate) fn greeted(bytes: [u8; GREETING_BYTES]) -> Result<u32, Malformed> {
     }
     Ok(u32::from_le_bytes([a, b, c, d]))
 }
+
+/// Reads `bytes` as either side would: what each frame says, until one says nothing. For those who try all kinds of bytes.
+#[doc(hidden)]
+pub fn read_anything(bytes: &[u8]) {
+    let mut inbox = bytes::BytesMut::from(bytes);
+    while let Ok(Some(frame)) = take_frame(&mut inbox) {
+        let again = |put: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            put(&mut out);
+            out
+        };
+        if let Ok(request) = Request::take(&frame) {
+            let written = again(&|out| request.put(out));
+            assert_eq!(Request::take(&written), Ok(request), "read, written, and read differently");
+        }
+        if let Ok(answer) = Answer::take(&frame) {
+            let written = again(&|out| answer.put(out));
+            assert_eq!(Answer::take(&written), Ok(answer), "read, written, and read differently");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! store that restores entries may restore some that are overtaken. So whoever acts on one asks the newest state first,
 //! and sets what is found there. What must hold is that no key expires *before* its entry says.
 
+use crate::hashing::Hashing;
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use std::{
@@ -14,7 +15,7 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     by_time: BTreeSet<(Wall, Arc<[u8]>)>,
-    by_key: HashMap<Arc<[u8]>, Wall>,
+    by_key: HashMap<Arc<[u8]>, Wall, Hashing>,
 }
 
 impl Agenda {

@@ -2,6 +2,7 @@
 
 use crate::{
     CommitId, Committed,
+    hashing::Hashing,
     limits::{COMMIT_ID_AGE_MAX, COMMIT_IDS_MAX},
 };
 use outrigger_kernel::Mono;
@@ -9,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 
 #[derive(Debug, Default)]
 pub(super) struct Ids {
-    answers: HashMap<CommitId, Committed>,
+    answers: HashMap<CommitId, Committed, Hashing>,
     /// By age, the oldest first.
     order: VecDeque<(Mono, CommitId)>,
 }

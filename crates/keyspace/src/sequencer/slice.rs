@@ -170,3 +170,6 @@ fn disjoint(mut ranges: Vec<KeyRange>) -> Vec<KeyRange> {
     }
     merged
 }
+
+#[cfg(test)]
+mod tests;

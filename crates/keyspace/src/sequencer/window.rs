@@ -17,16 +17,14 @@
 use super::slice::Slice;
 use crate::{
     KeyRange,
+    hashing::Hashing,
     limits::TRANSACTION_AGE_MAX,
     planted::{self, Bug},
 };
 use outrigger_kernel::Mono;
 use std::{
-    collections::{
-        HashMap, VecDeque,
-        hash_map::{Entry, RandomState},
-    },
-    hash::{BuildHasher, BuildHasherDefault, Hasher},
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    hash::{BuildHasherDefault, Hasher},
 };
 
 /// Most memory the window may take; a burst that needs more shortens how long a transaction may take.
@@ -37,8 +35,8 @@ const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Window {
-    hashing: RandomState,
-    points: HashMap<u64, u64, BuildHasherDefault<Hashed>>,
+    hashing: Hashing,
+    points: HashMap<u64, u64, BuildHasherDefault<Already>>,
     /// Never empty; the last one is being filled.
     slices: VecDeque<Slice>,
     commits: VecDeque<Commit>,
@@ -61,7 +59,7 @@ struct Commit {
 impl Window {
     pub(super) fn new(floor: u64) -> Self {
         Self {
-            hashing: RandomState::new(),
+            hashing: Hashing::default(),
             points: HashMap::default(),
             slices: VecDeque::from([Slice::default()]),
             commits: VecDeque::new(),
@@ -98,7 +96,7 @@ impl Window {
         }
         self.clears += clears.len();
         for key in keys {
-            let hash = self.hashing.hash_one(key);
+            let hash = self.hashing.of(key);
             self.points.insert(hash, revision);
             self.active().push_key(revision, hash, key);
             commit.entries += 1;
@@ -159,7 +157,7 @@ impl Window {
             return false;
         }
         let since = since + u64::from(planted::is(Bug::OverlookTheNext));
-        let hash = self.hashing.hash_one(key);
+        let hash = self.hashing.of(key);
         self.points.get(&hash).is_some_and(|revision| *revision > since)
             || (self.clears > 0 && self.newer(since).any(|slice| slice.has_cleared(key, since)))
     }
@@ -185,9 +183,9 @@ fn range_bytes(range: &KeyRange) -> usize {
 
 /// What is hashed already is not hashed again.
 #[derive(Default)]
-struct Hashed(u64);
+struct Already(u64);
 
-impl Hasher for Hashed {
+impl Hasher for Already {
     fn finish(&self) -> u64 {
         self.0
     }

@@ -1,7 +1,7 @@
 //! The watches in their files. One cell per watched range; see the head of [`super`].
 
 use super::slot::Slot;
-use crate::KeyRange;
+use crate::{KeyRange, hashing::Hashing};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,7 +18,7 @@ pub(super) struct Filed {
     /// Cells by place; the free ones are listed in `free`.
     cells: Vec<Option<Cell>>,
     free: Vec<Place>,
-    by_prefix: HashMap<Bytes, Vec<Place>>,
+    by_prefix: HashMap<Bytes, Vec<Place>, Hashing>,
     /// The prefixes in order.
     prefixes: BTreeSet<Bytes>,
     /// How many prefixes are filed, by their length.

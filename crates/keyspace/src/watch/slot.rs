@@ -23,12 +23,15 @@ impl Slot {
     }
 
     pub(super) fn poll_newer_than(&self, seen: u64, context: &Context<'_>) -> Poll<u64> {
-        let newer = || Some(self.latest.load(Ordering::SeqCst)).filter(|latest| *latest > seen);
-        if let Some(latest) = newer() {
-            return Poll::Ready(latest);
-        }
-        // Registered before it looks again: whatever comes after that look wakes.
+        // Registered before it looks: whatever comes after the look wakes.
         self.waiting.register(context.waker());
-        newer().map_or(Poll::Pending, Poll::Ready)
+        match self.latest.load(Ordering::SeqCst) {
+            latest if latest > seen => {
+                // Nobody waits any more, so the next change need not wake.
+                drop(self.waiting.take());
+                Poll::Ready(latest)
+            }
+            _ => Poll::Pending,
+        }
     }
 }

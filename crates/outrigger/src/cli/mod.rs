@@ -5,6 +5,7 @@
 //! code says what to do next ([`crate::failure::Exit`]).
 
 mod argv;
+mod backup;
 mod client;
 mod completion;
 mod config;
@@ -82,6 +83,12 @@ enum Verb {
     Stop(stop::StopArgs),
     /// Show what a runtime says about itself.
     Metadata(metadata::MetadataArgs),
+    /// Take a backup of everything, while runtimes go on.
+    Backup(backup::BackupArgs),
+    /// Make a data folder of a backup.
+    Restore(backup::RestoreArgs),
+    /// Read every byte of a data folder or backup, and compare it with its checksum.
+    Verify(backup::VerifyArgs),
     /// Check this machine, with a hint for whatever is wrong.
     Doctor(doctor::DoctorArgs),
     /// Show the effective settings and where each comes from.
@@ -162,6 +169,11 @@ fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Topic(args) => on_one_core(|world| topic::run(args, context, world)),
         Verb::Metadata(args) => on_one_core(|world| metadata::run(args, context, world)),
         Verb::Stop(args) => on_one_core(|world| stop::run(args, context, world)),
+        Verb::Backup(args) => on_one_core(|world| backup::backup(args, context, world)),
+        Verb::Restore(args) => {
+            on_one_core(|world| async move { backup::restore(&args, &context, &*world) })
+        }
+        Verb::Verify(args) => backup::verify(&args, &context),
         Verb::List(args) => list::run(&args, &context),
         Verb::Doctor(args) => doctor::run(&args, &context),
         Verb::Config(args) => config::run(&args, &context),

@@ -212,6 +212,12 @@ const OURS: &[Page] = &[
         "See the reasons given.",
     ),
     page(
+        "OUTR-0031",
+        "backup, restore or verification failed",
+        "A backup could not be taken or restored, or something read is not as it was written: the folder cannot be used, is full, belongs to something else, or is damaged.",
+        "See the reason given. A damaged backup: use another one, or an earlier revision of this one (`outrigger restore --revision`). Damaged data: stop the runtimes, keep a copy of the folder, restore the last backup.",
+    ),
+    page(
         "OUTR-0070",
         "a bug",
         "Something happened that should be impossible.",

@@ -273,6 +273,7 @@ impl Bench<'_> {
             consumer_group: read.consumer_id.unwrap_or_else(|| self.app.id.clone()),
             outbound: Policed::new(outbound),
             inbound,
+            policies: self.policies.names(),
             max_in_flight: in_flight
                 .and_then(|n| u32::try_from(n).ok())
                 .unwrap_or(IN_FLIGHT_DEFAULT),

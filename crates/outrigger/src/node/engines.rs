@@ -10,7 +10,7 @@ use crate::{
     failure::{Exit, Failure},
     settings::node::DataPlace,
 };
-use outrigger_api::metrics::FolderReport;
+use outrigger_api::metrics::{EngineReport, FolderReport};
 use outrigger_engine_local::{Local, OpenError, Options};
 use outrigger_engine_remote::{Opened as Engine, Refused, ShareError, Shared};
 use outrigger_events::{Broker, BrokerSettings};
@@ -19,7 +19,7 @@ use outrigger_keyspace::{KeySpace, Space, memory::Memory};
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -38,7 +38,11 @@ pub struct Engines {
 struct Durable {
     shared: Arc<Shared>,
     space: Space,
+    /// The engine itself, once this process has it.
+    local: Slot,
 }
+
+type Slot = Arc<Mutex<Weak<Local>>>;
 
 /// How this process has the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,12 +87,14 @@ impl Engines {
             hood.open_doors();
         }
         let (path, world) = (folder.clone(), Arc::clone(&self.world));
-        let open = move || open_local(&path, &world);
+        let local = Slot::default();
+        let slot = Arc::clone(&local);
+        let open = move || open_local(&path, &world, &slot);
         let shared = Shared::open(folder, Arc::clone(&self.world), open).await;
         let durable = shared.map(|shared| {
             let space =
                 Space::new(Arc::clone(&shared) as Arc<dyn KeySpace>, Arc::clone(&self.world));
-            Durable { shared, space }
+            Durable { shared, space, local }
         });
         // A node is opened once; a second attempt would find the first one's answer.
         drop(self.durable.set(durable));
@@ -106,13 +112,31 @@ impl Engines {
 
     /// How the data folder fares; `None` where there is none.
     pub(super) fn report(&self) -> Option<FolderReport> {
-        let Some(Ok(Durable { shared, .. })) = self.durable.get() else { return None };
+        let Some(Ok(durable)) = self.durable.get() else { return None };
+        let shared = &durable.shared;
         let status = shared.status();
         Some(FolderReport {
             holds: shared.holds(),
             failed: status.failed.is_some(),
             disk_bytes: status.disk_bytes,
-            engine: None,
+            engine: durable.local.lock().unwrap_or_else(PoisonError::into_inner).upgrade().map(
+                |local| {
+                    let figures = local.figures();
+                    EngineReport {
+                        commits: figures.commits,
+                        flushes: figures.flushes,
+                        log_bytes_written: figures.log_bytes_written,
+                        log_bytes_prepared: figures.log_bytes_prepared,
+                        index_bytes_written: figures.index_bytes_written,
+                        checkpoints: figures.checkpoints,
+                        log_bytes: figures.log_bytes,
+                        index_bytes: figures.index_bytes,
+                        recent_bytes: figures.layer_bytes + figures.sealed_bytes,
+                        queued_bytes: figures.queued_bytes,
+                        checkpoint_age: figures.checkpoint_age,
+                    }
+                },
+            ),
         })
     }
 
@@ -218,7 +242,7 @@ impl std::fmt::Debug for Engines {
 }
 
 /// Opens the engine of `folder` in this process.
-fn open_local(folder: &Path, world: &Arc<dyn World>) -> Result<Engine, Refused> {
+fn open_local(folder: &Path, world: &Arc<dyn World>, slot: &Slot) -> Result<Engine, Refused> {
     let local = Local::open(folder, Arc::clone(world), Options::default()).map_err(|error| {
         if matches!(error, OpenError::InUse { .. }) {
             Refused::InUse(Box::new(error))
@@ -226,12 +250,20 @@ fn open_local(folder: &Path, world: &Arc<dyn World>) -> Result<Engine, Refused> 
             Refused::Failed(Box::new(error))
         }
     })?;
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&local);
     let (asked, closed) = (Arc::clone(&local), Arc::clone(&local));
     Ok(Engine {
         engine: local,
         failed: Box::new(move || asked.failed()),
         close: Box::new(move || Box::pin(async move { closed.close().await })),
     })
+}
+
+/// Opens the data folder, or joins whoever holds it, for work that needs nothing else of a node.
+pub(crate) async fn share(folder: &Path, world: Arc<dyn World>) -> Result<Arc<Shared>, Failure> {
+    let (path, given) = (folder.to_owned(), Arc::clone(&world));
+    let open = move || open_local(&path, &given, &Slot::default());
+    Shared::open(folder, world, open).await.map_err(|error| not_shared(folder, &error))
 }
 
 fn not_shared(folder: &Path, error: &ShareError) -> Failure {

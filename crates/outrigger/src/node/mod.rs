@@ -23,6 +23,7 @@ mod sockets;
 pub(crate) mod sources;
 mod trip;
 
+pub(crate) use engines::share;
 pub use engines::{Engines, Hold};
 pub use side::{Ports, Side};
 pub use sources::resource_paths;
@@ -165,10 +166,6 @@ impl Node {
         when_taken: WhenTaken,
     ) -> Result<Arc<Side>, Failure> {
         let side = Side::serve(self, settings, when_taken)?;
-        if let Some(metrics) = self.metrics.get() {
-            let node = Arc::downgrade(self);
-            metrics.follow_store(move || node.upgrade().map(|node| node.store_report()));
-        }
         self.sides().push(Arc::clone(&side));
         self.merge_endpoints();
         Ok(side)
@@ -323,13 +320,14 @@ impl Node {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).extend(notices);
     }
 
-    fn metrics(&self, configuration: &Configuration) -> Arc<Metrics> {
+    fn metrics(self: &Arc<Self>, configuration: &Configuration) -> Arc<Metrics> {
         // One registry for the process: the first app's configuration says how its latencies are sorted.
         let made = || {
-            Metrics::new(
-                configuration.metrics.latency_buckets_ms.as_deref(),
-                env!("CARGO_PKG_VERSION"),
-            )
+            let buckets = configuration.metrics.latency_buckets_ms.as_deref();
+            let metrics = Metrics::new(buckets, env!("CARGO_PKG_VERSION"));
+            let node = Arc::downgrade(self);
+            metrics.follow_store(move || node.upgrade().map(|node| node.store_report()));
+            metrics
         };
         Arc::clone(self.metrics.get_or_init(made))
     }

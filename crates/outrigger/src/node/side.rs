@@ -107,7 +107,7 @@ impl Side {
                 Box::new(move |how| on_shutdown(how))
             },
         });
-        host.components.store(Arc::new(built.components));
+        host.use_components(Arc::new(built.components));
         node.notice(built.notices.into_iter().map(Notice::plain));
         node.notice(warnings(&loaded));
         let state = State {
@@ -348,7 +348,7 @@ impl Side {
         loaded: &Loaded,
     ) {
         let components = Arc::new(built.components);
-        self.host.components.store(Arc::clone(&components));
+        self.host.use_components(Arc::clone(&components));
         if let Some(channel) = &self.channel {
             channel.set_access(access::list(&configuration.access_control));
         }

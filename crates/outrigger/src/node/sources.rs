@@ -90,16 +90,9 @@ impl Loaded {
     /// # Errors
     /// When there is one.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        let errors: Vec<&Issue> =
-            self.issues.iter().filter(|issue| issue.severity == Severity::Error).collect();
-        let Some(first) = errors.first() else { return Ok(()) };
-        // One mistake speaks for itself; several are listed under one heading.
-        if errors.len() == 1 {
-            return Err(failure(first));
-        }
-        let what = format!("{} resources cannot be used", errors.len());
-        let whole = Failure::new("OUTR-0016", Exit::Usage, what);
-        Err(errors.iter().fold(whole, |whole, issue| whole.why(shown(issue))))
+        all_at_once(&self.issues, |count| {
+            Failure::new("OUTR-0016", Exit::Usage, format!("{count} resources cannot be used"))
+        })
     }
 
     /// The components that apply to an app.
@@ -140,6 +133,24 @@ pub(crate) fn failure(issue: &Issue) -> Failure {
         None => failure,
     };
     if issue.remedy.is_empty() { failure } else { failure.help(issue.remedy.clone()) }
+}
+
+/// Fails when there are errors among `issues`. One mistake speaks for itself; several are listed under one heading, so
+/// that they can be mended in one go.
+pub(crate) fn all_at_once(
+    issues: &[Issue],
+    heading: impl FnOnce(usize) -> Failure,
+) -> Result<(), Failure> {
+    let errors: Vec<&Issue> =
+        issues.iter().filter(|issue| issue.severity == Severity::Error).collect();
+    match errors.as_slice() {
+        [] => Ok(()),
+        [one] => Err(failure(one)),
+        several => {
+            let heading = heading(several.len());
+            Err(several.iter().fold(heading, |whole, issue| whole.why(shown(issue))))
+        }
+    }
 }
 
 /// An issue as the compiler-like report of the reader, with its line and a caret.

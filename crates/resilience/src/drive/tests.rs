@@ -2,14 +2,15 @@
 
 use super::{GaveUp, run};
 use crate::{
-    Backoff, BreakerSettings, BreakerStatus, Class, Matching, Open, Phase, Policy, PolicyState,
-    Retry, Trip,
+    Backoff, BreakerSettings, BreakerStatus, Class, Matching, Open, Part, Phase, Policy,
+    PolicyState, Retry, Trip, Watch,
 };
 use outrigger_kernel::{Deadline, Mono, World, within};
 use outrigger_sim::SimWorld;
 use proptest::prelude::*;
 use std::{
     cell::{Cell, RefCell},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -68,6 +69,59 @@ async fn without_a_policy_a_call_is_a_call() {
     let world = SimWorld::new(1);
     let (policy, state) = (Policy::default(), PolicyState::default());
     assert_eq!(answers(&*world, &policy, &state, &[503]).await, (Ok(503), 1));
+}
+
+/// Notes what it is told.
+#[derive(Debug, Default)]
+struct Notes(Mutex<Vec<(bool, Part)>>);
+
+impl Watch for Notes {
+    fn applied(&self, part: Part) {
+        self.0.lock().unwrap().push((false, part));
+    }
+
+    fn activated(&self, part: Part) {
+        self.0.lock().unwrap().push((true, part));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_is_told_what_each_part_does() {
+    let world = SimWorld::new(1);
+    let policy = Policy {
+        timeout: Some(SECOND),
+        retry: retry(Some(3), SECOND, ""),
+        breaker: opens_after(2),
+    };
+    let notes = Arc::<Notes>::default();
+    let state = PolicyState::new(&policy).watched_by(notes.clone());
+    let deadline = Deadline::after(&*world, 60 * SECOND);
+    // The first attempt hangs, the second fails and opens the breaker, which ends it.
+    let outcome = run(&*world, &policy, &state, deadline, http, |attempt| {
+        let world = world.clone();
+        async move {
+            if attempt.number == 1 {
+                world.sleep(9 * SECOND).await;
+            }
+            503
+        }
+    });
+    assert_eq!(outcome.await, Ok(503));
+    let refused = answers(&*world, &policy, &state, &[200]).await;
+    assert!(matches!(refused, (Err(GaveUp::Open(_)), 0)), "{refused:?}");
+    let told = std::mem::take(&mut *notes.0.lock().unwrap());
+    let breaker = Part::Breaker;
+    let first = [
+        (false, Part::Timeout),
+        (false, Part::Retry),
+        (false, breaker(Phase::Closed)),
+        (true, Part::Timeout),
+        (true, Part::Retry),
+        (false, breaker(Phase::Closed)),
+        (true, breaker(Phase::Open)),
+    ];
+    let second = [(false, Part::Timeout), (false, Part::Retry), (false, breaker(Phase::Open))];
+    assert_eq!(told, [&first[..], &second[..]].concat());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     components::PubsubComponent,
     deliver::{
-        outlet::{Lane, Outlet},
+        outlet::{Lane, Outlet, Watched},
         reading::Reading,
         subscription::{Kind, Subscription},
         terms,
@@ -104,6 +104,7 @@ impl Streams {
             reading,
             matching: None,
             breaker: terms::breaker(&component),
+            watch: Watched::new(outlet, &component),
             leaving: let_go.clone(),
         };
         let consumer =

@@ -11,7 +11,7 @@ mod verdicts;
 
 use super::{
     Outlet, Subscriptions,
-    outlet::Lane,
+    outlet::{Lane, Watched},
     reading::Reading,
     subscription::{Kind, Subscription},
     terms,
@@ -74,6 +74,7 @@ impl Stage {
             consumer_group: "app".to_owned(),
             outbound: Policed::default(),
             inbound: Policy::default(),
+            policies: vec!["rules".to_owned()],
             max_in_flight: 0,
         };
         change(&mut component);
@@ -91,6 +92,7 @@ impl Stage {
             consumer_group: old.consumer_group.clone(),
             outbound: Policed::default(),
             inbound: old.inbound.clone(),
+            policies: old.policies.clone(),
             max_in_flight: old.max_in_flight,
         };
         change(&mut new);
@@ -130,6 +132,7 @@ impl Stage {
             reading: Reading::new(subscription, http).unwrap(),
             matching: terms::matching(&self.component),
             breaker: terms::breaker(&self.component),
+            watch: Watched::new(&self.outlet(None), &self.component),
             leaving: CancellationToken::new(),
         }
     }

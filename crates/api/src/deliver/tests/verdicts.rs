@@ -174,6 +174,17 @@ async fn an_app_that_fails_too_often_is_left_alone_for_a_while() {
     let verdicts = stage.soon(async { tokio::join!(app.deliver(one()), app.deliver(one())) }).await;
     assert_eq!((word(&verdicts.0[0]), word(&verdicts.1[0])), ("done", "done"));
     assert!(stage.world.mono().since(opened) >= PAUSE - PAUSE / 10);
+    let text = stage.metrics.text();
+    let line = |metric: &str, state: &str, count: usize| {
+        let line = format!(
+            "dapr_resiliency_{metric}{{app_id=\"app\",namespace=\"\",flow_direction=\"inbound\",name=\"rules\",policy=\"circuitbreaker\",status=\"{state}\",target=\"Pubsub_broker\"}} {count}\n"
+        );
+        assert!(text.contains(&line), "{line}{text}");
+    };
+    line("activations_total", "open", 1);
+    line("activations_total", "closed", 1);
+    line("cb_state", "closed", 1);
+    line("cb_state", "open", 0);
     assert_eq!(asked.load(Ordering::SeqCst), 4);
 }
 

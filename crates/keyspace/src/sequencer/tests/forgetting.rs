@@ -45,11 +45,27 @@ fn restored_entries_may_be_overtaken_in_any_order() {
             bench.sequencer.restore_expiry(b"a", Wall(at));
         }
         assert_eq!(bench.advance(Wall(49)), None);
-        let plan = bench.advance(Wall(90)).unwrap();
-        assert_eq!((plan.changes.len(), plan.committed.time), (1, Wall(90)));
+        let plan = bench.advance(Wall(50)).unwrap();
+        assert_eq!((plan.changes.len(), plan.committed.time), (1, Wall(50)));
         bench.apply(&plan);
         assert_eq!(bench.advance(Wall(1_000)), None);
     }
+}
+
+#[test]
+fn a_step_takes_nothing_before_its_time() {
+    let mut bench = Bench::new();
+    for i in 0..5_000 {
+        bench.stored(format!("{i}"), Wall(10));
+    }
+    bench.stored("later".to_owned(), Wall(50));
+    bench.sequencer.restore_expiry(b"later", Wall(5));
+    while let Some(plan) = bench.advance(Wall(100)) {
+        let takes_it = plan.changes.iter().any(|change| change.key == key("later"));
+        assert_eq!(takes_it, plan.committed.time >= Wall(50), "at {:?}", plan.committed.time);
+        bench.apply(&plan);
+    }
+    assert!(bench.map.0.is_empty());
 }
 
 #[test]
@@ -146,7 +162,8 @@ fn names_are_told_and_restored_in_their_order() {
     for (id, committed) in &told {
         other.sequencer.remember(*id, *committed, Mono(7));
     }
-    assert_eq!(other.sequencer.ids().collect::<Vec<_>>(), told);
+    other.sequencer.remember(told[0].0, told[0].1, Mono(8));
+    assert_eq!(other.sequencer.ids().collect::<Vec<_>>(), told, "each of them once");
     assert_eq!(other.commit(named(3)), Ok(4));
     assert_eq!(other.sequencer.revision(), 0, "and nothing is done again");
 }

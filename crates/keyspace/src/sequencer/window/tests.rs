@@ -38,7 +38,8 @@ async fn the_window_knows_what_changed_since() {
         for revision in 1..300_u64 {
             now = now.plus(Duration::from_millis(world.random() % 60));
             let keys: Vec<&[u8]> = (0..below(4)).map(|_| KEYS[1 + below(8)]).collect();
-            let mut clears: Vec<KeyRange> = (0..below(5) / 3).map(|_| range(&below)).collect();
+            let mut clears: Vec<KeyRange> =
+                (0..below(12) / 8 * below(4)).map(|_| range(&below)).collect();
             clears.retain(|range| !range.is_empty());
             window.record(revision, now, keys.iter().copied(), &clears);
             all.push(Written { revision, keys, clears });
@@ -94,7 +95,7 @@ fn a_clear_costs_the_window_its_ends_and_no_more() {
     let mut window = Window::new(0);
     let clear = KeyRange::new("a", "z");
     for revision in 1..=100 {
-        window.record(revision, Mono::default(), std::iter::empty(), &[clear.clone()]);
+        window.record(revision, Mono::default(), std::iter::empty(), std::slice::from_ref(&clear));
     }
     assert_eq!(window.bytes, 100 * range_bytes(&clear));
 }
