@@ -5,7 +5,7 @@
 
 use super::{
     Checkpoint, Index, IndexError, IndexView, Pace, State,
-    cell::{END, Entry, Family, Item, encode_expiry, is_point},
+    cell::{END, Entry, Family, Item, cut, encode_expiry, is_point},
     filter,
     maintain::average_row,
     merge::Merged,
@@ -88,9 +88,13 @@ impl Entries {
             }
             (Cell::Live(value), Family::Expiries) => Item::Put(encode_expiry(value.expires_at?)),
             (Cell::Gone { .. }, _) if planted::is(Bug::ForgetRemovals) => return None,
-            (Cell::Gone { end }, family) => Item::Gone(family.end(end.as_deref())),
+            (Cell::Gone { end }, family) => Item::Gone(family.end(end.as_deref().map(cut))),
         };
-        Some(Entry { key: self.keep(&[&[family as u8], key]), item })
+        let key = self.keep(&[&[family as u8], cut(key)]);
+        match &item {
+            Item::Gone(end) if *end <= key => None,
+            _ => Some(Entry { key, item }),
+        }
     }
 
     fn keep(&mut self, parts: &[&[u8]]) -> Bytes {

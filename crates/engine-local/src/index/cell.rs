@@ -17,7 +17,7 @@
 use crate::record;
 use bytes::Bytes;
 use outrigger_kernel::Wall;
-use outrigger_keyspace::{KeyRange, ReadError, Value};
+use outrigger_keyspace::{KeyRange, ReadError, Value, limits::KEY_BYTES_MAX};
 
 /// What the keys of a family begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,12 @@ pub(super) fn after(key: &[u8]) -> Bytes {
     after.extend_from_slice(key);
     after.push(0);
     after.into()
+}
+
+/// A bound of a range, cut to what can matter: no key is longer than [`KEY_BYTES_MAX`], so all keys lie on the same side of
+/// it and of its first bytes.
+pub(super) fn cut(bound: &[u8]) -> &[u8] {
+    bound.get(..=KEY_BYTES_MAX).unwrap_or(bound)
 }
 
 impl Family {

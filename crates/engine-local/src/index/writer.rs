@@ -15,6 +15,9 @@ use bytes::Bytes;
 use outrigger_kernel::disk::{Disk, DiskFile};
 use std::{io, sync::Arc};
 
+/// The lengths of a key and of a cell are written in 2 and 4 bytes.
+const KEY_BYTES_MAX: usize = u16::MAX as usize;
+const ENTRY_BYTES_MAX: usize = 1 << 30;
 /// So much is written at once.
 const WRITE_BYTES: usize = 256 << 10;
 /// So much is written between two syncs.
@@ -79,6 +82,14 @@ impl Writer {
 
     /// Adds a cell, which must come after those added before.
     pub(super) fn push(&mut self, entry: &Entry) -> io::Result<()> {
+        let end = match &entry.item {
+            Item::Put(_) => 0,
+            Item::Gone(end) => end.len(),
+        };
+        if entry.key.len().max(end) > KEY_BYTES_MAX || entry.bytes() > ENTRY_BYTES_MAX {
+            let what = "a key or row is longer than a file of the index can say";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         if self.block.bytes() + entry.bytes() > self.block_bytes {
             self.end_block()?;
         }

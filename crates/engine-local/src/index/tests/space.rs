@@ -147,3 +147,31 @@ fn what_has_long_been_due_is_dropped() {
         assert_eq!(due.count(), left);
     }
 }
+
+#[test]
+fn ranges_whose_ends_are_longer_than_any_key_are_cut() {
+    let disk = SimDisk::new(1);
+    let index = create(&disk);
+    let mut map = Map::new();
+    let long = |number: u64| {
+        let mut bound = key(number).to_vec();
+        bound.resize(100_000, b'x');
+        Bytes::from(bound)
+    };
+    let plans = [
+        plan(1, Vec::new(), (0..100).map(|n| put(n, 1, 50)).collect()),
+        plan(2, vec![KeyRange::new(long(10), long(20))], Vec::new()),
+        plan(3, vec![KeyRange::new(long(30), [&long(30)[..], b"y"].concat())], Vec::new()),
+    ];
+    for (at, plan) in plans.into_iter().enumerate() {
+        apply_to(&mut map, &plan);
+        apply(&index, &[plan], at as u64).unwrap();
+    }
+    assert_eq!(map.len(), 90);
+    check(&index.view(), &map, 100);
+    drop(index);
+    let index = open(&disk).unwrap();
+    maintain(&index);
+    check(&index.view(), &map, 100);
+    index.view().verify().unwrap();
+}
