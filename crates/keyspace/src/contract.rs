@@ -1,6 +1,9 @@
 //! The contract between the blocks above and the engines below. Nine methods; everything else is a pattern over them.
 
-use crate::commit::{CommitError, Committed, Transaction};
+use crate::{
+    commit::{CommitError, Committed, Transaction},
+    limits,
+};
 use bytes::Bytes;
 use outrigger_kernel::{BoxFuture, Wall};
 use std::{fmt, path::Path, sync::Arc};
@@ -160,6 +163,14 @@ impl KeyRange {
     pub fn intersects(&self, other: &Self) -> bool {
         self.end.as_ref().is_none_or(|end| other.start < *end)
             && other.end.as_ref().is_none_or(|end| self.start < *end)
+    }
+
+    /// The same keys between bounds no longer than they need to be: nothing that a key can be lies between a longer bound and
+    /// its first bytes.
+    #[must_use]
+    pub fn cut(&self) -> Self {
+        let cut = |bound: &Bytes| bound.slice(..bound.len().min(limits::KEY_BYTES_MAX + 1));
+        Self { start: cut(&self.start), end: self.end.as_ref().map(cut) }
     }
 
     /// Whether no key lies in the range.

@@ -1,7 +1,7 @@
 //! What is there after closing and opening again.
 
 use super::{clock, get, now, open, put, put_until, text, write};
-use outrigger_keyspace::{KeySpace, Level, ReadError, Write};
+use outrigger_keyspace::{Direction, KeyRange, KeySpace, Level, ReadError, Write};
 use std::time::Duration;
 
 #[tokio::test]
@@ -93,4 +93,25 @@ async fn a_closed_engine_refuses_politely() {
     assert_eq!(snapshot.get(b"a").await, Ok(None));
     drop(snapshot);
     open(folder.path(), &clock).close().await;
+}
+
+/// A bound may be longer than any key; what is written down of it may not.
+#[tokio::test]
+async fn bounds_longer_than_any_key_do_no_harm() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    let engine = open(folder.path(), &clock);
+    let long = "b".repeat(100_000);
+    write(&engine, vec![put("a", "1"), put("bb", "1"), put("c", "1"), put("d", "1")])
+        .await
+        .unwrap();
+    let range = KeyRange::new(long.clone(), "d");
+    write(&engine, vec![Write::DeleteRange { range }]).await.unwrap();
+    let range = KeyRange::new("a", long);
+    write(&engine, vec![Write::DeleteRange { range }]).await.unwrap();
+    engine.close().await;
+    let engine = open(folder.path(), &clock);
+    let snapshot = engine.snapshot(Level::Linearizable).await.unwrap();
+    let page = snapshot.scan(&KeyRange::all(), 10, Direction::Forward).await.unwrap();
+    let keys: Vec<_> = page.entries.iter().map(|entry| entry.key.clone()).collect();
+    assert_eq!(keys, ["d"]);
 }

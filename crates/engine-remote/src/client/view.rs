@@ -197,11 +197,6 @@ fn can_be(key: &[u8]) -> bool {
     (1..=KEY_BYTES_MAX).contains(&key.len())
 }
 
-/// A range's end as it is sent. No key is longer than the bound, so one byte more than that orders as the whole does.
-fn clipped(end: &Bytes) -> Bytes {
-    end.slice(..end.len().min(KEY_BYTES_MAX + 1))
-}
-
 impl Snapshot for View {
     fn revision(&self) -> u64 {
         match self.pinned.get() {
@@ -237,8 +232,7 @@ impl Snapshot for View {
         direction: Direction,
     ) -> BoxFuture<'a, Result<Page, ReadError>> {
         Box::pin(async move {
-            let start = clipped(&range.start);
-            let range = KeyRange { start, end: range.end.as_ref().map(clipped) };
+            let range = range.cut();
             let limit = limit.min(PAGE_ENTRIES_MAX);
             match self.ask(&Ask::Scan { range, limit, direction }).await? {
                 Found::Page(page) => Ok(page),

@@ -38,7 +38,7 @@ impl<'a> Expansion<'a> {
                 Write::Put { key, value, expires_at } => self.put(key, value, expires_at),
                 Write::Delete { key } => Change { key, value: None },
                 Write::DeleteRange { range } => {
-                    self.clear(range);
+                    self.clear(&range);
                     continue;
                 }
                 Write::Add { key, delta } => self.add(key, delta)?,
@@ -86,7 +86,9 @@ impl<'a> Expansion<'a> {
         Ok(self.put(key, bytes, expires_at))
     }
 
-    fn clear(&mut self, range: KeyRange) {
+    fn clear(&mut self, range: &KeyRange) {
+        // What an engine writes down of it is no longer than a key.
+        let range = range.cut();
         if range.is_empty() {
             return;
         }

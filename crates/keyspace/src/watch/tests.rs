@@ -9,6 +9,14 @@ use super::{Registry, filed::common_prefix};
 use crate::KeyRange;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
 
 fn key(bytes: &'static [u8]) -> Bytes {
     Bytes::from_static(bytes)
@@ -64,6 +72,48 @@ fn changes_fold_and_what_came_before_the_watch_does_not_wake_it() {
     registry.notify([(5, &key(b"a1"))], []);
     assert_eq!(early.changed().now_or_never(), Some(5));
     assert_eq!(late.changed().now_or_never(), Some(5));
+}
+
+#[test]
+fn older_news_that_comes_late_changes_nothing() {
+    let registry = Registry::default();
+    let mut watch = registry.watch(KeyRange::prefix("a"));
+    registry.notify([(7, &key(b"a"))], []);
+    registry.notify([(6, &key(b"a"))], []);
+    assert_eq!(watch.changed().now_or_never(), Some(7));
+    registry.notify([(7, &key(b"a"))], []);
+    assert_eq!(watch.changed().now_or_never(), None);
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn only_who_waits_is_woken() {
+    let registry = Registry::default();
+    let mut watch = registry.watch(KeyRange::prefix("a"));
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut ask = || pin!(watch.changed()).poll(&mut Context::from_waker(&waker));
+    for round in 1..10_usize {
+        assert_eq!(ask(), Poll::Pending);
+        let revision = 10 * round as u64;
+        registry.notify([(revision, &key(b"a"))], []);
+        assert_eq!(woken.0.load(Ordering::SeqCst), round);
+        registry.notify([(revision + 1, &key(b"a"))], []);
+        assert_eq!(ask(), Poll::Ready(revision + 1));
+        // What it has just been told of is not waited for, and nothing else is yet.
+        registry.notify([(revision + 2, &key(b"a"))], []);
+        assert_eq!(woken.0.load(Ordering::SeqCst), round, "it is not waiting");
+        assert_eq!(ask(), Poll::Ready(revision + 2));
+    }
 }
 
 #[test]
