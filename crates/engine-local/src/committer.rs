@@ -25,6 +25,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 /// Steps of time that may be visible before they are in the log.
 const UNWRITTEN_STEPS_MAX: u64 = 1_024;
+/// How much more log than memory may lie behind a layer.
+const LOG_BYTES_PER_LAYER_BYTE: usize = 2;
 
 pub(crate) struct Committer {
     sequencer: Sequencer,
@@ -35,6 +37,8 @@ pub(crate) struct Committer {
     /// What is decided and not in the log yet.
     frame: Frame,
     unwritten_steps: u64,
+    /// Bytes that went into the log since the active layer was begun.
+    logged_bytes: usize,
     /// Commits that wait until time has moved as far as it must before they are decided.
     pending: VecDeque<(usize, Queued)>,
     /// The last state that was passed on to be shown.
@@ -63,6 +67,7 @@ impl Committer {
             generation: 0,
             frame: Frame::default(),
             unwritten_steps: 0,
+            logged_bytes: 0,
             pending: VecDeque::new(),
             headroom,
             world,
@@ -75,7 +80,7 @@ impl Committer {
 
     /// What must wait, if the layer in memory is full and the one before it not in the index yet.
     pub(crate) fn held(&self) -> Held {
-        let bytes = self.stack.active.bytes();
+        let bytes = self.fullness();
         if self.stack.sealed.is_none() || self.shared.failure.happened() {
             Held::Nothing
         } else if bytes >= self.layer_bytes_bound {
@@ -85,6 +90,12 @@ impl Committer {
         } else {
             Held::Nothing
         }
+    }
+
+    /// How full the active layer is. What is overwritten again and again takes little memory but a lot of log, all of which
+    /// would have to be read after a crash.
+    fn fullness(&self) -> usize {
+        self.stack.active.bytes().max(self.logged_bytes / LOG_BYTES_PER_LAYER_BYTE)
     }
 
     /// Whether there is something left of the last batch that a next one has to begin with.
@@ -150,12 +161,14 @@ impl Committer {
     /// Ends the batch: nothing is decided in it any more.
     pub(crate) fn finish(&mut self, batch: &mut Batch) {
         // Only now: the layer ends where the batch ends in the log.
-        if batch.seals || self.stack.active.bytes() >= self.layer_bytes_max {
+        if batch.seals || self.fullness() >= self.layer_bytes_max {
             self.seal(batch);
         }
         if batch.flush != Flush::No || batch.has_changes() {
             batch.frame = std::mem::replace(&mut self.frame, self.shared.frames.take());
             self.unwritten_steps = 0;
+            // Of a batch that seals, it is in the layer that goes.
+            self.logged_bytes += if batch.sealed.is_some() { 0 } else { batch.frame.len() };
         }
         let last = self.last();
         batch.last = last.revision;
@@ -253,6 +266,7 @@ impl Committer {
         let layer = std::mem::take(&mut self.stack.active);
         self.stack.sealed = Some(layer.clone());
         self.generation += 1;
+        self.logged_bytes = 0;
         let ids = self.sequencer.ids().collect();
         batch.sealed = Some(Sealed { layer, committed: self.last(), ids });
         // Everything in it must be in the log that the index will say it covers, and on disk.

@@ -7,8 +7,8 @@ use std::time::Duration;
 pub struct Options {
     /// Memory for pages of the index.
     pub cache_bytes: usize,
-    /// Recent changes kept in memory before they are written into the index. They are also as much of the log as is read
-    /// when a store is opened after a crash.
+    /// Recent changes kept in memory before they are written into the index. About twice as much log may lie behind them,
+    /// which is what is read when a store is opened after a crash.
     pub layer_bytes_max: usize,
     /// Recent changes in memory at which commits wait, while the layer before is still being written into the index.
     pub layer_bytes_bound: usize,
