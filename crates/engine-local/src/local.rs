@@ -78,6 +78,22 @@ impl Local {
         Ok((Arc::new(Self { engine }), hands))
     }
 
+    /// Opens the store on `disk` with all threads of an engine, for tests that own the disk.
+    ///
+    /// # Errors
+    /// Why it cannot be opened, and what to do about it.
+    #[doc(hidden)]
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        world: Arc<dyn World>,
+        options: &Options,
+    ) -> Result<Arc<Self>, OpenError> {
+        let place = Path::new("(on a disk)");
+        let engine = Self::engine(place, disk, None, world, options, Preparation::Thread)?;
+        engine.start().map_err(|error| from_io(place, error))?;
+        Ok(Arc::new(Self { engine }))
+    }
+
     /// Reads every byte of the store on `disk`, which nobody has open; answers its newest revision.
     ///
     /// # Errors

@@ -3,9 +3,10 @@
 use crate::{
     run::Run,
     script::{self, Act},
+    story::Story,
     verdict::{Case, Count, Depth},
 };
-use outrigger_sim::disk::{Moment, Survivors};
+use outrigger_sim::disk::{Moment, Survivors, Tape};
 
 /// How many single changes are lost, kept or torn per moment, at most; the others are left to chance.
 const SINGLES_MAX: usize = 12;
@@ -42,6 +43,17 @@ pub(crate) fn everywhere(
     let run = Run::whole(acts, seed)?;
     let tape = run.disk.tape();
     let (_, story) = run.end();
+    on(&tape, &story, seed, wanted, depth)
+}
+
+/// Crashes at every moment of `tape` that `wanted` picks.
+pub(crate) fn on(
+    tape: &Tape,
+    story: &Story,
+    seed: u64,
+    wanted: impl Fn(usize) -> bool,
+    depth: impl Fn(usize) -> Depth,
+) -> Result<Count, String> {
     let states = story.states()?;
     let mut count = Count::default();
     for moment in tape.moments().filter(|moment| wanted(moment.after)) {
@@ -50,7 +62,7 @@ pub(crate) fn everywhere(
             let last = step.checked_sub(1).map(|last| tape.steps()[last].describe());
             format!("seed {seed}, after step {step} ({last:?}), {how:?}: {error}")
         };
-        let case = |kill| Case { story: &story, states: &states, step, kill, depth: depth(step) };
+        let case = |kill| Case { story, states: &states, step, kill, depth: depth(step) };
         for way in ways(&moment, seed + step as u64) {
             let judged = case(false).judge(&moment.crash(way), &mut count);
             judged.map_err(|error| describe(&way, error))?;

@@ -4,11 +4,11 @@
 use crate::{
     run::{Run, Store},
     script,
-    story::{Clocks, State, Story, Unknown},
+    story::{Clocks, State, Story},
     verdict::{compare, find},
 };
 use outrigger_engine_local::OpenError;
-use outrigger_keyspace::KeySpace;
+use outrigger_keyspace::{KeySpace, Transaction};
 use outrigger_sim::disk::{Kind, SimDisk, Survivors, Trouble};
 
 /// How a run among troubles ended.
@@ -67,7 +67,7 @@ fn seen_is_true(run: &mut Run) -> Result<(), String> {
 /// were never answered on top of it, in the order they were sent.
 fn match_with_unknown(
     states: &[State],
-    unknown: &[Unknown],
+    unknown: &[Transaction],
     look: &crate::run::Look,
     promised: u64,
 ) -> Result<(), String> {
@@ -80,7 +80,7 @@ fn match_with_unknown(
         let mut model = last.model.clone();
         for (offset, offered) in (0..).zip(unknown) {
             model.advance(look.now);
-            if model.apply(&offered.transaction.writes, first + offset).is_err() {
+            if model.apply(&offered.writes, first + offset).is_err() {
                 break;
             }
             let state = State { revision: first + offset, model: model.clone() };

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `crashes` | the power is cut, or the process killed, after every single step of a recorded script, in many ways each |
 //! | `seeds` | the same at some steps of many random scripts |
+//! | `threads` | the same under an engine with its threads and many clients at once, whatever order they came to |
 //! | `faults` | each write, sync, read and name operation fails in turn; syncs lie; the disk is full |
 //! | `flips` | one bit of one byte is turned over, for every byte of a small store |
 //! | `planted` | nothing; the engine has a bug on purpose, and the proofs above must find it |
@@ -32,6 +33,7 @@ mod run;
 mod script;
 mod seeds;
 mod story;
+mod threads;
 mod verdict;
 
 /// How many of many things are left out between two that are tried: none in an optimised build.

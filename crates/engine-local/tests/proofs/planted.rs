@@ -5,8 +5,11 @@ use outrigger_engine_local::planted::{self, Bug};
 use outrigger_sim::disk::{Kind, Trouble};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// A proof by its name.
+type Proof = (&'static str, fn() -> Result<(), String>);
+
 /// The proofs, cheapest first, each as short as it can be.
-const PROOFS: [(&str, fn() -> Result<(), String>); 5] = [
+const PROOFS: [Proof; 5] = [
     ("crashes", || {
         [6, 1].into_iter().try_for_each(|seed| {
             crashes::everywhere(&script::recorded(), seed, |_| true, |_| Depth::GoOn).map(drop)
@@ -45,6 +48,8 @@ fn must_be_found(bug: Bug) {
     assert!(planted::was_reached(), "{bug:?} is planted where the proofs never come");
     let (proof, said) = found.unwrap_or_else(|| panic!("{bug:?} is found by no proof"));
     println!("{bug:?} | {proof} | {said}");
+    let list = include_str!("../../../../docs/reference/planted-bugs.md");
+    assert!(list.contains(&format!("| `{bug:?}` |")), "{bug:?} is not in the list of planted bugs");
 }
 
 macro_rules! each_is_found {

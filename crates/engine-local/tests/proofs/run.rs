@@ -3,7 +3,7 @@
 use crate::{
     dice::Still,
     script::{self, Act, Change, Offer},
-    story::{Clocks, Story, Unknown},
+    story::{Clocks, Story},
 };
 use bytes::Bytes;
 use outrigger_engine_local::{Hands, Local, OpenError, Options};
@@ -124,7 +124,7 @@ pub(crate) struct Run {
     pub(crate) disk: SimDisk,
     pub(crate) store: Store,
     pub(crate) story: Story,
-    flying: Vec<(Unknown, Answer)>,
+    flying: Vec<(Transaction, Answer)>,
     clocks: Clocks,
     sent: u64,
     last_named: Option<Transaction>,
@@ -231,8 +231,9 @@ impl Run {
     }
 
     fn send(&mut self, offer: &Offer) -> Result<(), String> {
+        let now = self.store.engine.now();
         let mut transaction = Transaction {
-            writes: offer.changes.iter().map(|change| self.write(change)).collect(),
+            writes: offer.changes.iter().map(|change| write(change, now)).collect(),
             durability: if offer.relaxed { Durability::Relaxed } else { Durability::Flush },
             ..Transaction::default()
         };
@@ -261,7 +262,7 @@ impl Run {
         let engine = self.store.engine.clone();
         let offered = transaction.clone();
         let answer = Box::pin(async move { engine.commit(offered).await });
-        self.flying.push((Unknown { transaction, sent: self.disk.steps() }, answer));
+        self.flying.push((transaction, answer));
     }
 
     /// Asks every commit under way whether it has its answer.
@@ -272,7 +273,7 @@ impl Run {
             match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => flying.push((offered, answer)),
                 Poll::Ready(Ok(committed)) => {
-                    self.story.accept(committed, offered.transaction, step)?;
+                    self.story.accept(committed, offered, step)?;
                 }
                 // An engine that was opened since does not know what has changed since the read.
                 Poll::Ready(Err(CommitError::Conflict | CommitError::TooOld { .. })) => {}
@@ -300,32 +301,32 @@ impl Run {
     pub(crate) fn clocks(&self) -> Clocks {
         self.clocks
     }
+}
 
-    fn write(&self, change: &Change) -> Write {
-        let now = self.store.engine.now();
-        let until = |ttl_ms: &Option<u64>| ttl_ms.map(|ms| now.plus(Duration::from_millis(ms)));
-        match change {
-            Change::Put { key, bytes, fill, ttl_ms } => Write::Put {
-                key: script::key(*key).into(),
-                value: vec![*fill; *bytes].into(),
-                expires_at: until(ttl_ms),
-            },
-            Change::Delete { key } => Write::Delete { key: script::key(*key).into() },
-            Change::Clear { from, to } => {
-                Write::DeleteRange { range: KeyRange::new(script::key(*from), script::key(*to)) }
-            }
-            Change::Add { key, delta } => {
-                Write::Add { key: script::counter(*key).into(), delta: *delta }
-            }
-            Change::Stamped { fill, ttl_ms } => Write::PutStamped {
-                prefix: Bytes::from_static(b"q/"),
-                suffix: Bytes::new(),
-                value: Bytes::copy_from_slice(&[*fill]),
-                expires_at: until(ttl_ms),
-            },
-            Change::ClearStamped => {
-                Write::DeleteRange { range: KeyRange::prefix(Bytes::from_static(b"q/")) }
-            }
+/// What a change is in a commit of `now`.
+pub(crate) fn write(change: &Change, now: Wall) -> Write {
+    let until = |ttl_ms: &Option<u64>| ttl_ms.map(|ms| now.plus(Duration::from_millis(ms)));
+    match change {
+        Change::Put { key, bytes, fill, ttl_ms } => Write::Put {
+            key: script::key(*key).into(),
+            value: vec![*fill; *bytes].into(),
+            expires_at: until(ttl_ms),
+        },
+        Change::Delete { key } => Write::Delete { key: script::key(*key).into() },
+        Change::Clear { from, to } => {
+            Write::DeleteRange { range: KeyRange::new(script::key(*from), script::key(*to)) }
+        }
+        Change::Add { key, delta } => {
+            Write::Add { key: script::counter(*key).into(), delta: *delta }
+        }
+        Change::Stamped { fill, ttl_ms } => Write::PutStamped {
+            prefix: Bytes::from_static(b"q/"),
+            suffix: Bytes::new(),
+            value: Bytes::copy_from_slice(&[*fill]),
+            expires_at: until(ttl_ms),
+        },
+        Change::ClearStamped => {
+            Write::DeleteRange { range: KeyRange::prefix(Bytes::from_static(b"q/")) }
         }
     }
 }

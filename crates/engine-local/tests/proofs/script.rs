@@ -102,7 +102,7 @@ fn act(dice: &mut Dice, weights: &[usize], large: usize) -> Act {
     }
 }
 
-fn offer(dice: &mut Dice, large: usize) -> Offer {
+pub(crate) fn offer(dice: &mut Dice, large: usize) -> Offer {
     let changes = (0..1 + dice.below(4)).map(|_| change(dice, large)).collect();
     Offer {
         reads: dice.chance(25).then(|| dice.below(KEYS)),

@@ -11,7 +11,7 @@ pub(crate) struct Story {
     /// The accepted commits by revision.
     pub(crate) accepted: BTreeMap<u64, Accepted>,
     /// Sent, and the answer was that nobody knows, or there was no answer; in the order they were sent.
-    pub(crate) unknown: Vec<Unknown>,
+    pub(crate) unknown: Vec<Transaction>,
     /// What both clocks said, from which disk step on.
     clocks: Vec<(usize, Clocks)>,
 }
@@ -23,14 +23,6 @@ pub(crate) struct Accepted {
     pub(crate) transaction: Transaction,
     /// How many disk steps there had been when it was answered.
     pub(crate) step: usize,
-}
-
-/// A commit without an answer.
-#[derive(Debug)]
-pub(crate) struct Unknown {
-    pub(crate) transaction: Transaction,
-    /// How many disk steps there had been when it was sent.
-    pub(crate) sent: usize,
 }
 
 /// How far the clocks have gone since the beginning.
