@@ -14,6 +14,9 @@ pub(crate) enum IndexError {
     /// Its bytes are not those that were written.
     #[error("{0}")]
     Damaged(String),
+    /// The disk has no room for what was to be written. Nothing has changed, and trying again may help.
+    #[error("{0}")]
+    Full(String),
     /// The system failed. What is on the disk is whole, but this index takes no more changes until it is opened again.
     #[error("{0}")]
     Failed(String),
@@ -21,6 +24,17 @@ pub(crate) enum IndexError {
 
 impl From<io::Error> for IndexError {
     fn from(error: io::Error) -> Self {
+        let what = format!("writing the index: {error}");
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(what),
+            _ => Self::Failed(what),
+        }
+    }
+}
+
+impl IndexError {
+    /// What went wrong where there is no way back.
+    pub(super) fn failed(error: &io::Error) -> Self {
         Self::Failed(format!("writing the index: {error}"))
     }
 }

@@ -54,13 +54,22 @@ impl Index {
             true => fold_count(&state.runs[..fresh], 4 * self.sizes.step_bytes),
             false => 0,
         };
+        let free = self.disk.room().map_or(u64::MAX, |room| room.free_bytes);
         if count > 0 {
+            // A merge must not take the room that commits need: there is time until there is more.
+            if state.runs[..count].iter().map(Run::bytes).sum::<u64>() > free / 2 {
+                return Ok(false);
+            }
             self.fold(state, count, pace)?;
-        } else if state.draining > 0 {
-            self.drain(state, pace)?;
-        } else if self.is_due(state) {
-            state.draining = u32::try_from(above).unwrap_or(u32::MAX);
-            self.drain(state, pace)?;
+        } else if state.draining > 0 || self.is_due(state) {
+            let enough = self.sizes.step_bytes.min(free / 8).max(1);
+            if drained_bytes(state, enough) > free / 2 {
+                return Ok(false);
+            }
+            if state.draining == 0 {
+                state.draining = u32::try_from(above).unwrap_or(u32::MAX);
+            }
+            self.drain(state, enough, pace)?;
         } else {
             return Ok(false);
         }
@@ -117,7 +126,12 @@ impl Index {
     }
 
     /// Merges the next piece of the runs being drained into the base.
-    fn drain(&self, state: &mut State, pace: &mut Paced<'_, '_>) -> Result<(), IndexError> {
+    fn drain(
+        &self,
+        state: &mut State,
+        enough: u64,
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<(), IndexError> {
         let draining = state.draining as usize;
         let fresh = state.runs.len() - 1 - draining;
         let (drained, base) = match state.runs[fresh..].split_last() {
@@ -133,6 +147,7 @@ impl Index {
             rest: &base.tables[done..],
             from,
             written: 0,
+            enough,
             dead_before: Wall(
                 state.checkpoint.committed.time.0.saturating_sub(DUE_FOR.as_millis() as u64),
             ),
@@ -164,6 +179,18 @@ impl Index {
     fn table_bytes(&self, base: &Run) -> u64 {
         self.sizes.table_bytes.max(base.bytes() / BASE_FILES)
     }
+}
+
+/// About how much a step of a drain writes at most: it ends within one file of the base and what is merged with it.
+fn drained_bytes(state: &State, enough: u64) -> u64 {
+    let Some((base, above)) = state.runs.split_last() else { return 0 };
+    let tables = || state.runs.iter().flat_map(|run| &run.tables);
+    let all: u64 = tables().map(|table| table.info.bytes).sum();
+    let dead: u64 = tables().map(|table| table.info.hidden_bytes).sum();
+    let files = u64::try_from(base.tables.len()).unwrap_or(u64::MAX).max(1);
+    let largest = base.tables.iter().map(|table| table.info.bytes).max().unwrap_or(0);
+    let share = above.iter().map(Run::bytes).sum::<u64>() / files;
+    (enough + largest + 2 * share).min(all.saturating_sub(dead) + enough / 8)
 }
 
 /// The files of all runs in order, if no two say anything about the same keys: they are one run as they are.
@@ -211,6 +238,8 @@ struct Step<'a> {
     /// Everything before this key is done.
     from: Bytes,
     written: u64,
+    /// How much a step writes, about.
+    enough: u64,
     dead_before: Wall,
 }
 
@@ -235,7 +264,7 @@ impl Step<'_> {
     }
 
     fn is_enough(&self) -> bool {
-        self.written >= self.index.sizes.step_bytes
+        self.written >= self.enough
     }
 
     /// Where one file of the base lies.

@@ -190,7 +190,8 @@ impl Index {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs `change` unless one has failed before. A change that fails is the last.
+    /// Runs `change` unless one has failed before. A change that fails is the last, but for one that found no room: of that
+    /// nothing is left.
     fn change<T>(
         &self,
         change: impl FnOnce(&mut State) -> Result<T, IndexError>,
@@ -200,11 +201,37 @@ impl Index {
         if let Some(failed) = &state.failed {
             return Err(failed.clone());
         }
-        let result = change(&mut state);
-        if let Err(error) = &result {
+        let first_id = state.next_id;
+        let mut result = change(&mut state);
+        if matches!(result, Err(IndexError::Full(_)))
+            && let Err(error) = self.clean(&state, first_id)
+        {
+            result = Err(error);
+        }
+        if let Err(error) = &result
+            && !matches!(error, IndexError::Full(_))
+        {
             state.failed = Some(error.clone());
         }
         result
+    }
+
+    /// Removes the files from `first_id` on that are part of nothing.
+    fn clean(&self, state: &State, first_id: u64) -> Result<(), IndexError> {
+        let named = |id| {
+            let mut tables = state.runs.iter().flat_map(|run| &run.tables).chain(&state.doomed);
+            tables.any(|table| table.info.id == id)
+        };
+        let files = (first_id..state.next_id).filter(|id| !named(*id)).map(table::file_name);
+        for name in files.chain([FILE_NEW.to_owned()]) {
+            match self.disk.remove(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(IndexError::failed(&error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Makes `runs` the index, durably, and lets go of what they replace.
@@ -248,7 +275,7 @@ impl Index {
             state.doomed.drain(..).partition(|table| Arc::strong_count(table) == 1);
         state.doomed = read;
         for table in gone {
-            self.disk.remove(&table.file_name())?;
+            self.disk.remove(&table.file_name()).map_err(|error| IndexError::failed(&error))?;
         }
         Ok(())
     }
@@ -299,9 +326,10 @@ fn put_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<(), IndexError> 
     file.sync()?;
     // First the names of what it refers to, then its own.
     disk.sync_folder()?;
-    disk.rename(FILE_NEW, FILE)?;
+    // From here on it is not known which of the two a crash would leave.
+    disk.rename(FILE_NEW, FILE).map_err(|error| IndexError::failed(&error))?;
     if !planted::is(Bug::ForgetManifestName) {
-        disk.sync_folder()?;
+        disk.sync_folder().map_err(|error| IndexError::failed(&error))?;
     }
     Ok(())
 }

@@ -191,3 +191,56 @@ fn damage_anywhere_is_found_offline() {
         }
     }
 }
+
+#[test]
+fn a_full_disk_stops_nothing_for_good() {
+    let (disk, mut map) = sample();
+    let index = open(&disk).unwrap();
+    let used = disk.used_bytes();
+    let next = plan(4, Vec::new(), (100..140).map(|n| put(n, 4, 500)).collect());
+    let names = on(&disk).list().unwrap();
+    // Full at every point of writing a layer: nothing is left of it, and what is there is read.
+    for room in (0..40).map(|pages| pages * 4_096) {
+        disk.set_capacity(used + room);
+        match apply(&index, std::slice::from_ref(&next), 4) {
+            Ok(_) => {
+                assert!(room > 20_000, "{room}");
+                apply_to(&mut map, &next);
+                check(&index.view(), &map, 150);
+                drop(index);
+                check(&open(&disk).unwrap().view(), &map, 150);
+                return;
+            }
+            Err(error) => assert!(matches!(error, IndexError::Full(_)), "{error}"),
+        }
+        assert_eq!(on(&disk).list().unwrap(), names);
+        assert_eq!(disk.used_bytes(), used);
+        check(&index.view(), &map, 45);
+    }
+    panic!("it never fitted");
+}
+
+#[test]
+fn merging_waits_for_room_and_gives_some_back() {
+    let disk = SimDisk::new(1);
+    let index = create(&disk);
+    let mut map = Map::new();
+    for round in 1..8 {
+        let plan = plan(round, Vec::new(), (0..150).map(|n| put(n, round, 100)).collect());
+        apply_to(&mut map, &plan);
+        apply(&index, &[plan], round).unwrap();
+    }
+    disk.set_capacity(disk.used_bytes() + 8_192);
+    let steps = disk.steps();
+    assert_eq!(index.maintain(&mut |_| {}), Ok(false));
+    assert_eq!(disk.steps(), steps, "nothing is begun without room");
+    // Once much of it is gone, a merge needs little and gives back much.
+    let cleared = plan(9, vec![KeyRange::new(key(5), key(150))], Vec::new());
+    apply_to(&mut map, &cleared);
+    disk.set_capacity(disk.used_bytes() + 64 * 1_024);
+    apply(&index, &[cleared], 9).unwrap();
+    let before = disk.used_bytes();
+    maintain(&index);
+    assert!(disk.used_bytes() < before / 4, "{} of {before}", disk.used_bytes());
+    check(&index.view(), &map, 160);
+}
