@@ -12,6 +12,9 @@ from checks import TOPIC, check, client, finish, publish, state  # noqa: E402
 from dapr.clients.grpc._response import TopicEventResponse  # noqa: E402
 from dapr.ext.grpc import App, InvokeMethodRequest, InvokeMethodResponse, SubscriptionMessage  # noqa: E402
 
+# Whom the checks call: this app, or another one that is the same program.
+CALLED = os.environ.get('CALLED_APP_ID', os.environ['APP_ID'])
+
 app = App()
 arrived = queue.Queue()
 
@@ -59,8 +62,8 @@ app.add_external_service(echo_service, None)
 
 
 def proxy():
-    """Calls the app's own service through the runtime's gRPC port."""
-    target = (('dapr-app-id', os.environ['APP_ID']),)
+    """Calls the service of an app through the runtime's gRPC port."""
+    target = (('dapr-app-id', CALLED),)
     channel = grpc.insecure_channel('127.0.0.1:' + os.environ['DAPR_GRPC_PORT'])
 
     def unary():
@@ -99,7 +102,7 @@ def proxy():
 def invoke(dapr):
     def call():
         answer = dapr.invoke_method(
-            os.environ['APP_ID'], 'echo', data=json.dumps({'n': 7}), content_type='application/json'
+            CALLED, 'echo', data=json.dumps({'n': 7}), content_type='application/json'
         )
         got = json.loads(answer.text())
         assert got['echo'] == {'n': 7}, got

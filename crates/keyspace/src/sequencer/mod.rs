@@ -33,7 +33,7 @@ mod tests;
 pub use window::WINDOW_BYTES_MAX;
 
 use crate::{
-    CommitError, CommitId, Committed, KeyRange, ReadError, Transaction, Value,
+    CommitError, CommitId, Committed, KeyRange, ReadError, Transaction, Value, Write,
     planted::{self, Bug},
 };
 use agenda::Agenda;
@@ -180,13 +180,20 @@ impl Sequencer {
         self.next_due().is_some_and(|due| due <= now.max(self.time))
     }
 
-    /// The first expiry after `now` of what `transaction` read: its decision holds until then. For a range it is the first
-    /// expiry of any key.
+    /// The first expiry after `now` of what `transaction` read or adds to: its decision holds until then. For a range it is
+    /// the first expiry of any key. What is known of a key may be out of date; it is at most too early.
     #[must_use]
     pub fn rests_until(&self, transaction: &Transaction, now: Wall) -> Option<Wall> {
-        let keys = transaction.read_keys.iter().filter_map(|key| self.agenda.get(key));
+        let added = transaction.writes.iter().filter_map(|write| match write {
+            Write::Add { key, .. } => Some(key),
+            _ => None,
+        });
+        let keys = transaction.read_keys.iter().chain(added);
+        let keys = keys.filter_map(|key| self.agenda.get(key));
         let ranges = transaction.read_ranges.first().and_then(|_| self.agenda.next_after(now));
-        keys.filter(|at| *at > now).chain(ranges).min()
+        // A time that has passed belongs to a key that is about to go, or to one that was put to live longer since.
+        let after_now = Wall(now.0.saturating_add(1));
+        keys.map(|at| at.max(after_now)).chain(ranges).min()
     }
 
     /// Moves time to `now` (never back). When keys are due by then, answers a plan that makes them absent; apply it and

@@ -259,7 +259,10 @@ fn a_decision_rests_on_what_it_read_until_that_expires() {
     assert_eq!(until(&[], &[], 0), None);
     assert_eq!(until(&["c", "absent"], &[], 0), None);
     assert_eq!(until(&["c", "b", "a"], &[], 0), Some(Wall(20)));
-    assert_eq!(until(&["a", "b"], &[], 20), Some(Wall(30)));
+    // It is due, unless it was put to live longer and this is old news: nobody may pass it unseen.
+    assert_eq!(until(&["a", "b"], &[], 20), Some(Wall(21)));
     assert_eq!(until(&[], &[KeyRange::prefix("b")], 0), Some(Wall(20)));
     assert_eq!(until(&[], &[KeyRange::all()], 30), None);
+    let adding = blind(vec![Write::Add { key: Bytes::from_static(b"b"), delta: 1 }]);
+    assert_eq!(bench.sequencer.rests_until(&adding, Wall(0)), Some(Wall(30)), "a sum is read too");
 }

@@ -133,10 +133,6 @@ impl Side {
         });
         side.listen(node, sockets)?;
         side.host.health.set_outbound_ready(true);
-        // An app on a port that was named is part of being ready; one that may never listen is not.
-        if side.settings.channel.as_ref().is_none_or(|channel| channel.port.is_none()) {
-            side.become_ready();
-        }
         Ok(side)
     }
 
@@ -296,6 +292,14 @@ impl Side {
     fn tell_neighbours(&self) {
         if let Some(changed) = &self.changed {
             changed.notify_one();
+        }
+    }
+
+    /// The runtime itself is up, and knows how to end in order.
+    pub fn started(&self) {
+        // An app on a port that was named is part of being ready; one that may never listen is not.
+        if self.settings.channel.as_ref().is_none_or(|channel| channel.port.is_none()) {
+            self.become_ready();
         }
     }
 

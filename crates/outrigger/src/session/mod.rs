@@ -154,6 +154,7 @@ async fn start(
         announcement,
     };
     node.watch_resources();
+    sides.iter().for_each(|side| side.started());
     let all_ready = ready(sides, manner.clone(), Arc::clone(world), started);
     drop(world.spawn("readiness", Box::pin(all_ready)));
     Ok(session)
