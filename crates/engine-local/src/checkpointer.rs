@@ -10,7 +10,7 @@
 use crate::{
     batch::{Landed, Sealed},
     engine::Engine,
-    index::{Checkpoint, Index},
+    index::{Checkpoint, Index, IndexError},
     layer::Layer,
     log::{History, Position},
     planted::{self, Bug},
@@ -26,6 +26,10 @@ use std::{
 
 /// Between two pieces of work on the index others get at the disk.
 const PAUSE: Duration = Duration::from_millis(1);
+/// Log that is kept to look back may take this part of the room there is.
+const HISTORY_PART: u64 = 4;
+/// How long a layer waits that found the disk full.
+const ROOM_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub(crate) struct Checkpointer {
     index: Mutex<Option<Index>>,
@@ -44,6 +48,8 @@ struct Tasks {
     retired: Vec<Layer>,
     /// Whether the index has asked for more work on itself.
     is_untidy: bool,
+    /// Whether the last thing that was tried found the disk full.
+    lacks_room: bool,
     is_over: bool,
 }
 
@@ -87,6 +93,13 @@ impl Checkpointer {
             while tasks.is_idle() {
                 tasks = self.called.wait(tasks).unwrap_or_else(PoisonError::into_inner);
             }
+            if std::mem::take(&mut tasks.lacks_room) {
+                let over = |tasks: &mut Tasks| !tasks.is_over;
+                (tasks, _) = self
+                    .called
+                    .wait_timeout_while(tasks, ROOM_AGAIN_AFTER, over)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
             if tasks.is_over {
                 return;
             }
@@ -100,14 +113,20 @@ impl Checkpointer {
         }
     }
 
-    /// Writes the layer that waits, or waits for whoever does. Whether there was one.
+    /// Writes the layer that waits, or waits for whoever does. Whether there was one, and room for it.
     pub(crate) fn write(&self, engine: &Engine, pace: &mut dyn FnMut(usize)) -> bool {
         let mut index = self.index();
         let job = self.tasks().job.take();
         match (&mut *index, job) {
             (Some(index), Some((sealed, position))) => {
-                self.checkpoint(index, sealed, position, engine, pace);
-                true
+                let left = self.checkpoint(index, sealed, position, engine, pace);
+                let is_written = left.is_none();
+                if let Some(sealed) = left {
+                    // Otherwise the next layer may be here already.
+                    let mut tasks = self.tasks();
+                    (tasks.job, tasks.lacks_room) = (Some((sealed, position)), true);
+                }
+                is_written
             }
             _ => false,
         }
@@ -129,6 +148,8 @@ impl Checkpointer {
                 self.tasks().is_untidy |= more;
                 engine.desk.land(Landed { index: index.view(), holds_sealed: false });
             }
+            // Deletes make room, and the next layer asks again.
+            Err(IndexError::Full(_)) => {}
             Err(error) => engine.fail(format!("writing the index failed: {error}")),
         }
         true
@@ -146,6 +167,7 @@ impl Checkpointer {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes a layer into the index. Answers it when there is no room for it.
     fn checkpoint(
         &self,
         index: &mut Index,
@@ -153,22 +175,39 @@ impl Checkpointer {
         position: Position,
         engine: &Engine,
         pace: &mut dyn FnMut(usize),
-    ) {
-        let Sealed { layer, committed, ids } = sealed;
-        let ids = if planted::is(Bug::ForgetIdsAtCheckpoint) { Vec::new() } else { ids };
-        let checkpoint = Checkpoint { committed, log: position, ids };
+    ) -> Option<Sealed> {
+        let forgets = planted::is(Bug::ForgetIdsAtCheckpoint);
+        let ids = if forgets { Vec::new() } else { sealed.ids.clone() };
+        let checkpoint = Checkpoint { committed: sealed.committed, log: position, ids };
         if planted::is(Bug::ReleaseBeforeIndex) {
             self.history.release(&position, self.log_bytes_kept);
         }
-        match index.apply(layer.iter(), checkpoint, pace) {
+        match index.apply(sealed.layer.iter(), checkpoint, pace) {
             Ok(view) => {
-                self.history.release(&position, self.log_bytes_kept);
+                self.history.release(&position, self.history_bytes_max(engine));
                 engine.shared.tally.note_checkpoint(engine.world.mono());
                 self.tasks().is_untidy = true;
                 engine.desk.land(Landed { index: view, holds_sealed: true });
             }
+            Err(IndexError::Full(_)) => {
+                tracing::warn!("there is no room to write the index; free some space");
+                // What is kept to look back is the first to go.
+                self.history.release(&index.view().checkpoint().log, 0);
+                if engine.desk.is_closing() {
+                    // Nobody waits for room then: what is in the log is read when the store is opened.
+                    engine.desk.release();
+                }
+                return Some(sealed);
+            }
             Err(error) => engine.fail(format!("writing the index failed: {error}")),
         }
+        None
+    }
+
+    /// How much log is kept that the index has: as much as was asked for, but little where there is little room.
+    fn history_bytes_max(&self, engine: &Engine) -> u64 {
+        let free_bytes = engine.disk.room().map_or(u64::MAX, |room| room.free_bytes);
+        self.log_bytes_kept.min(free_bytes / HISTORY_PART)
     }
 
     /// Lets go of the index.

@@ -121,7 +121,10 @@ impl Committer {
         }
         match orders.chore.take() {
             Some(Chore::Rest) => batch.rest = true,
-            Some(Chore::Seal) => batch.seals = true,
+            Some(Chore::Seal) => {
+                // Also when there is nothing to seal: what waits to be written is written.
+                (batch.seals, batch.flush) = (true, Flush::Yes);
+            }
             None => {}
         }
         let (wall, mono) = (self.world.wall(), self.world.mono());

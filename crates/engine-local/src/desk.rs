@@ -55,7 +55,7 @@ struct State {
     publisher: Option<Publisher>,
     /// What waits because there is too much in memory.
     held: Held,
-    has_failed: bool,
+    holds_nothing: bool,
     phase: Phase,
     /// Batches that were begun.
     begun: u64,
@@ -129,7 +129,7 @@ impl Desk {
             writer: Some(writer),
             publisher: Some(publisher),
             held: Held::Nothing,
-            has_failed: false,
+            holds_nothing: false,
             phase: Phase::Open,
             begun: 0,
             quiet: Quiet::Nothing,
@@ -284,7 +284,7 @@ impl Desk {
 
     pub(crate) fn return_committer(&self, committer: Box<Committer>) {
         let mut state = self.state();
-        state.held = if state.has_failed { Held::Nothing } else { committer.held() };
+        state.held = if state.holds_nothing { Held::Nothing } else { committer.held() };
         state.committer = Some(committer);
         if state.has_work() {
             self.call(state);
@@ -365,16 +365,20 @@ impl Desk {
         self.state().held == Held::All
     }
 
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state().phase != Phase::Open
+    }
+
     pub(crate) fn order(&self, chore: Chore) {
         let mut state = self.state();
         state.chore = Some(chore);
         self.call(state);
     }
 
-    /// The engine has failed: whoever waits for memory would wait in vain.
-    pub(crate) fn fail(&self) {
+    /// Holds nothing back any more: who waits for memory would wait in vain.
+    pub(crate) fn release(&self) {
         let mut state = self.state();
-        (state.held, state.has_failed) = (Held::Nothing, true);
+        (state.held, state.holds_nothing) = (Held::Nothing, true);
         self.call(state);
     }
 

@@ -128,7 +128,7 @@ impl Engine {
     /// Stops the engine for good: commits are refused from now on.
     pub(crate) fn fail(&self, reason: String) {
         self.shared.failure.note(reason);
-        self.desk.fail();
+        self.desk.release();
     }
 
     /// Nobody serves any more, and nothing is held of the store but what readers hold.

@@ -37,7 +37,7 @@ impl Publisher {
             for (_, decided) in batch.answers.iter_mut().filter(|(_, decided)| decided.is_ok()) {
                 *decided = Err(CommitError::Unknown(reason.clone()));
             }
-            engine.desk.fail();
+            engine.desk.release();
         } else {
             self.show(&mut batch, engine);
         }
