@@ -7,7 +7,6 @@ use super::{
     Checkpoint, Index, IndexError, IndexView, Pace, State,
     cell::{END, Entry, Family, Item, cut, encode_expiry, is_point},
     filter,
-    maintain::average_row,
     merge::Merged,
     run::Run,
     table::Table,
@@ -167,19 +166,20 @@ impl<'a> Tables<'a> {
         let hides = below.iter().flat_map(|run| &run.tables).any(|t| family.reaches(&t.info.first));
         let mut widening = Widening::new(&below);
         let mut sample = Sample::new(&below);
+        let mut narrow = Narrow::new(&below);
         let mut entries = Entries::default();
         for (key, cell) in cells {
             let Some(entry) = entries.entry(family, key, cell) else { continue };
             match entry.item {
                 Item::Gone(end) if hides => {
                     if let Some(extent) = widening.push(entry.key, end)? {
-                        self.push_extent(state, extent, pace)?;
+                        self.push_extent(state, extent, &mut narrow, pace)?;
                     }
                 }
                 Item::Gone(_) => {}
                 Item::Put(_) => {
                     if let Some(extent) = widening.take() {
-                        self.push_extent(state, extent, pace)?;
+                        self.push_extent(state, extent, &mut narrow, pace)?;
                     }
                     sample.look_at(&entry)?;
                     self.push(state, &entry, pace)?;
@@ -187,9 +187,9 @@ impl<'a> Tables<'a> {
             }
         }
         if let Some(extent) = widening.take() {
-            self.push_extent(state, extent, pace)?;
+            self.push_extent(state, extent, &mut narrow, pace)?;
         }
-        self.hides(sample.hidden_bytes());
+        self.hides(sample.hidden_bytes() + narrow.hidden_bytes());
         Ok(())
     }
 
@@ -219,15 +219,17 @@ impl<'a> Tables<'a> {
         &mut self,
         state: &mut State,
         (start, end): (Bytes, Bytes),
+        narrow: &mut Narrow<'_>,
         pace: &mut Paced<'_, '_>,
     ) -> Result<(), IndexError> {
         let mut hidden = 0;
-        if is_point(&start, &end) {
-            hidden = average_row(&state.runs);
-        } else {
+        if !is_point(&start, &end) {
             for run in &state.runs {
                 hidden += run.bytes_between(&start, &end)?;
             }
+        }
+        if hidden == 0 {
+            narrow.look_at(&start, &end)?;
         }
         self.push(state, &Entry { key: start, item: Item::Gone(end) }, pace)?;
         self.hides(hidden);
@@ -298,6 +300,43 @@ impl<'a> Sample<'a> {
 
     fn hidden_bytes(&self) -> u64 {
         self.bytes / self.looked_at.max(1) * self.found
+    }
+}
+
+/// How much is hidden by extents that lie within a block or so, of which the maps know nothing: the rows of a few are
+/// counted, the rest is taken to be like them.
+struct Narrow<'a> {
+    below: &'a [Run],
+    extents: u64,
+    looked_at: u64,
+    bytes: u64,
+}
+
+/// Of one extent so many rows are counted.
+const NARROW_ROWS_MAX: usize = 64;
+
+impl<'a> Narrow<'a> {
+    fn new(below: &'a [Run]) -> Self {
+        Self { below, extents: 0, looked_at: 0, bytes: 0 }
+    }
+
+    fn look_at(&mut self, start: &Bytes, end: &Bytes) -> Result<(), ReadError> {
+        self.extents += 1;
+        if self.extents > SAMPLE_ALL && !self.extents.is_multiple_of(SAMPLE_EACH) {
+            return Ok(());
+        }
+        self.looked_at += 1;
+        let (start, end) = (start.clone(), end.clone());
+        let mut rows = Merged::new(self.below, start, end, Direction::Forward)?;
+        for _ in 0..NARROW_ROWS_MAX {
+            let Some((key, payload)) = rows.next_row()? else { break };
+            self.bytes += (key.len() + payload.len()) as u64;
+        }
+        Ok(())
+    }
+
+    fn hidden_bytes(&self) -> u64 {
+        self.bytes / self.looked_at.max(1) * self.extents
     }
 }
 

@@ -218,15 +218,6 @@ fn fold_count(runs: &[Run], bytes_max: u64) -> usize {
     if count < FOLD_MIN { 0 } else { count }
 }
 
-/// The bytes of a row, on average.
-pub(super) fn average_row(runs: &[Run]) -> u64 {
-    let tables = runs.iter().flat_map(|run| &run.tables);
-    let (rows, bytes) = tables.fold((0, 0), |(rows, bytes), table| {
-        (rows + table.info.puts, bytes + table.info.put_bytes)
-    });
-    bytes / rows.max(1)
-}
-
 /// One step of a drain.
 struct Step<'a> {
     index: &'a Index,

@@ -175,3 +175,34 @@ fn ranges_whose_ends_are_longer_than_any_key_are_cut() {
     check(&index.view(), &map, 100);
     index.view().verify().unwrap();
 }
+
+#[test]
+fn small_deletions_here_and_there_give_their_room_back() {
+    for (how, single) in [("keys", true), ("ranges", false)] {
+        let disk = SimDisk::new(1);
+        let mut index = create(&disk);
+        index.sizes.block_bytes = 8 << 10;
+        let rows = (0..1_200).map(|n| put(n, 1, 100)).collect();
+        apply(&index, &[plan(1, Vec::new(), rows)], 1).unwrap();
+        maintain(&index);
+        let full = figures(&index).disk_bytes;
+        // Three of each four rows, in an order that never lets two deletions of a layer lie side by side.
+        for round in 0..6 {
+            let blocks = (0..300).filter(|n| n % 6 == round);
+            let gone = match single {
+                true => {
+                    let keys = blocks.flat_map(|n| n * 4..n * 4 + 3).map(delete).collect();
+                    plan(2 + round, Vec::new(), keys)
+                }
+                false => {
+                    let ranges = blocks.map(|n| KeyRange::new(key(n * 4), key(n * 4 + 3)));
+                    plan(2 + round, ranges.collect(), Vec::new())
+                }
+            };
+            apply(&index, &[gone], 2 + round).unwrap();
+            maintain(&index);
+        }
+        let left = figures(&index).disk_bytes;
+        assert!(left < full / 2 + SMALL.slack_bytes, "{how}: {left} of {full}");
+    }
+}
