@@ -116,7 +116,6 @@ pub(crate) fn from_index(path: &Path, error: IndexError) -> OpenError {
         IndexError::Missing => damaged(path, "its file \"index\" is missing".to_owned()),
         IndexError::Damaged(reason) => damaged(path, reason),
         IndexError::Full(_) => OpenError::Full { path: path.to_owned() },
-        IndexError::Full(_) => OpenError::Full { path: path.to_owned() },
         IndexError::Failed(reason) => from_io(path, io::Error::other(reason)),
     }
 }
