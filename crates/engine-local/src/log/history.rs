@@ -3,9 +3,9 @@
 use super::{
     LogError, Position,
     frame::{self, Kind},
-    segment::{self, FRAMES_START},
+    segment,
     supply::Supply,
-    walk::{Walker, frame_at},
+    walk::Walker,
 };
 use outrigger_keyspace::sequencer::Plan;
 use std::{collections::VecDeque, sync::Arc};
@@ -14,17 +14,6 @@ use std::{collections::VecDeque, sync::Arc};
 #[derive(Debug)]
 pub(crate) struct History {
     pub(super) supply: Arc<Supply>,
-}
-
-/// A segment that can be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
-    /// Its number.
-    pub(crate) number: u64,
-    /// Its file.
-    pub(crate) name: String,
-    /// The size of that file.
-    pub(crate) bytes: u64,
 }
 
 impl History {
@@ -37,37 +26,6 @@ impl History {
     /// was must be on disk in the index by then.
     pub(crate) fn release(&self, before: &Position, keep_bytes: u64) {
         self.supply.release(before.segment, keep_bytes);
-    }
-
-    /// The segments that can be read, oldest first.
-    pub(crate) fn segments(&self) -> Vec<Segment> {
-        let readable = self.supply.readable().into_iter();
-        readable
-            .map(|(number, bytes)| Segment { number, name: segment::name(number), bytes })
-            .collect()
-    }
-
-    /// The oldest position that plans can be read from; `None` when nothing was written yet.
-    ///
-    /// # Errors
-    /// When the oldest segment cannot be read.
-    pub(crate) fn start(&self) -> Result<Option<Position>, LogError> {
-        let readable = self.supply.readable();
-        let Some((number, _)) = readable.first().copied() else { return Ok(None) };
-        let _pin = Pin::new(&self.supply, number)?;
-        let (disk, store_id) = (&*self.supply.disk, self.supply.store_id);
-        let mut segment = segment::SegmentReader::open(disk, store_id, number)?;
-        match frame_at(&mut segment, FRAMES_START)? {
-            Some(first) => {
-                let chain = first.previous;
-                Ok(Some(Position { segment: number, offset: FRAMES_START, chain }))
-            }
-            None if readable.len() == 1 => Ok(None),
-            None => {
-                let what = "the segment should begin with a frame";
-                Err(LogError::damaged(segment.name, FRAMES_START, what))
-            }
-        }
     }
 
     /// Reads the plans from `from` to `to`, both positions where a frame ended or the log began.
@@ -103,6 +61,7 @@ impl Reader {
     }
 
     /// Where the frame ends whose plans were read last: with no plan of it left, where to go on another time.
+    #[cfg(test)]
     pub(crate) fn position(&self) -> Position {
         self.walker.at
     }
@@ -151,5 +110,58 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         self.supply.unpin(self.number);
+    }
+}
+
+/// What tests look at beside.
+#[cfg(test)]
+mod looking {
+    use super::{
+        super::{segment::FRAMES_START, walk::frame_at},
+        History, LogError, Pin, Position, segment,
+    };
+
+    /// A segment that can be read.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct Segment {
+        /// Its number.
+        pub(crate) number: u64,
+        /// Its file.
+        pub(crate) name: String,
+        /// The size of that file.
+        pub(crate) bytes: u64,
+    }
+
+    impl History {
+        /// The segments that can be read, oldest first.
+        pub(crate) fn segments(&self) -> Vec<Segment> {
+            let readable = self.supply.readable().into_iter();
+            readable
+                .map(|(number, bytes)| Segment { number, name: segment::name(number), bytes })
+                .collect()
+        }
+
+        /// The oldest position that plans can be read from; `None` when nothing was written yet.
+        ///
+        /// # Errors
+        /// When the oldest segment cannot be read.
+        pub(crate) fn start(&self) -> Result<Option<Position>, LogError> {
+            let readable = self.supply.readable();
+            let Some((number, _)) = readable.first().copied() else { return Ok(None) };
+            let _pin = Pin::new(&self.supply, number)?;
+            let (disk, store_id) = (&*self.supply.disk, self.supply.store_id);
+            let mut segment = segment::SegmentReader::open(disk, store_id, number)?;
+            match frame_at(&mut segment, FRAMES_START)? {
+                Some(first) => {
+                    let chain = first.previous;
+                    Ok(Some(Position { segment: number, offset: FRAMES_START, chain }))
+                }
+                None if readable.len() == 1 => Ok(None),
+                None => {
+                    let what = "the segment should begin with a frame";
+                    Err(LogError::damaged(segment.name, FRAMES_START, what))
+                }
+            }
+        }
     }
 }

@@ -146,6 +146,7 @@ impl Supply {
     }
 
     /// The segments that can be read, and their sizes.
+    #[cfg(test)]
     pub(crate) fn readable(&self) -> Vec<(u64, u64)> {
         let state = lock(&self.state);
         let readable = state.begun.range(state.taken_below..);

@@ -32,7 +32,7 @@ async fn write(engine: &Local, clock: &Clock, writer: u64) -> (u64, Option<Commi
         let writes = vec![put(&format!("last/{writer}"), &value), put(&format!("{number}"), "1")];
         let durability = if kind < 4 { Durability::Relaxed } else { Durability::Flush };
         let transaction = Transaction { writes, durability, ..Transaction::default() };
-        if clock.random() % 16 == 0 {
+        if clock.random().is_multiple_of(16) {
             // Somebody who gives up; whether it happens is nobody's business.
             let transaction =
                 Transaction { writes: vec![put("given up", "1")], ..transaction.clone() };

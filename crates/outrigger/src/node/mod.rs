@@ -75,6 +75,7 @@ pub struct Node {
     reload: reload::Trigger,
     ports: Ours,
     shelf: sources::Shelf,
+    told_hold: Mutex<Option<Hold>>,
 }
 
 /// Something the user should know.
@@ -131,6 +132,7 @@ impl Node {
             reload: reload::Trigger::default(),
             ports: Ours::default(),
             shelf: sources::Shelf::default(),
+            told_hold: Mutex::default(),
             settings,
             environment,
             world,
@@ -147,6 +149,31 @@ impl Node {
     /// app needs it.
     pub async fn open_store(&self) {
         self.engines.prepare().await;
+        self.tell_of_hold();
+    }
+
+    /// Logs who holds the data folder, whenever that is somebody else than before.
+    fn tell_of_hold(&self) {
+        let (Some(hold), DataPlace::Folder(folder)) = (self.hold(), &self.settings.data) else {
+            return;
+        };
+        let mut told = self.told_hold.lock().unwrap_or_else(PoisonError::into_inner);
+        // Between two holders nobody is known, for a moment.
+        if *told == Some(hold) || hold == Hold::Shares(None) {
+            return;
+        }
+        *told = Some(hold);
+        let folder = folder.display();
+        match hold {
+            Hold::Holds => tracing::info!("this process holds the data folder {folder}"),
+            Hold::Shares(holder) => {
+                let holder = holder.unwrap_or_default();
+                tracing::info!(
+                    holder,
+                    "the data folder {folder} is shared with the process that holds it"
+                );
+            }
+        }
     }
 
     /// How this process has the data folder; `None` where there is none.
@@ -308,6 +335,7 @@ impl Node {
             if let Some(reason) = self.engines.failed() {
                 return reason;
             }
+            self.tell_of_hold();
             self.world.sleep(Duration::from_millis(250)).await;
         }
     }
