@@ -1,7 +1,11 @@
-//! The steady figures against committed ranges: memory, threads and size do not depend on the machine's mood, so a change
-//! that moves them is noticed when it is made.
+//! The steady figures against committed ranges: memory, threads and size, and what a commit costs in flushes and bytes, do not
+//! depend on the machine's mood, so a change that moves them is noticed when it is made.
 
-use crate::measure::{idle, size};
+use crate::{
+    measure::{clear, commits, idle, size},
+    process::Folder,
+    store::Store,
+};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::fs;
@@ -18,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
         ("idle_rss_kib", idle.rss_kib),
         ("idle_threads", idle.threads),
     ];
+    let found = found.into_iter().chain(engine()?);
     let mut outside = Vec::new();
     for (name, value) in found {
         let bound = |end: &str| {
@@ -36,4 +41,22 @@ pub(crate) fn run() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What commits cost the engine, counted: with one writer and with 64, values of 256 bytes under keys of 22.
+fn engine() -> Result<Vec<(&'static str, u64)>> {
+    let (one, many) = (commits::counted(1, 1_000)?, commits::counted(64, 50_000)?);
+    let home = Folder::new()?;
+    let store = Store::open(&home.path().join("store"))?;
+    let cleared = clear::log_bytes(&store)?;
+    store.close()?;
+    Ok(vec![
+        ("flushes_of_1000_commits_1_writer", one.flushes_per_1000),
+        ("flushes_of_1000_commits_64_writers", many.flushes_per_1000),
+        ("log_bytes_of_a_commit_1_writer", one.log_bytes_per_commit),
+        ("log_bytes_of_a_commit_64_writers", many.log_bytes_per_commit),
+        ("all_bytes_of_a_commit_1_writer", one.bytes_per_commit),
+        ("all_bytes_of_a_commit_64_writers", many.bytes_per_commit),
+        ("log_bytes_of_clearing_100000_rows", cleared),
+    ])
 }

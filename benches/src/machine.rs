@@ -18,6 +18,12 @@ pub(crate) fn describe() -> String {
     format!("{model}, {cores} cores, {} GiB, Linux {}", memory_kib >> 20, kernel.trim())
 }
 
+/// How much else wants the processor: the mean number of ready tasks over the last minute.
+pub(crate) fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
 /// What one `fdatasync` after a 512-byte write costs here, in nanoseconds: the price of a durable answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SyncPrice {

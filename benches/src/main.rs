@@ -21,6 +21,7 @@
 mod bare;
 mod check;
 mod etcd;
+mod inside;
 mod load;
 mod machine;
 mod measure;
@@ -30,7 +31,11 @@ mod servers;
 mod store;
 mod swarm;
 mod wire;
-#[expect(dead_code, unreachable_pub, reason = "the binary's own world, of which the benches use a part")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the binary's own world, of which the benches use a part"
+)]
 #[path = "../../crates/outrigger/src/world.rs"]
 mod world;
 
@@ -43,7 +48,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Measure = fn() -> Result<Vec<Figure>>;
 
-const MEASURES: [(&str, Measure); 14] = [
+const MEASURES: [(&str, Measure); 16] = [
     ("size", measure::size::run),
     ("start", measure::start::run),
     ("idle", measure::idle::run),
@@ -58,12 +63,15 @@ const MEASURES: [(&str, Measure); 14] = [
     ("tail", measure::tail::run),
     ("queue", measure::queue::run),
     ("clear", measure::clear::run),
+    ("large", measure::large::run),
+    ("share", measure::share::run),
 ];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("serve") => servers::serve(&arguments[1..]),
+        Some("inside") => inside::run(&arguments[1..]),
         Some("load") => measure::commits::alone(&arguments[1..]),
         Some("--check") => check::run(),
         Some("--list") => {
@@ -82,13 +90,22 @@ fn all(names: &[String]) -> Result<()> {
             bail!("there is no benchmark '{name}'; `--list` shows them");
         }
     }
-    println!("{}\n", machine::describe());
+    process::sweep()?;
+    println!(
+        "{}, load average {} before the first\n",
+        machine::describe(),
+        machine::load_average()
+    );
+    if process::part(1_000_000) != 1_000_000 {
+        println!("only a part of `queue` and `large`: to try them out, not to measure\n");
+    }
     report::heading();
     let mut failed = Vec::new();
     for (name, measure) in MEASURES {
         if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
             continue;
         }
+        let begun = std::time::Instant::now();
         match measure().with_context(|| format!("benchmark {name}")) {
             Ok(figures) => figures.iter().for_each(report::line),
             Err(error) => {
@@ -96,6 +113,11 @@ fn all(names: &[String]) -> Result<()> {
                 failed.push(name);
             }
         }
+        eprintln!(
+            "{name}: {:.0} s, load average {}",
+            begun.elapsed().as_secs_f64(),
+            machine::load_average()
+        );
     }
     if !failed.is_empty() {
         bail!("no figure for {}", failed.join(", "));

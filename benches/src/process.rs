@@ -42,6 +42,25 @@ pub(crate) fn scratch() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// `size`, or a part of it where `OUTRIGGER_BENCH_PART` says so: to try a benchmark out, not to measure.
+pub(crate) fn part(size: u64) -> u64 {
+    let divisor = std::env::var("OUTRIGGER_BENCH_PART").ok().and_then(|text| text.parse().ok());
+    size / divisor.unwrap_or(1).max(1)
+}
+
+/// Removes what runs that were killed have left behind.
+pub(crate) fn sweep() -> Result<()> {
+    for entry in fs::read_dir(scratch()?)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let process = name.split_once('-').and_then(|(process, _)| process.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// A folder that is removed when dropped.
 pub(crate) struct Folder(PathBuf);
 
@@ -123,10 +142,7 @@ impl Server {
 
     /// A field of `/proc/PID/status`, such as `VmRSS` (KiB) or `Threads`.
     pub(crate) fn status(&self, field: &str) -> Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find(|line| line.starts_with(&format!("{field}:")));
-        let value = line.and_then(|line| line.split_whitespace().nth(1));
-        value.with_context(|| format!("no {field}"))?.parse().context("not a number")
+        memory_kib(self.child.id(), field)
     }
 
     /// Processor time used so far, in seconds.
@@ -156,6 +172,14 @@ impl Drop for Server {
             drop(self.child.wait());
         }
     }
+}
+
+/// A field of `/proc/PID/status`, such as `VmRSS`.
+pub(crate) fn memory_kib(process: u32, field: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = text.lines().find(|line| line.starts_with(&format!("{field}:")));
+    let value = line.and_then(|line| line.split_whitespace().nth(1));
+    value.with_context(|| format!("no {field}"))?.parse().context("not a number")
 }
 
 /// Processor time this process has used so far, in seconds.

@@ -28,9 +28,10 @@ async fn listen(port: u16, quiet: bool) -> Result<()> {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         tokio::spawn(async move {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service_fn(move |request| answer(request, quiet)));
+            let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(
+                TokioIo::new(stream),
+                service_fn(move |request| answer(request, quiet)),
+            );
             // A client that goes away is no error of a benchmark server.
             drop(connection.await);
         });

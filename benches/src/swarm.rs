@@ -55,7 +55,10 @@ pub(crate) fn closed(
             let line = &mut lines[number];
             let Some(status) = line.read()? else { continue };
             if !statuses.contains(&status) {
-                bail!("answered {status}: {}", String::from_utf8_lossy(&line.buffer[..line.filled]));
+                bail!(
+                    "answered {status}: {}",
+                    String::from_utf8_lossy(&line.buffer[..line.filled])
+                );
             }
             latencies.push(nanoseconds(line.sent.elapsed()));
             if begun.elapsed() < time {

@@ -161,11 +161,12 @@ fn told(writers: usize, rounds: &[Round]) -> Vec<Figure> {
         pick(&|round| round.sample.rate() / round.asked) * 100.0
     );
     let question = format!("durable commits of 256 bytes in process, {writers} writers");
-    let counted = Figure::new(
-        &format!("flushes per commit, {writers} writers"),
-        format!("{flushes:.3}"),
-    )
-    .beside(format!("{:.0} bytes of log per commit", pick(&|round| round.log_bytes_per_commit)));
+    let counted =
+        Figure::new(&format!("flushes per commit, {writers} writers"), format!("{flushes:.3}"))
+            .beside(format!(
+                "{:.0} bytes of log per commit",
+                pick(&|round| round.log_bytes_per_commit)
+            ));
     let counted = match writers {
         1 => counted.goal("at most 1.0", flushes <= 1.0),
         64 => counted.goal("at most 0.1", flushes <= 0.1),
@@ -188,7 +189,10 @@ fn written(store: &Store, io_bytes: u64) -> Figure {
         figures.log_bytes_prepared as f64 / payload,
         io_bytes as f64 / payload
     );
-    Figure::new("bytes written for a byte of payload (keys and values)", format!("{:.2}", log + index))
-        .beside(beside)
-        .goal("at most 2.5", log + index <= 2.5)
+    Figure::new(
+        "bytes written for a byte of payload (keys and values)",
+        format!("{:.2}", log + index),
+    )
+    .beside(beside)
+    .goal("at most 2.5", log + index <= 2.5)
 }

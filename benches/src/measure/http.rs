@@ -184,8 +184,9 @@ fn csv(text: &str, line: usize) -> Result<Vec<String>> {
 
 fn told(clients: usize, sides: &Sides) -> Vec<Figure> {
     let Sides { ours, nothing, redis, gateway, grpc } = sides;
-    let question =
-        |what: &str| format!("durable state writes of 128 bytes over HTTP, {clients} connections: {what}");
+    let question = |what: &str| {
+        format!("durable state writes of 128 bytes over HTTP, {clients} connections: {what}")
+    };
     let against = |what: &str, side: &Side, goal: Option<f64>| {
         let figure = Figure::new(&question(what), ours.tell()).beside(side.tell());
         let Some(times) = ours.times(side) else { return figure };
@@ -195,7 +196,9 @@ fn told(clients: usize, sides: &Sides) -> Vec<Figure> {
             None => figure,
         }
     };
-    let floor = |side: &Side| nothing.times(side).map_or(String::new(), |times| format!("; {times:.2}x Redis"));
+    let floor = |side: &Side| {
+        nothing.times(side).map_or(String::new(), |times| format!("; {times:.2}x Redis"))
+    };
     let possible = Figure::new(&question("a server that does nothing"), ours.tell())
         .beside(format!("{}{}", nothing.tell(), floor(redis)));
     let faster = if grpc.median(|turn| turn.rate) > gateway.median(|turn| turn.rate) {
