@@ -87,6 +87,9 @@ fn kill_again_and_again(kills: usize, count: usize) -> Result<Summary> {
         summary.figures.add(bout.judge().with_context(|| {
             format!("after {} kills; the folder: {}", summary.kills, data.path().display())
         })?);
+        if summary.kills.is_multiple_of(100) && summary.kills < kills {
+            summary.say("kills so far");
+        }
     }
     for node in &nodes {
         node.assert_calm();

@@ -130,6 +130,9 @@ fn cut_again_and_again(cuts: usize) -> Result<Summary> {
             Ok(())
         })?;
         summary.figures.add(bout.judge()?);
+        if summary.kills.is_multiple_of(100) && summary.kills < cuts {
+            summary.say("power cuts so far");
+        }
     }
     node.assert_calm();
     drop(node);

@@ -34,7 +34,7 @@ const BASE_FILES: u64 = 256;
 const FOLD_MIN: usize = 4;
 
 impl Index {
-    /// Does one step of merging, if anything is worth it. Whether there is more to do.
+    /// Does one step of merging, if anything is worth it and there is room for it. Whether there may be more to do.
     pub(crate) fn maintain(&self, pace: &mut Pace<'_>) -> Result<bool, IndexError> {
         self.change(|state| {
             let more = self.step(state, &mut Paced::new(pace))?;
@@ -73,17 +73,14 @@ impl Index {
         } else {
             return Ok(false);
         }
-        let fresh = state.runs.len() - 1 - state.draining as usize;
-        Ok(state.draining > 0 || fresh > self.sizes.runs_max || self.is_due(state))
+        // Whoever asks again lets files go that nobody reads by then.
+        Ok(true)
     }
 
     /// Whether what lies above the base should be drained into it.
     fn is_due(&self, state: &State) -> bool {
         let above = state.runs.len() - 1;
-        let tables = || state.runs.iter().flat_map(|run| &run.tables);
-        let all: u64 = tables().map(|table| table.info.bytes).sum();
-        let dead: u64 = tables().map(|table| table.info.hidden_bytes).sum();
-        let live = all.saturating_sub(dead);
+        let (live, dead) = state.live_and_dead();
         above > self.sizes.runs_max || (above > 0 && dead > live / 10 * 7 + self.sizes.slack_bytes)
     }
 
@@ -181,16 +178,25 @@ impl Index {
     }
 }
 
+impl State {
+    /// About how many bytes of the files are to be seen, and how many are hidden. The base hides nothing, whatever its files
+    /// hid before they became part of it.
+    fn live_and_dead(&self) -> (u64, u64) {
+        let above = self.runs.split_last().map_or(&[][..], |(_, above)| above);
+        let all: u64 = self.runs.iter().map(Run::bytes).sum();
+        let hidden = above.iter().flat_map(|run| &run.tables).map(|table| table.info.hidden_bytes);
+        let dead = hidden.sum();
+        (all.saturating_sub(dead), dead)
+    }
+}
+
 /// About how much a step of a drain writes at most: it ends within one file of the base and what is merged with it.
 fn drained_bytes(state: &State, enough: u64) -> u64 {
     let Some((base, above)) = state.runs.split_last() else { return 0 };
-    let tables = || state.runs.iter().flat_map(|run| &run.tables);
-    let all: u64 = tables().map(|table| table.info.bytes).sum();
-    let dead: u64 = tables().map(|table| table.info.hidden_bytes).sum();
     let files = u64::try_from(base.tables.len()).unwrap_or(u64::MAX).max(1);
     let largest = base.tables.iter().map(|table| table.info.bytes).max().unwrap_or(0);
     let share = above.iter().map(Run::bytes).sum::<u64>() / files;
-    (enough + largest + 2 * share).min(all.saturating_sub(dead) + enough / 8)
+    (enough + largest + 2 * share).min(state.live_and_dead().0 + enough / 8)
 }
 
 /// The files of all runs in order, if no two say anything about the same keys: they are one run as they are.

@@ -97,7 +97,9 @@ fn the_recorded_script_survives_a_crash_at_every_step() {
 #[test]
 fn the_same_script_gives_the_same_bytes() {
     let acts = script::by_seed(5, 120);
-    let [first, second] = [(); 2].map(|()| Run::whole(&acts, 5).unwrap().disk);
-    assert_eq!(first.steps(), second.steps());
-    assert_eq!(first.fingerprint(), second.fingerprint());
+    let [first, second] = [(); 2].map(|()| Run::whole(&acts, 5).unwrap());
+    assert_eq!(first.disk.steps(), second.disk.steps());
+    assert_eq!(first.disk.fingerprint(), second.disk.fingerprint());
+    assert!(first.story.looks() > 5, "readers were answered on the way");
+    assert_eq!(first.story.looks(), second.story.looks());
 }

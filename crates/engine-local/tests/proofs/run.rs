@@ -26,6 +26,7 @@ pub(crate) fn small(seed: u64) -> Options {
     Options {
         log_first_bytes: 8 * 1024,
         log_max_bytes: if seed.is_multiple_of(2) { 16 * 1024 } else { 64 * 1024 },
+        log_bytes_kept: if seed.is_multiple_of(4) { 40 * 1024 } else { 0 },
         cache_bytes: if seed.is_multiple_of(3) { 0 } else { 64 * 1024 },
         layer_bytes_max: if seed.is_multiple_of(5) { 1 << 20 } else { 2_000 },
         layer_bytes_bound: 2 << 20,
@@ -78,35 +79,47 @@ impl Store {
 
     /// Everything there is to see, asked in two ways.
     pub(crate) fn look(&mut self) -> Result<Look, String> {
-        let engine = self.engine.clone();
-        self.drive(async move {
-            let snapshot = engine.snapshot(Level::Linearizable).await.map_err(words)?;
-            let mut entries: Vec<Entry> = Vec::new();
-            let mut range = KeyRange::all();
-            loop {
-                let page = snapshot.scan(&range, 50, Direction::Forward).await.map_err(words)?;
-                entries.extend(page.entries);
-                match entries.last() {
-                    Some(last) if page.more => range = range.after(&last.key),
-                    _ => break,
-                }
-            }
-            let names = (0..script::KEYS).map(script::key);
-            let names: Vec<Bytes> =
-                names.chain((0..script::COUNTERS).map(script::counter)).map(Bytes::from).collect();
-            let found = snapshot.get_many(&names).await.map_err(words)?;
-            for (name, found) in names.iter().zip(found) {
-                let scanned = entries.iter().find(|entry| entry.key == name);
-                if scanned.map(|entry| &entry.value) != found.as_ref() {
-                    return Err(format!("get and scan differ at {name:?}: {found:?}"));
-                }
-            }
-            Ok(Look { revision: snapshot.revision(), now: engine.now(), entries })
-        })?
+        self.drive(look(self.engine.clone()))?
+    }
+
+    /// The same, if it is answered at once.
+    pub(crate) fn peek(&self) -> Option<Result<Look, String>> {
+        let looking = pin!(look(self.engine.clone()));
+        match looking.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(look) => Some(look),
+            Poll::Pending => None,
+        }
     }
 }
 
+async fn look(engine: Arc<Local>) -> Result<Look, String> {
+    let snapshot = engine.snapshot(Level::Linearizable).await.map_err(words)?;
+    let now = engine.now();
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut range = KeyRange::all();
+    loop {
+        let page = snapshot.scan(&range, 50, Direction::Forward).await.map_err(words)?;
+        entries.extend(page.entries);
+        match entries.last() {
+            Some(last) if page.more => range = range.after(&last.key),
+            _ => break,
+        }
+    }
+    let names = (0..script::KEYS).map(script::key);
+    let names: Vec<Bytes> =
+        names.chain((0..script::COUNTERS).map(script::counter)).map(Bytes::from).collect();
+    let found = snapshot.get_many(&names).await.map_err(words)?;
+    for (name, found) in names.iter().zip(found) {
+        let scanned = entries.iter().find(|entry| entry.key == name);
+        if scanned.map(|entry| &entry.value) != found.as_ref() {
+            return Err(format!("get and scan differ at {name:?}: {found:?}"));
+        }
+    }
+    Ok(Look { revision: snapshot.revision(), now, entries })
+}
+
 /// What a reader sees.
+#[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) revision: u64,
     pub(crate) now: Wall,
@@ -179,7 +192,8 @@ impl Run {
             Act::Turn => {
                 self.store.hands.turn();
             }
-            Act::Overlap => self.overlap(),
+            Act::Overlap => self.overlap()?,
+            Act::Look => self.look()?,
             Act::Wait(ms) => {
                 self.clocks.mono_ms += ms;
                 self.store.clock.advance_ms(*ms);
@@ -209,13 +223,27 @@ impl Run {
     }
 
     /// Two batches under way at once: the second is decided before the first is on the disk.
-    fn overlap(&mut self) {
+    fn overlap(&mut self) -> Result<(), String> {
         let first = self.store.hands.sequence();
         let second = self.store.hands.sequence();
+        self.look()?;
         for mut batch in [first, second].into_iter().flatten() {
             batch.write();
+            self.look()?;
             batch.publish();
         }
+        Ok(())
+    }
+
+    /// Takes down what a reader sees now, if it is answered without anybody taking a turn.
+    fn look(&mut self) -> Result<(), String> {
+        let step = self.disk.steps();
+        match self.store.peek() {
+            Some(Ok(look)) => self.story.saw(step, look),
+            Some(Err(error)) if !self.troubled => return Err(error),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Opens the store again. What was not even sequenced never happened.

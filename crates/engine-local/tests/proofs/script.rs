@@ -13,6 +13,8 @@ pub(crate) enum Act {
     Turn,
     /// The engine sequences two batches before it writes the first.
     Overlap,
+    /// A reader looks at everything.
+    Look,
     /// Time goes on.
     Wait(u64),
     /// The wall clock goes back.
@@ -70,7 +72,7 @@ pub(crate) fn counter(number: usize) -> String {
 /// Many acts by a seed. What is frequent differs from seed to seed, so that rare mixtures come up too.
 pub(crate) fn by_seed(seed: u64, acts: usize) -> Vec<Act> {
     let mut dice = Dice(seed);
-    let weights: Vec<usize> = [30, 3, 20, 4, 8, 1, 4, 6, 4, 3, 1, 2]
+    let weights: Vec<usize> = [30, 3, 20, 4, 8, 1, 4, 6, 4, 3, 1, 2, 4]
         .into_iter()
         .map(|usual| if dice.chance(25) { dice.below(3) } else { usual })
         .collect();
@@ -98,7 +100,8 @@ fn act(dice: &mut Dice, weights: &[usize], large: usize) -> Act {
         8 => Act::Tidy,
         9 => Act::Rest,
         10 => Act::Reopen,
-        _ => Act::Kill,
+        11 => Act::Kill,
+        _ => Act::Look,
     }
 }
 
@@ -138,7 +141,15 @@ pub(crate) fn recorded() -> Vec<Act> {
         acts.extend(round_of(round));
         match round {
             0 => acts.extend([Act::Seal, Act::Turn, Act::Checkpoint, Act::Turn]),
-            1 => acts.extend([Act::Rest, Act::Turn, Act::Seal]),
+            // Sealed when nothing is new, behind a mark that is not synced.
+            1 => acts.extend([
+                Act::Rest,
+                Act::Turn,
+                Act::Seal,
+                Act::Turn,
+                Act::Checkpoint,
+                Act::Turn,
+            ]),
             2 => acts.extend([Act::Checkpoint, Act::Tidy, Act::Turn, Act::Reopen]),
             _ => acts.push(Act::Kill),
         }

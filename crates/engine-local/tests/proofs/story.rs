@@ -1,5 +1,6 @@
 //! What a store answered, and what it must therefore hold.
 
+use crate::{run::Look, verdict::find};
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{Committed, Durability, Entry, Transaction, Write, exam::model::Model};
@@ -12,6 +13,8 @@ pub(crate) struct Story {
     pub(crate) accepted: BTreeMap<u64, Accepted>,
     /// Sent, and the answer was that nobody knows, or there was no answer; in the order they were sent.
     pub(crate) unknown: Vec<Transaction>,
+    /// What readers saw on the way, and after which disk step.
+    seen: Vec<(usize, Look)>,
     /// What both clocks said, from which disk step on.
     clocks: Vec<(usize, Clocks)>,
 }
@@ -41,6 +44,14 @@ pub(crate) struct State {
 impl Story {
     pub(crate) fn tick(&mut self, step: usize, clocks: Clocks) {
         self.clocks.push((step, clocks));
+    }
+
+    pub(crate) fn looks(&self) -> usize {
+        self.seen.len()
+    }
+
+    pub(crate) fn saw(&mut self, step: usize, look: Look) {
+        self.seen.push((step, look));
     }
 
     pub(crate) fn clocks_at(&self, step: usize) -> Clocks {
@@ -79,12 +90,17 @@ impl Story {
         Ok(())
     }
 
-    /// The newest revision that a power cut after `step` steps must leave (`kill`: that the end of the process must).
+    /// The newest revision that a power cut after `step` steps must leave (`kill`: that the end of the process must): what
+    /// was answered, and what a reader was shown.
     pub(crate) fn promised(&self, step: usize, kill: bool) -> u64 {
-        let lasting = |accepted: &&Accepted| {
-            accepted.step <= step && (kill || accepted.transaction.durability == Durability::Flush)
-        };
-        self.accepted.values().filter(lasting).map(|a| a.committed.revision).max().unwrap_or(0)
+        let lasting =
+            |accepted: &&Accepted| kill || accepted.transaction.durability == Durability::Flush;
+        let answered = self.accepted.values().filter(|a| a.step <= step).filter(lasting);
+        let answered = answered.map(|a| a.committed.revision).max().unwrap_or(0);
+        let shown = self.seen.iter().filter(|(at, _)| *at <= step).map(|(_, look)| look.revision);
+        let shown = self.accepted.range(..=shown.max().unwrap_or(0)).map(|(_, a)| a);
+        let shown = shown.rev().find(lasting).map_or(0, |a| a.committed.revision);
+        answered.max(shown)
     }
 
     /// The newest revision that anybody had been told of after `step` steps.
@@ -108,6 +124,13 @@ impl Story {
                 .apply(&accepted.transaction.writes, *revision)
                 .map_err(|error| format!("revision {revision} should be refused: {error}"))?;
             states.push(State { revision: *revision, model: model.clone() });
+        }
+        // A reader never sees what was not a state of the store, nor one that is older than what was answered by then.
+        for (step, look) in &self.seen {
+            let answered = self.accepted.values().filter(|accepted| accepted.step < *step);
+            let answered = answered.map(|accepted| accepted.committed.revision).max().unwrap_or(0);
+            find(&states, look, answered)
+                .map_err(|error| format!("a reader after step {step}: {error}"))?;
         }
         Ok(states)
     }

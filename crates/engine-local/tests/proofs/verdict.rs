@@ -114,7 +114,13 @@ impl Case<'_> {
                     .map_err(|e| e.to_string())?;
             }
         }
-        let writes = vec![Write::Add { key: script::counter(0).into(), delta: 1 }];
+        // Large enough that the log may have to go on in another segment.
+        let large = Write::Put {
+            key: script::key(1).into(),
+            value: vec![1; 5_000].into(),
+            expires_at: None,
+        };
+        let writes = vec![Write::Add { key: script::counter(0).into(), delta: 1 }, large];
         let transaction = Transaction { writes: writes.clone(), ..Transaction::default() };
         let answer = store.commit(transaction)?.map_err(|error| format!("no commit: {error}"))?;
         self.fresh(answer.revision, newest)?;
