@@ -31,11 +31,11 @@ mod servers;
 mod store;
 mod swarm;
 mod wire;
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "the binary's own world, of which the benches use a part"
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the binary's own world, of which a part is used")
 )]
+#[expect(unreachable_pub, reason = "public in the crate it is from")]
 #[path = "../../crates/outrigger/src/world.rs"]
 mod world;
 
