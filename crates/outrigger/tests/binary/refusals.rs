@@ -44,8 +44,10 @@ fn a_data_folder_of_a_newer_version() {
     let (running, _) = place.sidecar(&["--data-dir", "data"]);
     running.stop();
     let format = place.path().join("data/FORMAT");
-    let newer = std::fs::read_to_string(&format).unwrap().replace('1', "99");
-    std::fs::write(&format, newer).unwrap();
+    let text = std::fs::read_to_string(&format).unwrap();
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    words[1] = "99";
+    std::fs::write(&format, words.join(" ")).unwrap();
     let (code, said) = refused(&place, &sidecar(&["--dapr-http-port", "0", "--data-dir", "data"]));
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("OUTR-0007"), "{said}");
