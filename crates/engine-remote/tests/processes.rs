@@ -113,7 +113,7 @@ async fn log_once(space: &Space, element: u64) {
         Write::PutStamped { prefix, suffix: Bytes::new(), value, expires_at: None },
         Write::Add { key: Bytes::from_static(b"count"), delta: 1 },
     ];
-    if element % 16 == 0 {
+    if element.is_multiple_of(16) {
         let key = Bytes::from(format!("large/{}", element >> 32));
         writes.push(Write::Put { key, value: vec![1; LARGE_BYTES].into(), expires_at: None });
     }
