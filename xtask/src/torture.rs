@@ -6,7 +6,7 @@
 //! | kills | `kill -9` of the real binary under load over HTTP, alone and with others on the same folder | `--rounds N` (1,000) |
 //! | power cuts | instant copies of the disk under the real binary; needs root, loop devices and XFS | `--cuts N` (300) |
 //!
-//! A part with 0 is left out. `--seed S` plays one seed of the simulation and nothing else. Every part prints one line
+//! A part with 0 is left out. `--seed S` plays one seed of the simulation, shows its acts, and nothing else. Every part prints one line
 //! that begins with `torture:` and says what was tried and what was lost; anything lost fails the chore.
 
 use crate::shell::{self, step};
@@ -65,6 +65,9 @@ fn simulate(plan: &Plan) -> Result<()> {
     let mut command = shell::cargo(&arguments);
     command.env("OUTRIGGER_SEED", plan.first_seed.to_string());
     command.env("OUTRIGGER_SEEDS", plan.seeds.to_string());
+    if plan.seeds == 1 {
+        command.env("OUTRIGGER_SHOW", "1");
+    }
     shell::run(&mut command)
 }
 

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-const FIXTURE: &str = include_str!("../../tests/fixtures/format-1.txt");
+const FIXTURE: &str = include_str!("../../tests/fixtures/format-2.txt");
 const ROW_BYTES: usize = 32;
 /// Far later than any test's clock.
 const LATE: Wall = Wall(7_000_000_000_000);
@@ -120,7 +120,7 @@ async fn check(engine: &Local) {
 }
 
 #[tokio::test]
-async fn a_store_of_format_1_is_opened_and_goes_on() {
+async fn a_store_of_format_2_is_opened_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     to_folder(FIXTURE, folder.path());
     let clock = clock();
