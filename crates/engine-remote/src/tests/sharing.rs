@@ -300,7 +300,7 @@ async fn a_socket_that_was_removed_comes_back() {
 async fn large_things_cross() {
     let folder = tempfile::tempdir().unwrap();
     let world = world();
-    let first = share(&folder.path().join("data"), &world).await.unwrap();
+    let _holder = share(&folder.path().join("data"), &world).await.unwrap();
     let second = share(&folder.path().join("data"), &world).await.unwrap();
     let big = |key: &str| Write::Put {
         key: key.to_owned().into(),
