@@ -108,7 +108,7 @@ fn lost_and_mixed_up_sectors_are_noticed() {
         // The sector in which a log ends holds its last frame and the mark behind it. Whatever takes both leaves a log that
         // ends earlier, which no log can tell from one that did: a disk that lost what it had confirmed.
         let written = |sector: &&[u8]| sector.iter().any(|byte| *byte != 0);
-        let last = sectors.iter().rposition(|sector| written(sector));
+        let last = sectors.iter().rposition(written);
         let last = last.filter(|_| name.starts_with("log-"));
         for (number, sector) in sectors.iter().enumerate().filter(|(n, _)| Some(*n) != last) {
             let elsewhere = sectors[(number + 3) % sectors.len()];
