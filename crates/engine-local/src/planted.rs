@@ -2,7 +2,7 @@
 //! proofs find them.
 //!
 //! Where a mistake would be, the code asks [`is`]. Without the feature `planted` the answer is a constant `false` and
-//! nothing of it is left. With it, a bug is planted for one thread and for as long as [`with`] runs, so the engine must be
+//! nothing of it is left. With it, a bug is planted for one thread and for as long as `with` runs, so the engine must be
 //! driven by hand. Which proof finds which bug stands in `docs/reference/planted-bugs.md`.
 
 /// What goes wrong.
