@@ -10,7 +10,7 @@
 //!
 //! Clients append to lists: a list read whole tells every commit that made it. What was answered with success must be in
 //! the lists for ever after, what was refused never, and what got no answer wholly or not at all; and the order must be
-//! one that a single client could have seen. The short forms run in every test run, the long ones with
+//! one that a single client could have seen. The short forms of the kills run in every test run, everything else with
 //! `cargo xtask torture`.
 
 mod load;
