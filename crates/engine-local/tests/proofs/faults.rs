@@ -64,7 +64,7 @@ fn seen_is_true(run: &mut Run) -> Result<(), String> {
 }
 
 /// Finds the state that was looked at among the known ones, or as the last known one with some of the commits that
-/// were never answered on top of it, in the order they were sent.
+/// were never answered on top of it: in any order, since they were under way together and a small one passes a large one.
 fn match_with_unknown(
     states: &[State],
     unknown: &[Transaction],
@@ -77,19 +77,39 @@ fn match_with_unknown(
     let told = look.entries.iter().map(|entry| entry.value.revision).filter(|r| *r > last.revision);
     let tried = (last.revision + 1..).take(20).chain(told);
     for first in tried.flat_map(|revision| revision.saturating_sub(4).max(1)..=revision) {
-        let mut model = last.model.clone();
-        for (offset, offered) in (0..).zip(unknown) {
-            model.advance(look.now);
-            if model.apply(&offered.writes, first + offset).is_err() {
-                break;
-            }
-            let state = State { revision: first + offset, model: model.clone() };
-            if compare(&state, look).is_ok() {
-                return Ok(());
+        for order in orders(unknown) {
+            let mut model = last.model.clone();
+            for (offset, offered) in (0..).zip(order) {
+                model.advance(look.now);
+                if model.apply(&offered.writes, first + offset).is_err() {
+                    break;
+                }
+                let state = State { revision: first + offset, model: model.clone() };
+                if compare(&state, look).is_ok() {
+                    return Ok(());
+                }
             }
         }
     }
     Err(format!("{error}; {} commits without an answer do not explain it", unknown.len()))
+}
+
+/// Every order of a few transactions; of many only the one they were sent in.
+fn orders(unknown: &[Transaction]) -> Vec<Vec<&Transaction>> {
+    if unknown.len() > 4 {
+        return vec![unknown.iter().collect()];
+    }
+    let mut orders: Vec<Vec<&Transaction>> = vec![Vec::new()];
+    for offered in unknown {
+        let mut longer = Vec::new();
+        for order in orders {
+            for place in 0..=order.len() {
+                longer.push([&order[..place], &[offered], &order[place..]].concat());
+            }
+        }
+        orders = longer;
+    }
+    orders
 }
 
 impl Ended {
@@ -151,10 +171,10 @@ pub(crate) fn each(
     Ok((runs, stopped))
 }
 
-/// It finds something that is not understood yet: after the 26th sync fails and forgets what it was to sync, a killed engine
-/// opens in a state that the model does not explain. Whether engine or model is wrong is open.
+/// Nothing is lost in it, but a store is refused that might be opened: when a sync at the turn to another segment fails and
+/// forgets, and the power goes, the log looks damaged rather than cut short.
 #[test]
-#[ignore = "an open defect: what a killed engine shows after a sync that failed and forgot is not explained"]
+#[ignore = "an open defect: after a sync that failed at a segment's turn and a power cut, the store is refused"]
 fn a_failed_sync_is_never_believed() {
     let troubles = [Trouble::FailsAndForgets, Trouble::FailsAndReverts];
     let (runs, stopped) = each(Kind::Sync, &troubles, crate::stride(3)).unwrap();
