@@ -3,9 +3,9 @@
 //!
 //! Where a bug would be, the code asks [`is`]. Without the feature `planted` (and outside this crate's own tests) the
 //! answer is a constant `false` and nothing of it is left. With it, a bug is planted for one thread and for as long as
-//! [`with`] runs: an engine with threads of its own must be driven by hand.
+//! `with` runs: an engine with threads of its own must be driven by hand.
 
-/// What goes wrong. Each is found; by what, the tests of [`crate::exam`] say.
+/// What goes wrong. Each is found; by what, the tests of the exam (feature `exam`) say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// A key that was read and has changed is no conflict.

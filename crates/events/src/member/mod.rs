@@ -46,7 +46,7 @@ pub trait Neighbours: Send + Sync + 'static {
     /// The name of this process; no other ever has it.
     fn own(&self) -> &str;
 
-    /// A line to the process `name`, which hands its end to [`host`]. An error of the kind `NotFound` or
+    /// A line to the process `name`, which hands its end to [`host()`]. An error of the kind `NotFound` or
     /// `ConnectionRefused` says that there is no such process any more.
     fn dial<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Line>>>;
 }
