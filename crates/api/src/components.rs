@@ -75,8 +75,7 @@ impl Policed {
 
     /// Whether the policy does nothing, so that there is one attempt and no more.
     pub(crate) fn is_idle(&self) -> bool {
-        let Policy { timeout, retry, breaker } = &self.policy;
-        timeout.is_none() && retry.is_none() && breaker.is_none()
+        self.policy.is_idle()
     }
 
     /// Makes attempts under the policy of the component `name`; each is told by when it must be done.

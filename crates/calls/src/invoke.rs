@@ -398,6 +398,8 @@ fn no_outcome(target: &Target, gave_up: GaveUp) -> CallError {
         GaveUp::TimedOut { .. } | GaveUp::DeadlinePassed { .. } => {
             CallError::Timeout { target, waiting_for: Phase::Answer }
         }
+        // No policy made here has a part that would say so, yet.
+        GaveUp::NotAdmitted { .. } => CallError::Overloaded { target, limit: 0, waiting: 0 },
     }
 }
 

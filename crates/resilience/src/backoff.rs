@@ -8,9 +8,11 @@
 //! | constant | `delay` | a known recovery time, few callers |
 //! | exponential | `min(max, initial * factor^(n-1))`, give or take `randomization` of it | the default |
 //! | full jitter | uniform between 0 and `min(max, base * 2^(n-1))` | many callers, least work in total |
+//! | equal jitter | half of that, and up to as much again | where a wait of next to nothing would do harm |
+//! | decorrelated | uniform between `base` and `min(max, 3 * the wait before)` | long outages: waits drift apart |
 //!
-//! Sources: the exponential kind is that of the Go library cenkalti/backoff (factor 1.5, randomisation 0.5); full jitter
-//! is Brooker, "Exponential Backoff And Jitter", AWS 2015.
+//! Sources: the exponential kind is that of the Go library cenkalti/backoff (factor 1.5, randomisation 0.5); the jitters
+//! are Brooker, "Exponential Backoff And Jitter", AWS 2015, with the cap before the randomisation as AWS does since 2026.
 
 use std::time::Duration;
 
@@ -51,6 +53,20 @@ pub enum Backoff {
         /// The largest nominal delay.
         max: Duration,
     },
+    /// Growing delays, each between half its nominal value and all of it.
+    EqualJitter {
+        /// The nominal delay before the first retry; doubled for each following one.
+        base: Duration,
+        /// The largest nominal delay.
+        max: Duration,
+    },
+    /// Each delay anything between the base and three times the one before.
+    Decorrelated {
+        /// The shortest delay.
+        base: Duration,
+        /// The largest delay.
+        max: Duration,
+    },
 }
 
 impl Backoff {
@@ -60,7 +76,20 @@ impl Backoff {
         Self::Exponential { initial, max, factor: 1.5, randomization: 0.5 }
     }
 
-    /// The delay before retry number `attempt` (from 1; 0 counts as 1), given 64 random bits.
+    /// The delay before retry number `attempt`, `previous` being the one before the last retry (zero for none): only the
+    /// decorrelated kind cares.
+    #[must_use]
+    pub fn next(&self, attempt: u32, previous: Duration, random: u64) -> Duration {
+        match *self {
+            Self::Decorrelated { base, max } => {
+                between(base, previous.max(base).saturating_mul(3).min(max), random)
+            }
+            _ => self.delay(attempt, random),
+        }
+    }
+
+    /// The delay before retry number `attempt` (from 1; 0 counts as 1), given 64 random bits. A decorrelated one that is
+    /// not told the delay before ([`Backoff::next`] is) takes that for the longest it can have been.
     #[must_use]
     pub fn delay(&self, attempt: u32, random: u64) -> Duration {
         match *self {
@@ -72,8 +101,20 @@ impl Backoff {
                 scaled(nominal, 1.0 - spread + 2.0 * spread * unit(random))
             }
             Self::FullJitter { base, max } => scaled(grown(base, max, 2.0, attempt), unit(random)),
+            Self::EqualJitter { base, max } => {
+                scaled(grown(base, max, 2.0, attempt), 0.5 + unit(random) / 2.0)
+            }
+            Self::Decorrelated { base, max } => {
+                between(base, grown(base, max, 3.0, attempt.saturating_add(1)), random)
+            }
         }
     }
+}
+
+/// Uniform between `least` and `most`; `most` where that is the smaller one.
+fn between(least: Duration, most: Duration, random: u64) -> Duration {
+    let room = most.saturating_sub(least);
+    least.saturating_add(scaled(room, unit(random))).min(most)
 }
 
 /// `min(max, initial * factor^(attempt - 1))`.
@@ -148,6 +189,28 @@ mod tests {
             let spread = Backoff::exponential(initial, max).delay(attempt, random);
             prop_assert!(spread.as_secs_f64() >= nominal.as_secs_f64() * 0.499_999);
             prop_assert!(spread.as_secs_f64() <= nominal.as_secs_f64() * 1.500_001);
+        }
+
+        #[test]
+        fn equal_jitter_is_never_less_than_half(base_ms in 0_u64..1_000, max_ms in 0_u64..60_000, attempt in 1_u32..20, random: u64) {
+            let (base, max) = (Duration::from_millis(base_ms), Duration::from_millis(max_ms));
+            let delay = Backoff::EqualJitter { base, max }.delay(attempt, random);
+            let nominal = base.saturating_mul(1 << (attempt - 1)).min(max);
+            prop_assert!(delay <= nominal && delay.as_secs_f64() >= nominal.as_secs_f64() * 0.499_999);
+        }
+
+        #[test]
+        fn decorrelated_waits_follow_the_one_before(base_ms in 1_u64..1_000, max_ms in 1_u64..60_000, draws in proptest::collection::vec(any::<u64>(), 1..20)) {
+            let (base, max) = (Duration::from_millis(base_ms), Duration::from_millis(max_ms));
+            let backoff = Backoff::Decorrelated { base, max };
+            let mut previous = Duration::ZERO;
+            for (attempt, random) in (1..).zip(draws) {
+                let delay = backoff.next(attempt, previous, random);
+                prop_assert!(delay <= max && delay <= previous.max(base) * 3);
+                prop_assert!(delay >= base.min(max));
+                prop_assert!(backoff.delay(attempt, random) <= max);
+                previous = delay;
+            }
         }
 
         #[test]

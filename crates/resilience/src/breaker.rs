@@ -1,9 +1,9 @@
 //! A circuit breaker: stop asking who does not answer, and find out cheaply when it does again.
 //!
 //! ```text
-//!              trip(counts) says so, after a failure
-//!    CLOSED ------------------------------------------> OPEN
-//!      ^  counts begin anew every `interval`             | `timeout` has passed
+//!              trip says so, after a failure or a slow call
+//!    CLOSED ------------------------------------------> OPEN <-------- an operator: forced open
+//!      ^  (first `ramp`: 10, 25, 50 % are admitted)      | `timeout` has passed
 //!      |                                                 v
 //!      +--- `max_requests` successes in a row ------ HALF-OPEN --- any failure ---> OPEN
 //!                                                    at most `max_requests` admitted
@@ -14,98 +14,45 @@
 //! the breaker, or reopen it while the only real probe is still running.
 //!
 //! A permit that is dropped without an outcome is given back, so a cancelled probe does not leave the breaker waiting
-//! for an answer that never comes.
+//! for an answer that never comes. Whoever cancels because it took too long says so ([`Permit::cancel`]): of a target
+//! that hangs, nothing else is ever heard.
 //!
-//! Defaults: one probe, no interval, 60 s open, trips on more than 5 failures in a row. The machine is the one of the Go
-//! library sony/gobreaker, plus the giving back.
+//! | setting | default | [`BreakerSettings::recommended`] | bound |
+//! |---|---|---|---|
+//! | probes (`max_requests`) | 1 | 3 | at least 1 |
+//! | trip | more than 5 failures in a row | 5 in a row, or 50 % failed or 80 % slower than 2 s of 20 calls in 10 s | a window of at most 100 000 calls |
+//! | open for (`timeout`) | 60 s | 5 s, doubling to 300 s, half of it random | a `Retry-After` counts up to 300 s |
+//! | ramp | none | 10 s | |
+//!
+//! Where to put one: per endpoint, for whoever picks endpoints, and per dependency and method, for the fallback. How
+//! breakers are named is the caller's business. One breaker for all replicas of a service is wrong at any threshold: with
+//! one bad replica of ten it either never opens or cuts off nine good ones.
+//!
+//! The way through a closed breaker is two loads at admission and one atomic addition at the end; everything else takes
+//! a short lock. Sources: the default machine is that of the Go library sony/gobreaker, plus the giving back; windows
+//! of buckets as in Linkerd's and Resilience4j's breakers; growing open times with jitter as in Finagle's failure
+//! accrual. Memory: some 400 bytes with a window of time.
 
+mod machine;
+mod settings;
+pub(crate) mod window;
+
+use machine::{Core, Ticket};
 use outrigger_kernel::Mono;
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
-
-/// How a breaker behaves.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BreakerSettings {
-    /// How many calls a half-open breaker admits, and how many of them must succeed for it to close; 0 counts as 1.
-    pub max_requests: u32,
-    /// After how long a closed breaker forgets its counts; zero for never.
-    pub interval: Duration,
-    /// How long an open breaker refuses everything; zero counts as 60 s.
-    pub timeout: Duration,
-    /// When a closed breaker opens; asked after each failure.
-    pub trip: Trip,
-}
-
-impl Default for BreakerSettings {
-    fn default() -> Self {
-        Self {
-            max_requests: 1,
-            interval: Duration::ZERO,
-            timeout: TIMEOUT_DEFAULT,
-            trip: Trip::ConsecutiveFailures(5),
-        }
-    }
-}
-
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-
-/// When a closed breaker opens.
-#[derive(Clone)]
-pub enum Trip {
-    /// On more than this many failures in a row.
-    ConsecutiveFailures(u64),
-    /// When the function says so. It is called with the breaker locked: it must be quick and not ask the breaker.
-    Custom {
-        /// The condition in words; two conditions of the same words are the same.
-        condition: Arc<str>,
-        /// The condition.
-        says: Arc<dyn Fn(&Counts) -> bool + Send + Sync>,
-    },
-}
-
-impl PartialEq for Trip {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::ConsecutiveFailures(own), Self::ConsecutiveFailures(other)) => own == other,
-            (Self::Custom { condition: own, .. }, Self::Custom { condition: other, .. }) => {
-                own == other
-            }
-            _ => false,
-        }
-    }
-}
-
-impl Trip {
-    fn wants(&self, counts: &Counts) -> bool {
-        match self {
-            Self::ConsecutiveFailures(most) => counts.consecutive_failures > *most,
-            Self::Custom { says, .. } => says(counts),
-        }
-    }
-}
-
-impl fmt::Debug for Trip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ConsecutiveFailures(most) => write!(f, "ConsecutiveFailures({most})"),
-            Self::Custom { condition, .. } => write!(f, "Custom({condition})"),
-        }
-    }
-}
+pub use settings::{BreakerSettings, Rates, Trip, Window};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// What happened in the present generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Calls admitted, those still running included.
+    /// Calls admitted. Those still running are included while half-open, and for [`Trip::Custom`], which may ask for them;
+    /// otherwise the closed phase counts calls that have ended.
     pub requests: u64,
     /// Calls that succeeded.
     pub total_successes: u64,
     /// Calls that failed.
     pub total_failures: u64,
-    /// Successes since the last failure.
+    /// Successes since the last failure; not counted by [`Trip::Rates`] while closed.
     pub consecutive_successes: u64,
     /// Failures since the last success.
     pub consecutive_failures: u64,
@@ -122,15 +69,32 @@ pub enum Phase {
     HalfOpen,
 }
 
+/// What an operator made of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forced {
+    /// Nothing is admitted until the operator lets go.
+    Open,
+    /// Everything is admitted and counted; nothing opens it.
+    Closed,
+    /// Everything is admitted, nothing is counted.
+    Disabled,
+}
+
 /// A breaker as a metric or a console shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerStatus {
     /// Where it stands.
     pub phase: Phase,
-    /// What happened since it stands there (or since the interval began).
+    /// What happened since it stands there (or since the interval began, or within the window).
     pub counts: Counts,
     /// How often it has opened in its life.
     pub opened: u64,
+    /// What an operator made of it.
+    pub forced: Option<Forced>,
+    /// Of how many calls in a thousand it admits, while it is ramping up.
+    pub ramping: Option<u32>,
+    /// How long it will go on refusing everything, while open.
+    pub wait: Duration,
 }
 
 /// A call was not admitted. Retrying at once is pointless.
@@ -145,6 +109,35 @@ pub enum Open {
     /// The target is being probed by others right now.
     #[error("the circuit breaker is half-open and its probes are under way")]
     Probing,
+    /// The target has just recovered and is given a part of its calls.
+    #[error("the circuit breaker has just closed and admits a part of the calls")]
+    Ramping,
+    /// An operator has opened it.
+    #[error("the circuit breaker is held open by an operator")]
+    Forced,
+}
+
+/// How a call ended, as far as a breaker is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered; a caller's own mistake (most 4xx) is an answer.
+    Success,
+    /// It was not, or with a failure of the other side.
+    Failure {
+        /// How long the other side asked to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// It was refused for overload or over a limit (429, `RESOURCE_EXHAUSTED`): counts for the share of failures and fails
+    /// a probe, but is no failure in a row, because somebody is there.
+    Refused {
+        /// How long the other side asked to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Outcome {
+    /// A failure that said nothing about when to come back.
+    pub const FAILURE: Self = Self::Failure { retry_after: None };
 }
 
 /// A circuit breaker. Clones are the same breaker.
@@ -173,13 +166,20 @@ pub enum Open {
 /// # Ok::<(), Open>(())
 /// ```
 #[derive(Clone)]
-pub struct Breaker(Arc<Mutex<Machine>>);
+pub struct Breaker(Arc<Core>);
 
 impl Breaker {
     /// A closed breaker.
     #[must_use]
     pub fn new(settings: BreakerSettings) -> Self {
-        Self(Arc::new(Mutex::new(Machine::new(settings))))
+        Self::seeded(settings, 0)
+    }
+
+    /// The same, with a seed for the random part of the open times: breakers with different seeds probe at different
+    /// times. Without [`BreakerSettings::timeout_max`] there is no random part.
+    #[must_use]
+    pub fn seeded(settings: BreakerSettings, seed: u64) -> Self {
+        Self(Arc::new(Core::new(settings, seed)))
     }
 
     /// Asks whether a call may be made at `now`.
@@ -187,8 +187,18 @@ impl Breaker {
     /// # Errors
     /// [`Open`] when it may not.
     pub fn admit(&self, now: Mono) -> Result<Permit, Open> {
-        let generation = self.machine().admit(now)?;
-        Ok(Permit { breaker: self.clone(), generation, settled: false })
+        let ticket = self.0.admit(now)?;
+        Ok(Permit { breaker: self.clone(), ticket, settled: false })
+    }
+
+    /// The same for a caller that keeps the breaker in reach: saves the counting of one more owner.
+    ///
+    /// # Errors
+    /// [`Open`] when it may not.
+    #[inline]
+    pub fn enter(&self, now: Mono) -> Result<Pass<'_>, Open> {
+        let ticket = self.0.admit(now)?;
+        Ok(Pass { core: &self.0, ticket, settled: false })
     }
 
     /// The same as [`Permit::record`].
@@ -201,27 +211,41 @@ impl Breaker {
     /// # Errors
     /// [`Open`] when it would be.
     pub fn peek(&self, at: Mono) -> Result<(), Open> {
-        self.machine().refusal(at).map_or(Ok(()), Err)
+        self.0.peek(at)
     }
 
     /// Where it stands at `now`.
     #[must_use]
     pub fn status(&self, now: Mono) -> BreakerStatus {
-        let mut machine = self.machine();
-        machine.settle(now);
-        BreakerStatus { phase: machine.phase, counts: machine.counts, opened: machine.opened }
+        self.0.status(now)
     }
 
-    fn machine(&self) -> MutexGuard<'_, Machine> {
-        // A panic inside a custom trip leaves the machine between two consistent states, either of which will do.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the decision out of the breaker's hands, or gives it back (`None`): then it is closed, knows nothing, and
+    /// ramps up if it was held open. Calls under way count for nothing any more.
+    ///
+    /// ```
+    /// use outrigger_kernel::Mono;
+    /// use outrigger_resilience::{Breaker, BreakerSettings, Forced, Open};
+    /// let breaker = Breaker::new(BreakerSettings::default());
+    /// breaker.force(Some(Forced::Open), Mono(0));
+    /// assert_eq!(breaker.admit(Mono(0)).unwrap_err(), Open::Forced);
+    /// breaker.force(None, Mono(0));
+    /// assert!(breaker.admit(Mono(0)).is_ok());
+    /// ```
+    pub fn force(&self, forced: Option<Forced>, now: Mono) {
+        self.0.force(forced, now);
+    }
+
+    /// From now on a call is slow that takes this long; zero for none is. Of use with [`Trip::Rates`].
+    pub fn set_slow_after(&self, slow_after: Duration) {
+        self.0.set_slow_after(slow_after);
     }
 }
 
 impl fmt::Debug for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let machine = self.machine();
-        write!(f, "Breaker({:?}, generation {})", machine.phase, machine.generation)
+        let (phase, generation) = self.0.shown();
+        write!(f, "Breaker({phase:?}, generation {generation})")
     }
 }
 
@@ -229,140 +253,80 @@ impl fmt::Debug for Breaker {
 #[must_use = "a permit that is dropped at once admits nothing"]
 pub struct Permit {
     breaker: Breaker,
-    generation: u64,
+    ticket: Ticket,
     settled: bool,
 }
 
 impl Permit {
     /// Records how the call ended.
-    pub fn record(mut self, ok: bool, now: Mono) {
+    pub fn record(self, ok: bool, now: Mono) {
+        self.report(if ok { Outcome::Success } else { Outcome::FAILURE }, now);
+    }
+
+    /// The same in more words.
+    pub fn report(mut self, outcome: Outcome, now: Mono) {
         self.settled = true;
-        self.breaker.machine().record(self.generation, ok, now);
+        self.breaker.0.settle(self.ticket, outcome, now);
+    }
+
+    /// The caller gave up. If it had waited as long as a slow call takes, that is recorded as a slow failure, else the
+    /// permit is given back.
+    pub fn cancel(mut self, now: Mono) {
+        self.settled = self.breaker.0.cancelled(self.ticket, now);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.settled {
-            self.breaker.machine().give_back(self.generation);
+            self.breaker.0.give_back(self.ticket);
         }
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Permit(generation {})", self.generation)
+        write!(f, "Permit(generation {})", self.ticket.generation)
     }
 }
 
-/// The pure machine behind a [`Breaker`].
-struct Machine {
-    settings: BreakerSettings,
-    phase: Phase,
-    generation: u64,
-    /// When this generation ends by itself; half-open ones and closed ones without an interval do not.
-    ends: Option<Mono>,
-    counts: Counts,
-    opened: u64,
+/// A [`Permit`] that borrows its breaker.
+#[must_use = "a pass that is dropped at once admits nothing"]
+pub struct Pass<'a> {
+    core: &'a Core,
+    ticket: Ticket,
+    settled: bool,
 }
 
-impl Machine {
-    fn new(mut settings: BreakerSettings) -> Self {
-        settings.max_requests = settings.max_requests.max(1);
-        if settings.timeout.is_zero() {
-            settings.timeout = TIMEOUT_DEFAULT;
-        }
-        Self {
-            settings,
-            phase: Phase::Closed,
-            generation: 0,
-            // The first interval begins with the first call: before it there is nothing to forget.
-            ends: None,
-            counts: Counts::default(),
-            opened: 0,
-        }
+impl Pass<'_> {
+    /// Records how the call ended.
+    #[inline]
+    pub fn report(mut self, outcome: Outcome, now: Mono) {
+        self.settled = true;
+        self.core.settle(self.ticket, outcome, now);
     }
 
-    /// Begins a new generation in `phase` at `now`.
-    fn enter(&mut self, phase: Phase, now: Mono) {
-        self.phase = phase;
-        self.generation += 1;
-        self.counts = Counts::default();
-        self.ends = match phase {
-            Phase::Closed => {
-                Some(self.settings.interval).filter(|i| !i.is_zero()).map(|i| now.plus(i))
-            }
-            Phase::Open => Some(now.plus(self.settings.timeout)),
-            Phase::HalfOpen => None,
-        };
-        self.opened += u64::from(phase == Phase::Open);
+    /// As [`Permit::cancel`].
+    pub fn cancel(mut self, now: Mono) {
+        self.settled = self.core.cancelled(self.ticket, now);
     }
+}
 
-    /// Ends the generation if its time is up.
-    fn settle(&mut self, now: Mono) {
-        if self.ends.is_some_and(|ends| now >= ends) {
-            let next = if self.phase == Phase::Open { Phase::HalfOpen } else { Phase::Closed };
-            self.enter(next, now);
-        }
-    }
-
-    fn refusal(&self, at: Mono) -> Option<Open> {
-        match self.phase {
-            Phase::Closed => None,
-            // Nothing left to wait: by then it is half-open and has all its probes to give.
-            Phase::Open => {
-                let wait = self.ends.map_or(Duration::ZERO, |ends| ends.since(at));
-                (!wait.is_zero()).then_some(Open::Tripped { wait })
-            }
-            Phase::HalfOpen => {
-                let all_out = self.counts.requests >= u64::from(self.settings.max_requests);
-                all_out.then_some(Open::Probing)
-            }
-        }
-    }
-
-    fn admit(&mut self, now: Mono) -> Result<u64, Open> {
-        if self.generation == 0 {
-            self.enter(Phase::Closed, now);
-        }
-        self.settle(now);
-        if let Some(open) = self.refusal(now) {
-            return Err(open);
-        }
-        self.counts.requests += 1;
-        Ok(self.generation)
-    }
-
-    fn record(&mut self, generation: u64, ok: bool, now: Mono) {
-        self.settle(now);
-        if generation != self.generation {
-            return;
-        }
-        let counts = &mut self.counts;
-        if ok {
-            counts.total_successes += 1;
-            counts.consecutive_successes += 1;
-            counts.consecutive_failures = 0;
-            let enough = counts.consecutive_successes >= u64::from(self.settings.max_requests);
-            if self.phase == Phase::HalfOpen && enough {
-                self.enter(Phase::Closed, now);
-            }
-        } else {
-            counts.total_failures += 1;
-            counts.consecutive_failures += 1;
-            counts.consecutive_successes = 0;
-            if self.phase == Phase::HalfOpen || self.settings.trip.wants(&self.counts) {
-                self.enter(Phase::Open, now);
-            }
-        }
-    }
-
-    fn give_back(&mut self, generation: u64) {
-        if generation == self.generation {
-            self.counts.requests = self.counts.requests.saturating_sub(1);
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.core.give_back(self.ticket);
         }
     }
 }
 
+impl fmt::Debug for Pass<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pass(generation {})", self.ticket.generation)
+    }
+}
+
+#[cfg(test)]
+mod rates_tests;
 #[cfg(test)]
 mod tests;

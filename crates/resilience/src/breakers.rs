@@ -23,6 +23,7 @@ use std::{
 pub struct Breakers {
     settings: BreakerSettings,
     capacity: usize,
+    seed: u64,
     known: Mutex<Known>,
 }
 
@@ -41,7 +42,14 @@ impl Breakers {
     /// At most `capacity` breakers (at least one) with these settings.
     #[must_use]
     pub fn new(settings: BreakerSettings, capacity: usize) -> Self {
-        Self { settings, capacity: capacity.max(1), known: Mutex::default() }
+        Self { settings, capacity: capacity.max(1), seed: 0, known: Mutex::default() }
+    }
+
+    /// The same, with a seed for the random part of the open times; see [`Breaker::seeded`].
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// The breaker called `name`, new if it is not known (any more).
@@ -59,9 +67,27 @@ impl Breakers {
             let oldest = by_name.iter().min_by_key(|(_, slot)| slot.used).map(|(n, _)| n.clone());
             oldest.and_then(|name| by_name.remove(&name));
         }
-        let breaker = Breaker::new(self.settings.clone());
+        let seed = crate::shard::hash(self.seed, name.as_bytes());
+        let breaker = Breaker::seeded(self.settings.clone(), seed);
         by_name.insert(name.into(), Slot { breaker: breaker.clone(), used: *uses });
         breaker
+    }
+
+    /// The breaker called `name`, if it is known: for an operator, whose asking makes none.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Breaker> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by_name.get(name).map(|slot| slot.breaker.clone())
+    }
+
+    /// All that are known, in the order of their names.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Box<str>, Breaker)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = known.by_name.iter().map(|(name, slot)| (name.clone(), slot.breaker.clone()));
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all
     }
 
     /// How many are known.
@@ -103,6 +129,9 @@ mod tests {
         breakers.get("c").admit(now).unwrap().record(true, now);
         assert_eq!(breakers.len(), 2);
         assert_eq!(breakers.get("a").status(now).phase, Phase::Open, "used after b, so kept");
+        let names: Vec<_> = breakers.all().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a".into(), "c".into()]);
+        assert!(breakers.find("b").is_none() && breakers.find("c").is_some());
         assert_eq!(breakers.get("b").status(now).phase, Phase::Closed, "forgotten, so new");
     }
 }

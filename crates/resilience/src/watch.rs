@@ -21,6 +21,10 @@ pub trait Watch: fmt::Debug + Send + Sync {
     fn applied(&self, part: Part);
     /// The part did something: cut an attempt off, made another one, came to stand elsewhere.
     fn activated(&self, part: Part);
+    /// A decision was made about a call that is not the usual one; see [`crate::reason`].
+    fn decided(&self, reason: &'static str) {
+        let _ = reason;
+    }
 }
 
 /// Watches a breaker between the beginning and the end of what it admitted.

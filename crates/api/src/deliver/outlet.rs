@@ -76,7 +76,7 @@ pub(crate) struct Watched {
 impl Watched {
     /// For the policy `inbound` of the component `name`; `None` when it does nothing.
     pub(crate) fn new(outlet: &Outlet, component: &PubsubComponent) -> Option<Self> {
-        let Policy { timeout, retry, breaker } = &component.inbound;
+        let Policy { timeout, retry, breaker, .. } = &component.inbound;
         let (timeout, retry) = (timeout.is_some(), retry.is_some());
         (timeout || retry || breaker.is_some()).then(|| {
             let target = format!("Pubsub_{}", component.name);
@@ -152,7 +152,7 @@ impl Lane {
             };
             let wait = match open {
                 Open::Tripped { wait } => wait,
-                Open::Probing => PROBING_PAUSE,
+                Open::Probing | Open::Ramping | Open::Forced => PROBING_PAUSE,
             };
             tokio::select! {
                 () = self.world().sleep(wait.min(due.remaining(now))) => {}

@@ -272,7 +272,7 @@ async fn a_status_the_policy_names_is_tried_again() {
         matching: Matching::parse("", "14").unwrap(),
     };
     let policy =
-        CallPolicy::new(Policy { timeout: Some(LONG), retry: Some(retry), breaker: None }, 1);
+        CallPolicy::new(Policy { timeout: Some(LONG), retry: Some(retry), ..Policy::default() }, 1);
     let answer = bench.call_under(Some(&policy), &[], body::full("message")).await;
     assert_eq!(verdict(answer.headers()), Some("5"));
     assert_eq!(answer.headers()["grpc-message"], "100%25 gone%0A");

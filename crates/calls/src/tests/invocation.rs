@@ -118,7 +118,7 @@ fn policy(max_retries: u32, statuses: &str, breaker: Option<u64>) -> CallPolicy 
         trip: Trip::ConsecutiveFailures(failures),
         ..BreakerSettings::default()
     });
-    CallPolicy::new(Policy { timeout: None, retry: Some(retry), breaker }, 10)
+    CallPolicy::new(Policy { retry: Some(retry), breaker, ..Policy::default() }, 10)
 }
 
 /// Answers with the statuses given, one after the other, the last one for ever; counts and echoes.

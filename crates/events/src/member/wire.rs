@@ -193,6 +193,8 @@ impl Pauses {
                 (1, initial, max, factor, randomization)
             }
             Backoff::FullJitter { base, max } => (2, base, max, 0.0, 0.0),
+            Backoff::EqualJitter { base, max } => (3, base, max, 0.0, 0.0),
+            Backoff::Decorrelated { base, max } => (4, base, max, 0.0, 0.0),
         };
         Self { kind, first_ns: nanos(first), max_ns: nanos(max), factor, randomization }
     }
@@ -203,6 +205,8 @@ impl Pauses {
         match self.kind {
             0 => Backoff::Constant { delay: first },
             2 => Backoff::FullJitter { base: first, max },
+            3 => Backoff::EqualJitter { base: first, max },
+            4 => Backoff::Decorrelated { base: first, max },
             _ => Backoff::Exponential { initial: first, max, factor, randomization },
         }
     }

@@ -51,9 +51,7 @@ impl<'a> Policies<'a> {
             named.insert(id.clone(), Arc::new(CallPolicy::new(policy, operations)));
         }
         let default = self.policy(None, PolicyTarget::App)?;
-        let idle =
-            default.timeout.is_none() && default.retry.is_none() && default.breaker.is_none();
-        let calls = CallPolicies::new(named, (!idle).then_some(default));
+        let calls = CallPolicies::new(named, (!default.is_idle()).then_some(default));
         Ok(match self.retries.get(RECONNECT) {
             Some(policy) => {
                 let retry = converted(policy)?;
@@ -105,6 +103,7 @@ impl<'a> Policies<'a> {
             timeout: timeout.iter().find_map(|name| self.timeouts.get(name.as_str()).copied()),
             retry: retry.map(|retry| converted(retry)).transpose()?,
             breaker: breaker.map(|breaker| breaker_settings(breaker)).transpose()?,
+            ..Policy::default()
         })
     }
 }
@@ -137,6 +136,7 @@ fn breaker_settings(policy: &CircuitBreakerPolicy) -> Result<BreakerSettings, Fa
         interval: policy.interval,
         timeout: policy.timeout,
         trip,
+        ..BreakerSettings::default()
     })
 }
 

@@ -17,6 +17,7 @@ fn breaker(max_requests: u32, interval_s: u64, more_than: u64) -> Breaker {
         interval: Duration::from_secs(interval_s),
         timeout: 60 * SECOND,
         trip: Trip::ConsecutiveFailures(more_than),
+        ..BreakerSettings::default()
     })
 }
 

@@ -92,6 +92,7 @@ async fn whoever_watches_is_told_what_each_part_does() {
         timeout: Some(SECOND),
         retry: retry(Some(3), SECOND, ""),
         breaker: opens_after(2),
+        ..Policy::default()
     };
     let notes = Arc::<Notes>::default();
     let state = PolicyState::new(&policy).watched_by(notes.clone());
@@ -127,8 +128,11 @@ async fn whoever_watches_is_told_what_each_part_does() {
 #[tokio::test(start_paused = true)]
 async fn a_status_that_is_not_matched_is_no_failure_for_the_breaker() {
     let world = SimWorld::new(1);
-    let mut policy =
-        Policy { retry: retry(Some(0), SECOND, "500-599"), breaker: opens_after(1), timeout: None };
+    let mut policy = Policy {
+        retry: retry(Some(0), SECOND, "500-599"),
+        breaker: opens_after(1),
+        ..Policy::default()
+    };
     let state = PolicyState::new(&policy);
     let (answer, _) = answers(&*world, &policy, &state, &[404]).await;
     assert_eq!((answer, status(&state, &*world).phase), (Ok(404), Phase::Closed));
@@ -178,6 +182,7 @@ async fn timed_out_attempts_are_failures_and_are_retried() {
         timeout: Some(SECOND),
         retry: retry(Some(1), SECOND, "500"),
         breaker: opens_after(3),
+        ..Policy::default()
     };
     let state = PolicyState::new(&policy);
     let deadline = Deadline::after(&*world, 60 * SECOND);
@@ -270,7 +275,7 @@ proptest! {
             let policy = Policy {
                 timeout: timeout_ms.map(Duration::from_millis),
                 retry: Some(Retry { backoff, max_retries, matching: Matching::default() }),
-                breaker: None,
+                ..Policy::default()
             };
             let deadline = Deadline::after(&*world, Duration::from_millis(budget_ms));
             let starts: RefCell<Vec<Mono>> = RefCell::default();
@@ -291,7 +296,7 @@ proptest! {
                 Err(GaveUp::DeadlinePassed { attempts } | GaveUp::TimedOut { attempts, .. }) => {
                     prop_assert_eq!(attempts as usize, starts.len());
                 }
-                Err(GaveUp::Open(open)) => prop_assert!(false, "no breaker, yet {open}"),
+                Err(refused) => prop_assert!(false, "nothing to refuse, yet {refused}"),
             }
             Ok(())
         })?;
