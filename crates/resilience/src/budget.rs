@@ -242,7 +242,7 @@ impl Budget {
         }
         let kept = self.ttl_ticks.saturating_sub(passed);
         let old = rate.tokens * kept / self.ttl_ticks;
-        let paid = (rate.calls * self.share >> 8).max(self.floor);
+        let paid = ((rate.calls * self.share) >> 8).max(self.floor);
         let idle = self.floor * (passed - 1).min(self.ttl_ticks - 1);
         // What was paid in before a long silence is as worthless as the tokens of then.
         let gained = if kept == 0 { self.floor + idle } else { paid + idle };

@@ -224,7 +224,7 @@ mod tests {
         let exercised = |ladder: &Fallback<_, _>| {
             (0..10_000_u64).filter(|n| ladder.is_exercised(n * (u64::MAX / 10_000))).count()
         };
-        assert_eq!(exercised(&ladder()), 100);
+        assert!(exercised(&ladder()).abs_diff(100) <= 1);
         assert_eq!(exercised(&Fallback::new(Vec::new(), 1.0)), 0);
     }
 

@@ -84,6 +84,7 @@ pub mod cache;
 mod class;
 mod context;
 mod drive;
+mod explain;
 mod fallback;
 mod fault;
 mod flight;

@@ -259,6 +259,12 @@ fn an_operator_has_the_last_word() {
 }
 
 #[test]
+fn it_is_small() {
+    let bytes = std::mem::size_of::<super::Core>();
+    assert!(bytes <= 512, "{bytes} bytes");
+}
+
+#[test]
 fn many_threads_lose_nothing() {
     let breaker = Breaker::new(BreakerSettings {
         trip: Trip::Custom { condition: "never".into(), says: std::sync::Arc::new(|_| false) },

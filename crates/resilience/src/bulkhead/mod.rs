@@ -280,7 +280,7 @@ impl Bulkhead {
         // Those whose time is up make room before anybody is refused for want of it.
         core.hand_on(&mut queue, now, &mut wakers);
         let pushed = if until > now && core.settings.queue_max > 0 {
-            queue.push(entrant.rank.criticality(), now, until, &mut wakers)
+            queue.push(entrant.rank, now, until, &mut wakers)
         } else {
             None
         };

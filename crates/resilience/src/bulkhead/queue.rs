@@ -1,13 +1,14 @@
 //! The queue of a bulkhead, pure: who waits, who is next, who is let go of.
 //!
-//! Four lines, one per criticality; the highest that has somebody is served first. Within a line:
+//! Eight lines for each criticality, by cohort; the highest criticality that has somebody waiting is served first. Within it:
 //!
-//! * usually the one that has waited longest is next;
+//! * usually the one that has waited longest is next, whatever the cohort;
 //! * *under pressure*, when there has been somebody waiting for a whole `interval` or calls are being shed at the door, the
-//!   newest is next and nobody but critical-plus waits longer than `target`. A queue that never empties gives nothing but delay, and serving it in order means to serve
-//!   exactly those whose time is nearly over.
+//!   newest of the highest line is next and nobody but critical-plus waits longer than `target`. A queue that never empties
+//!   gives nothing but delay, and serving it in order means to serve exactly those whose time is nearly over.
 //!
-//! When it is full, room is made by the oldest of the lowest line below the newcomer's, and under pressure of its own line.
+//! When it is full, room is made by the oldest of the lowest line below the newcomer's criticality, and under pressure below
+//! its cohort or beside it.
 //!
 //! Whoever waits is a place in a slab, so that a grant, a refusal and a cancellation cost the same however many wait.
 //!
@@ -15,9 +16,13 @@
 //! Scale", ACM Queue 2015.
 
 use super::Why;
-use crate::Criticality;
+use crate::{Criticality, Rank};
 use outrigger_kernel::Mono;
 use std::{collections::VecDeque, task::Waker, time::Duration};
+
+/// How many lines a class has.
+const BANDS: usize = 8;
+const LINES: usize = Criticality::COUNT * BANDS;
 
 /// Who waits: a place in the slab and which use of that place it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +52,7 @@ struct Cell {
 pub(super) struct Queue {
     cells: Vec<Cell>,
     free: Vec<usize>,
-    lines: [VecDeque<Place>; Criticality::COUNT],
+    lines: [VecDeque<Place>; LINES],
     waiting: usize,
     /// Since when there has been somebody waiting.
     busy_since: Option<Mono>,
@@ -84,14 +89,15 @@ impl Queue {
     /// Lines somebody up until `until` at most. How many had to make room, or `None` when there was none to be made.
     pub(super) fn push(
         &mut self,
-        criticality: Criticality,
+        rank: Rank,
         now: Mono,
         until: Mono,
         wakers: &mut Wakers,
     ) -> Option<(Place, usize)> {
+        let line = rank.index() * LINES / Rank::COUNT;
         let mut evicted = 0;
         if self.waiting >= self.max {
-            let own = criticality.index() + usize::from(self.pressed(now));
+            let own = if self.pressed(now) { line + 1 } else { line - line % BANDS };
             let victim = self.oldest_below(own)?;
             self.refuse(victim, Why::Full, wakers);
             evicted = 1;
@@ -99,7 +105,6 @@ impl Queue {
         if self.waiting == 0 {
             self.busy_since = Some(now);
         }
-        let line = criticality.index();
         let stand = Stand::Waiting(None);
         let place = if let Some(index) = self.free.pop() {
             let cell = self.cells.get_mut(index)?;
@@ -121,7 +126,7 @@ impl Queue {
 
     /// The first in the lowest of these lines. Those who left still stand in theirs and are passed over.
     fn oldest_below(&mut self, lines: usize) -> Option<Place> {
-        for index in 0..lines.min(Criticality::COUNT) {
+        for index in 0..lines.min(LINES) {
             while let Some(place) = self.lines.get_mut(index)?.pop_front() {
                 if self.waits(place) {
                     return Some(place);
@@ -133,12 +138,19 @@ impl Queue {
 
     /// Grants the next one its seat. Those whose time is up on the way there are refused; their number comes with it.
     /// `shedding` is as good as pressure.
-    pub(super) fn grant(&mut self, now: Mono, shedding: bool, wakers: &mut Wakers) -> (bool, usize) {
+    pub(super) fn grant(
+        &mut self,
+        now: Mono,
+        shedding: bool,
+        wakers: &mut Wakers,
+    ) -> (bool, usize) {
         let pressed = shedding || self.pressed(now);
         let mut refused = 0;
-        for index in (0..Criticality::COUNT).rev() {
-            refused += self.sweep(index, now, pressed, wakers);
-            while let Some(place) = self.take(index, pressed) {
+        for class in (0..Criticality::COUNT).rev() {
+            for line in class * BANDS..(class + 1) * BANDS {
+                refused += self.sweep(line, now, pressed, wakers);
+            }
+            while let Some(place) = self.take(class, pressed) {
                 if !self.waits(place) {
                     continue;
                 }
@@ -162,7 +174,7 @@ impl Queue {
             if waits && !self.late(place, now, pressed) {
                 break;
             }
-            self.take(line, false);
+            self.lines.get_mut(line).and_then(VecDeque::pop_front);
             if waits {
                 self.refuse(place, Why::Waited, wakers);
                 refused += 1;
@@ -171,16 +183,26 @@ impl Queue {
         refused
     }
 
-    fn take(&mut self, line: usize, newest: bool) -> Option<Place> {
-        let line = self.lines.get_mut(line)?;
-        if newest { line.pop_back() } else { line.pop_front() }
+    /// Under pressure the newest of the highest line of a class that has any, otherwise the oldest of all its lines.
+    fn take(&mut self, class: usize, pressed: bool) -> Option<Place> {
+        let lines = class * BANDS..(class + 1) * BANDS;
+        if pressed {
+            return self.lines.get_mut(lines)?.iter_mut().rev().find_map(VecDeque::pop_back);
+        }
+        let since = |line: &usize| {
+            let place = self.lines.get(*line)?.front()?;
+            Some(self.cells.get(place.index)?.since)
+        };
+        let oldest = lines.filter_map(|line| Some((since(&line)?, line))).min();
+        self.lines.get_mut(oldest?.1)?.pop_front()
     }
 
     fn late(&self, place: Place, now: Mono, pressed: bool) -> bool {
         let longest = if pressed { self.target } else { self.interval };
         self.cells.get(place.index).is_some_and(|cell| {
             // The first line is served before all others; what keeps it waiting is not a queue of its own making.
-            let spared = cell.line == Criticality::CriticalPlus.index() || longest.is_zero();
+            let first = cell.line / BANDS == Criticality::CriticalPlus.index();
+            let spared = first || longest.is_zero();
             now >= cell.until || (!spared && now.since(cell.since) >= longest)
         })
     }

@@ -423,6 +423,12 @@ impl<B> Stored<B> {
         rules::has_validator(&self.headers)
     }
 
+    /// It as the answer to a request.
+    #[must_use]
+    pub fn answer(self: &Arc<Self>, request: &RequestHead<'_>, now: Mono) -> Hit<B> {
+        Arc::clone(self).hit(request, now, false)
+    }
+
     /// How old it is.
     #[must_use]
     pub fn age(&self, now: Mono) -> Duration {

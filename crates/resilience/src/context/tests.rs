@@ -2,7 +2,7 @@
 
 use super::{CallContext, GrpcTimeout, Headers, Idempotency, Incoming, header, parse_grpc_timeout};
 use crate::{Criticality, Pushback, parse_request_timeout, parse_timeout_ms};
-use outrigger_kernel::{Deadline, Mono};
+use outrigger_kernel::{Deadline, Mono, Wall};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -74,7 +74,9 @@ fn a_context_is_no_larger_than_said() {
 #[test]
 fn what_is_asked_for_less_holds() {
     let read = |headers: &[(&str, &'static str)]| {
-        Pushback::read(|name| headers.iter().find(|(known, _)| *known == name).map(|(_, v)| *v))
+        let find = |name: &str| headers.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
+        // 1994-11-06T08:49:30Z
+        Pushback::read(find, Wall(784_111_770_000))
     };
     let after = |seconds| Pushback::After(Duration::from_secs(seconds));
     assert_eq!(read(&[(header::GRPC_PUSHBACK, "-1"), (header::RETRY_AFTER, "3")]), Pushback::No);
@@ -83,6 +85,8 @@ fn what_is_asked_for_less_holds() {
     assert_eq!(read(&[(header::RETRY, "after=2000")]), after(2));
     assert_eq!(read(&[(header::RETRY, "elsewhere")]), Pushback::Elsewhere);
     assert_eq!(read(&[(header::RETRY_AFTER, "soon")]), Pushback::None);
+    assert_eq!(read(&[(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")]), after(7));
+    assert_eq!(read(&[(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:49:07 GMT")]), after(0));
 }
 
 proptest! {
@@ -104,7 +108,7 @@ proptest! {
             let incoming = Incoming { method: text, limit: LIMIT, trusted: true };
             let context = CallContext::read(&incoming, |_| Some(text), Mono(u64::MAX - 5));
             prop_assert!(context.cohort < 128 && context.attempt > 0);
-            let _ = Pushback::read(|_| Some(text));
+            let _ = Pushback::read(|_| Some(text), Wall(u64::MAX));
         }
     }
 

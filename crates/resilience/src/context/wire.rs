@@ -2,8 +2,11 @@
 
 use super::{CallContext, Idempotency, Incoming, header};
 use crate::{Criticality, Pushback};
-use outrigger_kernel::{Deadline, Mono};
-use std::{fmt, time::Duration};
+use outrigger_kernel::{Deadline, Mono, Wall};
+use std::{
+    fmt,
+    time::{Duration, UNIX_EPOCH},
+};
 
 /// The longest timeout that is believed: a day. A longer one means "none".
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -54,17 +57,19 @@ impl CallContext {
 }
 
 impl Pushback {
-    /// Reads what a callee says on trying again. Of several words the one that asks for less holds.
+    /// Reads what a callee says on trying again, at `wall`: `Retry-After` may be a date. Of several words the one that asks
+    /// for less holds.
     ///
     /// ```
+    /// use outrigger_kernel::Wall;
     /// use outrigger_resilience::Pushback;
     /// use std::time::Duration;
     /// let after = |seconds| move |name: &str| (name == "retry-after").then_some(seconds);
-    /// assert_eq!(Pushback::read(after("3")), Pushback::After(Duration::from_secs(3)));
-    /// assert_eq!(Pushback::read(|name| (name == "outrigger-retry").then_some("no")), Pushback::No);
-    /// assert_eq!(Pushback::read(|_| None), Pushback::None);
+    /// assert_eq!(Pushback::read(after("3"), Wall(0)), Pushback::After(Duration::from_secs(3)));
+    /// assert_eq!(Pushback::read(|name| (name == "outrigger-retry").then_some("no"), Wall(0)), Pushback::No);
+    /// assert_eq!(Pushback::read(|_| None, Wall(0)), Pushback::None);
     /// ```
-    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Self {
+    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, wall: Wall) -> Self {
         let own = match header(header::RETRY).map(str::trim) {
             Some("no") => Self::No,
             Some("elsewhere") => Self::Elsewhere,
@@ -79,7 +84,8 @@ impl Pushback {
             Some(text) => parse_timeout_ms(text).map_or(Self::No, Self::After),
             None => Self::None,
         };
-        let http = header(header::RETRY_AFTER).and_then(seconds).map_or(Self::None, Self::After);
+        let later = |text: &str| seconds(text).or_else(|| until_date(text, wall));
+        let http = header(header::RETRY_AFTER).and_then(later).map_or(Self::None, Self::After);
         own.stricter(grpc).stricter(http)
     }
 
@@ -135,6 +141,13 @@ pub fn parse_request_timeout(text: &str) -> Option<Duration> {
         return parse_timeout_ms(ms);
     }
     seconds(text.strip_suffix('s').unwrap_or(text))
+}
+
+fn until_date(text: &str, wall: Wall) -> Option<Duration> {
+    let date = httpdate::parse_http_date(text.trim()).ok()?;
+    let ms = date.duration_since(UNIX_EPOCH).ok()?.as_millis();
+    let wait = Wall(u64::try_from(ms).ok()?).since(wall);
+    Some(wait.min(TIMEOUT_MAX))
 }
 
 fn seconds(text: &str) -> Option<Duration> {

@@ -91,7 +91,7 @@ fn finds_the_capacity_within_ten_seconds_whatever_calls_take() {
             let limit = f64::from(server.limit.limit());
             let enough = server.enough();
             assert!(used > 0.9, "{workers} x {service_ms} ms: {used:.3} used, limit {limit}");
-            let most = enough * 1.15 + 3.0 + 2.0 * enough.log10();
+            let most = enough * 1.25 + 4.0 + 2.0 * enough.log10();
             assert!(limit <= most, "{workers} x {service_ms} ms: limit {limit} for {enough}");
         }
     }

@@ -3,10 +3,10 @@
 //! A queue alone serves whoever comes at the right moment. At ten times the capacity each call then has one chance in ten,
 //! the payment like the crawler, and a page that needs four calls one in ten thousand. So calls have a [`Rank`]: class, then
 //! cohort of users. The shedder counts what ranks are asked for, and while the seats do not suffice it lets in the top of
-//! them, as many as can be served and a tenth more, which keeps the queue from running dry:
+//! them, as many as can be served and a little more, which keeps the queue from running dry:
 //!
 //! ```text
-//!   every 100 ms:  refused behind the door?  keep = keep * 1.1 * served / (served + refused)
+//!   every 100 ms:  refused behind the door?  keep = keep * 1.03 * served / (served + refused)
 //!                  else                      keep = keep * 1.1 + 0.01, twice that with seats to spare
 //!   level = the rank above which that share of recent calls lies
 //! ```
@@ -116,8 +116,9 @@ impl Shedder {
         let total: u64 = asked.iter().map(|asked| u64::from(*asked)).sum();
         let offered = float(total.saturating_sub(control.offered_before));
         if refused > 0.01 * served && !idle {
-            // Of those let in, a tenth more than were served: never less than can be done, however unevenly they come.
-            control.keep = (control.keep * 1.1 * served / (served + refused)).clamp(0.001, 1.0);
+            // Measured by those who were let in and not by all who came: however unevenly they come, it does not spiral
+            // down. Whoever is refused behind the door is refused by chance, so no more than a few are let in too many.
+            control.keep = (control.keep * 1.03 * served / (served + refused)).clamp(0.001, 1.0);
         } else if control.keep < 1.0 {
             let grown = control.keep * 1.1 + 0.01;
             let spare = if busy && !idle { grown } else { grown * 1.1 + 0.01 };

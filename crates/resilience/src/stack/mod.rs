@@ -11,9 +11,11 @@
 //! | 7 | bulkhead: a seat, after a bounded wait | attempts | held on the wire only, never while waiting for a retry |
 //! | 8 | pick of an endpoint | attempts | anew each time: a retry and a hedge go elsewhere |
 //! | 9 | attempt timeout | attempts | inside of 6 to 8, so that they hear of it |
+//! | 10 | faults on purpose | attempts | in what the attempt does itself: they must look like the network to all above |
 //!
-//! Part 1 are machines of their own (`fallback.rs`, `cache/`, `flight.rs`), since they have to know what an answer is. The
-//! rest is [`Stack::call`]. A part that the [`Policy`] leaves out costs a look at an `Option`.
+//! Parts 1 and 10 are machines of their own (`fallback.rs`, `cache/`, `flight.rs`, `fault.rs`), since they have to know what
+//! an answer is. The rest is [`Stack::call`]. The breaker of part 6 is the target's; a single bad endpoint of several is the
+//! balancer's business, which ejects it, or one of ten could close the door to the other nine. A part that the [`Policy`] leaves out costs a look at an `Option`.
 //!
 //! **Who is told what.** However an attempt ends, breaker, seat, endpoint and latencies hear of it once:
 //!
@@ -273,7 +275,7 @@ impl<'a, T: Target> Course<'a, T> {
                         report,
                     ));
                 }
-                After::Retry { at, pushed_back, .. } => match self.may_retry(at, now) {
+                After::Retry { at, pushed_back, .. } => match self.may_retry(&report, at, now) {
                     Ok(leave) => {
                         self.stack.activated(Part::Retry);
                         let pushed = reason::RETRY_PUSHED_BACK;
@@ -290,8 +292,18 @@ impl<'a, T: Target> Course<'a, T> {
     }
 
     /// Whether breaker and budget have something left for a retry at `at`.
-    fn may_retry(&self, at: Mono, now: Mono) -> Result<Option<Extra<'a>>, &'static str> {
-        let state = self.stack.state;
+    fn may_retry(
+        &self,
+        report: &Report,
+        at: Mono,
+        now: Mono,
+    ) -> Result<Option<Extra<'a>>, &'static str> {
+        let Stack { policy, state, .. } = self.stack;
+        // Sent elsewhere, where there is no elsewhere.
+        let one_place = self.attempts.tried().ids().is_empty();
+        if policy.restraint.is_some() && report.pushback == Pushback::Elsewhere && one_place {
+            return Err(reason::RETRY_REFUSED);
+        }
         if state.breaker().is_some_and(|breaker| breaker.peek(at).is_err()) {
             return Err(reason::RETRY_BREAKER);
         }

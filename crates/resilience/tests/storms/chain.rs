@@ -3,16 +3,17 @@
 //! Plain retries multiply: three attempts at each of three hops are 27. Here each hop retries within a budget, believes
 //! a callee that says "do not", and has a breaker.
 
-use crate::load::{Tally, offer};
-use outrigger_kernel::{Deadline, Mono, World};
+use crate::{
+    load::{Tally, offer},
+    server::Server,
+};
+use outrigger_kernel::{BoxFuture, Deadline, Mono, World};
 use outrigger_resilience::{
     Backoff, CallContext, Class, Idempotency, Matching, Policy, PolicyState, Pushback, Report,
     Retry, Stack,
 };
 use outrigger_sim::SimWorld;
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -21,6 +22,8 @@ use std::{
 };
 
 const HOPS: usize = 3;
+
+type Leaf = Box<dyn Fn(Arc<SimWorld>) -> BoxFuture<'static, u16> + Send + Sync>;
 
 /// What a hop answers: a status, and what it says on trying again.
 #[derive(Clone, Copy)]
@@ -33,23 +36,18 @@ struct Chain {
     world: Arc<SimWorld>,
     policy: Policy,
     states: Vec<PolicyState>,
-    leaf: Box<dyn Fn(&SimWorld) -> u16 + Send + Sync>,
+    leaf: Leaf,
     asked: AtomicU64,
     /// Whether what a hop says on trying again goes along.
     marks: bool,
 }
 
 impl Chain {
-    fn hop(
-        self: Arc<Self>,
-        depth: usize,
-        deadline: Deadline,
-    ) -> Pin<Box<dyn Future<Output = (Answer, u32)> + Send>> {
+    fn hop(self: Arc<Self>, depth: usize, deadline: Deadline) -> BoxFuture<'static, (Answer, u32)> {
         Box::pin(async move {
             if depth == HOPS {
                 self.asked.fetch_add(1, Relaxed);
-                self.world.sleep(Duration::from_millis(2)).await;
-                let status = (self.leaf)(&self.world);
+                let status = (self.leaf)(self.world.clone()).await;
                 return (Answer { status, pushback: Pushback::None }, 0);
             }
             let context = CallContext::until(deadline).idempotent(Idempotency::Method);
@@ -72,15 +70,16 @@ impl Chain {
     }
 }
 
-/// Attempts at the leaf for each call of a client, and the share of them that ended well; 300 calls a second for 30 s.
+/// Attempts at the leaf for each call of a client, and the share of them that ended well; so many calls a second for 30 s.
 async fn leaf_calls(
     policy: Policy,
     marks: bool,
-    leaf: impl Fn(&SimWorld) -> u16 + Send + Sync + 'static,
+    rate: u64,
+    leaf: impl FnOnce(&Arc<SimWorld>) -> Leaf,
 ) -> (f64, f64) {
     let world = SimWorld::new(5);
     let states = (0..HOPS).map(|_| PolicyState::new(&policy)).collect();
-    let leaf = Box::new(leaf);
+    let leaf = leaf(&world);
     let chain = Chain { world: world.clone(), policy, states, leaf, asked: 0.into(), marks };
     let (chain, tally) = (Arc::new(chain), Tally::default());
     let call = |at: Mono| {
@@ -91,17 +90,29 @@ async fn leaf_calls(
             tally.note(at, answer.status == 200, attempts);
         }
     };
-    offer(&world, 30, |_| 300, call).await;
+    offer(&world, 30, |_| rate, call).await;
     world.sleep(Duration::from_secs(30)).await;
     let all = tally.between(0, 31);
-    assert_eq!(all.calls, 30 * 300, "every call has ended");
+    assert_eq!(u64::from(all.calls), 30 * rate, "every call has ended");
     #[expect(clippy::cast_precision_loss, reason = "small")]
     let asked = chain.asked.load(Relaxed) as f64;
     (asked / f64::from(all.calls), all.goodput())
 }
 
-fn dead(_: &SimWorld) -> u16 {
-    500
+/// A leaf that takes 2 ms to answer what is drawn from a random number.
+fn quick(answer: fn(u64) -> u16) -> impl FnOnce(&Arc<SimWorld>) -> Leaf {
+    move |_| {
+        Box::new(move |world| {
+            Box::pin(async move {
+                world.sleep(Duration::from_millis(2)).await;
+                answer(world.random())
+            })
+        })
+    }
+}
+
+fn dead() -> impl FnOnce(&Arc<SimWorld>) -> Leaf {
+    quick(|_| 500)
 }
 
 fn plain() -> Policy {
@@ -112,13 +123,13 @@ fn plain() -> Policy {
 
 #[tokio::test(start_paused = true)]
 async fn plain_retries_multiply() {
-    let (attempts, _) = leaf_calls(plain(), false, dead).await;
+    let (attempts, _) = leaf_calls(plain(), false, 300, dead()).await;
     assert!((attempts - 27.0).abs() < 0.01, "{attempts}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_leaf_is_asked_hardly_more_often_than_there_are_calls() {
-    let (attempts, _) = leaf_calls(Policy::recommended(), true, dead).await;
+    let (attempts, _) = leaf_calls(Policy::recommended(), true, 300, dead()).await;
     assert!(attempts <= 1.1, "{attempts}");
     // The breaker is what keeps it far below one.
     assert!(attempts < 0.5, "{attempts}");
@@ -127,17 +138,37 @@ async fn a_dead_leaf_is_asked_hardly_more_often_than_there_are_calls() {
 #[tokio::test(start_paused = true)]
 async fn budget_and_marks_bound_it_without_a_breaker() {
     let policy = Policy { breaker: None, bulkhead: None, ..Policy::recommended() };
-    let (attempts, _) = leaf_calls(policy.clone(), true, dead).await;
+    let (attempts, _) = leaf_calls(policy.clone(), true, 300, dead()).await;
     assert!(attempts <= 1.1 + 30.0 / 9_000.0, "{attempts}");
     // A foreign middle that passes no marks on: budgets alone, at three hops.
-    let (attempts, _) = leaf_calls(policy, false, dead).await;
+    let (attempts, _) = leaf_calls(policy, false, 300, dead()).await;
     assert!(attempts <= 1.35, "{attempts}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leaf_that_fails_now_and_then_is_hidden() {
-    let one_in_50 = |world: &SimWorld| if world.random().is_multiple_of(50) { 500 } else { 200 };
-    let (attempts, goodput) = leaf_calls(Policy::recommended(), true, one_in_50).await;
+    let one_in_50 = quick(|random| if random.is_multiple_of(50) { 500 } else { 200 });
+    let (attempts, goodput) = leaf_calls(Policy::recommended(), true, 300, one_in_50).await;
     assert!(goodput >= 0.999, "{goodput}");
     assert!(attempts <= 1.03, "{attempts}");
+}
+
+/// Half as much again as it can do comes to a leaf that has a line of any length and knows no deadline.
+#[tokio::test(start_paused = true)]
+async fn a_leaf_with_too_much_to_do_goes_on_working_for_those_who_wait() {
+    let (workers, takes) = (10, Duration::from_millis(20));
+    let overloaded = |policy| {
+        leaf_calls(policy, true, 750, |world: &Arc<SimWorld>| {
+            let server = Server::new(world, workers, takes);
+            Box::new(move |_| Box::pin(server.ask()))
+        })
+    };
+    // 500 of 750 a second are what there is.
+    let most = 500.0 / 750.0;
+    let (attempts, goodput) = overloaded(Policy::recommended()).await;
+    assert!(goodput >= 0.95 * most, "{goodput} of {most}");
+    assert!(attempts <= 1.1, "{attempts}");
+    let (_, plainly) =
+        overloaded(Policy { timeout: Some(Duration::from_secs(1)), ..plain() }).await;
+    assert!(plainly < 0.5 * most, "{plainly} of {most}");
 }

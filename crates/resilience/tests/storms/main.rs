@@ -5,8 +5,13 @@
 //! here is what the calling side alone can do. Calls come in at instants fixed in advance, as users do, not when the last
 //! one has been answered. Each scenario has its ablation, which must fail.
 
+#[cfg(test)]
 mod chain;
+#[cfg(test)]
 mod hedging;
+#[cfg(test)]
 mod load;
+#[cfg(test)]
 mod metastable;
+#[cfg(test)]
 mod server;
