@@ -16,6 +16,7 @@
 //! | `grpc.rs` | the same for gRPC, undecoded |
 //! | `directory.rs`, `target.rs` | who can be called, and what an address means |
 //! | `access.rs`, `path.rs`, `headers.rs` | what may be called, and how a request looks when it leaves |
+//! | `discover/` | [`discover`]: which places answer for a name, from lists, DNS and the directory |
 //! | `neighbour.rs` | apps that another process of this machine hosts |
 //! | `channel.rs`, `gate.rs`, `health.rs` | one app instance |
 //! | `outbound.rs` | services outside |
@@ -32,6 +33,7 @@ pub mod access;
 pub mod body;
 mod channel;
 mod directory;
+pub mod discover;
 mod error;
 mod gate;
 pub mod grpc;

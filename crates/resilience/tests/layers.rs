@@ -184,10 +184,12 @@ fn origin(
     let (world, asked) = (Arc::clone(world), Asked::default());
     let seen = Arc::clone(&asked);
     let origin = move |request: Request<()>, number: u32| {
-        let tag =
-            request.headers().get("if-none-match").map(|tag| tag.to_str().unwrap().to_owned());
+        let tag = request
+            .headers()
+            .get("if-none-match")
+            .map(|tag| String::from_utf8_lossy(tag.as_bytes()).into_owned());
         let (status, control, etag) = answers(number, tag.is_some());
-        seen.lock().unwrap().push(tag);
+        seen.lock().expect("nobody panics").push(tag);
         let sleep = world.sleep(Duration::from_millis(100));
         let answer: BoxFuture<'static, Result<Response<String>, Down>> = Box::pin(async move {
             sleep.await;
@@ -196,7 +198,7 @@ fn origin(
             }
             let body = if status == 304 { String::new() } else { format!("answer {number}") };
             let response = Response::builder().status(status).header("cache-control", control);
-            Ok(response.header("etag", etag).body(body).unwrap())
+            response.header("etag", etag).body(body).map_err(|_| Down)
         });
         answer
     };
@@ -205,11 +207,9 @@ fn origin(
 
 fn get(headers: &[(&'static str, &str)]) -> Request<()> {
     let request = Request::get("http://shop/items");
-    headers
-        .iter()
-        .fold(request, |request, (name, value)| request.header(*name, *value))
-        .body(())
-        .unwrap()
+    let request =
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(()).expect("a sound request")
 }
 
 fn cache_layer(world: &Arc<dyn World>) -> CacheLayer<String, Down> {
@@ -240,9 +240,9 @@ where
     }
     let mut answers = Vec::new();
     for task in tasks {
-        let response = task.await.unwrap().unwrap();
-        let age =
-            response.headers().get("age").map_or(0, |age| age.to_str().unwrap().parse().unwrap());
+        let response = task.await.expect("every task ends").expect("answered");
+        let age = response.headers().get("age").and_then(|age| age.to_str().ok());
+        let age = age.and_then(|age| age.parse().ok()).unwrap_or(0);
         answers.push((response.status(), response.body().clone(), age));
     }
     answers

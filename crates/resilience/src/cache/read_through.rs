@@ -283,9 +283,10 @@ where
         let begun = world.mono();
         let lease = self.lease(&key).load(SeqCst);
         let kept = self.store.get(&key);
-        // Another flight may have ended between this caller's first look and its joining.
+        // Another flight may have ended between this caller's first look and its joining. The draw is the one that finds a
+        // refresh due wherever one can be: this may be such a refresh.
         if let Some(kept) = &kept
-            && let Some((answer, false)) = self.usable(kept, begun, u64::MAX)
+            && let Some((answer, false)) = self.usable(kept, begun, 0)
         {
             return answer;
         }

@@ -151,7 +151,7 @@ async fn a_hung_load_is_forgotten() {
     let settings =
         FlightSettings { forget_after: Duration::from_millis(500), ..FlightSettings::default() };
     let (flights, counts): (Table, _) = (Flights::new(settings), counts());
-    let hung = flights.join(7, world.mono(), || std::future::pending()).unwrap();
+    let hung = flights.join(7, world.mono(), std::future::pending).unwrap();
     let hung = tokio_spawn(&*world, hung);
     world.sleep(Duration::from_millis(499)).await;
     assert!(!flights.join(7, world.mono(), load(&world, 1, &counts)).unwrap().is_first());
@@ -166,7 +166,7 @@ async fn a_hung_load_is_forgotten() {
 fn a_crowd_is_turned_away() {
     let settings = FlightSettings { waiters_max: 2, ..FlightSettings::default() };
     let flights: Table = Flights::new(settings);
-    let join = || flights.join(7, Mono(0), || std::future::pending());
+    let join = || flights.join(7, Mono(0), std::future::pending);
     let held = [join().unwrap(), join().unwrap()];
     assert_eq!(join().unwrap_err(), Crowded);
     drop(held);
@@ -186,7 +186,7 @@ fn progress_wakes_one_and_the_end_wakes_each_once() {
         })
     };
     let mut waiters = vec![flights.join(7, Mono(0), load).unwrap()];
-    waiters.extend((0..99).map(|_| flights.join(7, Mono(0), || std::future::pending()).unwrap()));
+    waiters.extend((0..99).map(|_| flights.join(7, Mono(0), std::future::pending).unwrap()));
     let bells: Vec<Arc<Bell>> = (0..100).map(|_| Arc::default()).collect();
     let mut poll_all = || {
         let polls = waiters.iter_mut().zip(&bells).map(|(waiter, bell)| poll(waiter, bell));

@@ -269,10 +269,11 @@ where
     B: Default,
     D: Clone,
 {
-    let (asked_at, random) = (shared.world.mono(), shared.world.random());
-    // Another flight may have ended between the first look and the joining. A refresh has looked already.
-    let kept = match shared.cache.look(&asked.head(), asked_at, random) {
-        Lookup::Hit(hit) if own.is_some() => return Fetched::Kept(hit.stored),
+    let asked_at = shared.world.mono();
+    // Another flight may have ended between the first look and the joining. The draw is the one that finds a refresh due
+    // wherever one can be: this may be such a refresh.
+    let kept = match shared.cache.look(&asked.head(), asked_at, 0) {
+        Lookup::Hit(hit) if own.is_some() || !hit.is_due => return Fetched::Kept(hit.stored),
         Lookup::Hit(hit) => Some(hit.stored),
         Lookup::Ask(stored) => Some(stored),
         _ => None,

@@ -74,11 +74,14 @@ fn look(cache: &ResponseCache<&'static str>, asked: &[&str], seconds: u64) -> St
     }
 }
 
+/// Asked, status, said; kept in a shared cache, in a private one.
+type Case<'a> =
+    (&'a [&'a str], u16, &'a [&'a str], Result<(), Uncacheable>, Result<(), Uncacheable>);
+
 #[test]
 fn what_may_be_kept_and_what_not() {
     use Uncacheable::{NoLifetime, NoStore, Private, Status, Varies};
-    let cases: &[(&[&str], u16, &[&str], Result<(), Uncacheable>, Result<(), Uncacheable>)] = &[
-        // asked, status, said, in a shared cache, in a private one
+    let cases: &[Case] = &[
         (&[], 200, &["cache-control: max-age=60"], Ok(()), Ok(())),
         (&[], 200, &[], Err(NoLifetime), Err(NoLifetime)),
         (&[], 200, &["etag: \"1\""], Ok(()), Ok(())),

@@ -1,0 +1,213 @@
+//! Asks the servers: by UDP, by TCP when an answer does not fit, one server after the other.
+
+use super::{
+    DnsSettings,
+    message::{self, Datum, Kind, Reply, Service},
+};
+use outrigger_kernel::{Deadline, World, within};
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+};
+
+/// How long an entry of the hosts file holds.
+const HOSTS_FOR: Duration = Duration::from_secs(60);
+
+/// Records, and how long they hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Records<T> {
+    /// The records; none is an answer too.
+    pub records: Vec<T>,
+    /// How long that holds.
+    pub valid_for: Duration,
+}
+
+/// No server could say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DnsFailure {
+    /// Not something that can be asked for.
+    #[error("{0:?} is not a host name")]
+    BadName(String),
+    /// There is nobody to ask.
+    #[error("no DNS server is known: /etc/resolv.conf names none")]
+    NoServers,
+    /// The last server asked did not answer in time.
+    #[error("the DNS server {server} did not answer within {after:?}")]
+    Silent {
+        /// The server.
+        server: SocketAddr,
+        /// How long it had.
+        after: Duration,
+    },
+    /// The last server asked answered that it cannot say.
+    #[error("the DNS server {server} answered with code {code}")]
+    Refused {
+        /// The server.
+        server: SocketAddr,
+        /// The code: 2 for a failure of its own, 5 for a refusal.
+        code: u8,
+    },
+    /// The last server asked cannot be reached.
+    #[error("the DNS server {server} cannot be reached: {reason}")]
+    Unreachable {
+        /// The server.
+        server: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A stub resolver. Keeps nothing.
+#[derive(Clone)]
+pub struct DnsClient {
+    world: Arc<dyn World>,
+    settings: Arc<DnsSettings>,
+}
+
+impl DnsClient {
+    /// A client with these settings.
+    #[must_use]
+    pub fn new(world: Arc<dyn World>, settings: DnsSettings) -> Self {
+        Self { world, settings: Arc::new(settings) }
+    }
+
+    /// The addresses of a host, of both families.
+    ///
+    /// # Errors
+    /// [`DnsFailure`] when it is not known whether there are any.
+    pub async fn addresses(&self, name: &str) -> Result<Records<IpAddr>, DnsFailure> {
+        if let Ok(ip) = name.parse() {
+            return Ok(Records { records: vec![ip], valid_for: HOSTS_FOR });
+        }
+        let known = self.settings.hosts.get(&name.trim_end_matches('.').to_ascii_lowercase());
+        if let Some(known) = known {
+            return Ok(Records { records: known.clone(), valid_for: HOSTS_FOR });
+        }
+        let mut denied_for = Duration::MAX;
+        for name in self.settings.candidates(name) {
+            let (a, aaaa) =
+                futures_util::future::join(self.ask(&name, Kind::A), self.ask(&name, Kind::Aaaa))
+                    .await;
+            let (records, valid_for) = match (a, aaaa) {
+                (Ok((mut a, a_for)), Ok((aaaa, aaaa_for))) => {
+                    // That one family is not there must not make the other one be asked for all the time.
+                    let valid_for = match (a.is_empty(), aaaa.is_empty()) {
+                        (false, true) => a_for,
+                        (true, false) => aaaa_for,
+                        _ => a_for.min(aaaa_for),
+                    };
+                    a.extend(aaaa);
+                    (a, valid_for)
+                }
+                // One family is enough to go on with; the other may be known next time.
+                (Ok((some, valid_for)), Err(_)) | (Err(_), Ok((some, valid_for)))
+                    if !some.is_empty() =>
+                {
+                    (some, valid_for)
+                }
+                (Err(failure), _) | (_, Err(failure)) => return Err(failure),
+            };
+            if !records.is_empty() {
+                let ip = |datum| match datum {
+                    Datum::Address(ip) => Some(ip),
+                    Datum::Service(_) => None,
+                };
+                return Ok(Records {
+                    records: records.into_iter().filter_map(ip).collect(),
+                    valid_for,
+                });
+            }
+            denied_for = denied_for.min(valid_for);
+        }
+        Ok(Records { records: Vec::new(), valid_for: denied_for })
+    }
+
+    /// The places of a service, by its full name: `_grpc._tcp.shop.example.org`.
+    ///
+    /// # Errors
+    /// [`DnsFailure`] when it is not known whether there are any.
+    pub async fn services(&self, name: &str) -> Result<Records<Service>, DnsFailure> {
+        let mut denied_for = Duration::MAX;
+        for name in self.settings.candidates(name) {
+            let (records, valid_for) = self.ask(&name, Kind::Srv).await?;
+            let service = |datum| match datum {
+                // A lone dot says that the service is decidedly not offered.
+                Datum::Service(service) => Some(service).filter(|service| !service.host.is_empty()),
+                Datum::Address(_) => None,
+            };
+            if !records.is_empty() {
+                let records = records.into_iter().filter_map(service).collect();
+                return Ok(Records { records, valid_for });
+            }
+            denied_for = denied_for.min(valid_for);
+        }
+        Ok(Records { records: Vec::new(), valid_for: denied_for })
+    }
+
+    async fn ask(&self, name: &str, kind: Kind) -> Result<(Vec<Datum>, Duration), DnsFailure> {
+        let mut failure = DnsFailure::NoServers;
+        for _ in 0..self.settings.attempts.max(1) {
+            for server in &self.settings.servers {
+                let after = self.settings.attempt;
+                let deadline = Deadline(self.world.mono().plus(after));
+                let exchange = self.exchange(*server, name, kind);
+                failure = match within(&*self.world, deadline, exchange).await {
+                    Ok(Ok(Reply::Records(records, valid_for))) => return Ok((records, valid_for)),
+                    Ok(Ok(Reply::Refused(code))) => DnsFailure::Refused { server: *server, code },
+                    Ok(Ok(Reply::Truncated)) => DnsFailure::Refused { server: *server, code: 0 },
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+                        return Err(DnsFailure::BadName(name.to_owned()));
+                    }
+                    Ok(Err(error)) => {
+                        DnsFailure::Unreachable { server: *server, reason: error.to_string() }
+                    }
+                    Err(_) => DnsFailure::Silent { server: *server, after },
+                };
+            }
+        }
+        Err(failure)
+    }
+
+    async fn exchange(&self, server: SocketAddr, name: &str, kind: Kind) -> io::Result<Reply> {
+        #[expect(clippy::cast_possible_truncation, reason = "16 of the random bits are wanted")]
+        let id = self.world.random() as u16;
+        let question = message::question(id, name, kind).ok_or(io::ErrorKind::InvalidInput)?;
+        // A socket of its own, whose port nobody can know beforehand.
+        let own: IpAddr = match server {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((own, 0)).await?;
+        socket.connect(server).await?;
+        socket.send(&question).await?;
+        let mut bytes = vec![0; 4_096];
+        loop {
+            let length = socket.recv(&mut bytes).await?;
+            match message::answer(&bytes[..length], id, name, kind) {
+                Ok(Reply::Truncated) => break,
+                Ok(reply) => return Ok(reply),
+                // Somebody else's, or forged: the real one may still come.
+                Err(message::Garbled) => {}
+            }
+        }
+        let mut stream = TcpStream::connect(server).await?;
+        let length = u16::try_from(question.len()).unwrap_or(u16::MAX).to_be_bytes();
+        stream.write_all(&[&length[..], &question].concat()).await?;
+        let mut bytes = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut bytes).await?;
+        let reply = message::answer(&bytes, id, name, kind);
+        reply.map_err(|message::Garbled| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl fmt::Debug for DnsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DnsClient({:?})", self.settings.servers)
+    }
+}
