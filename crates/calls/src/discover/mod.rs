@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `source.rs` | [`Source`], [`Place`], and the lists that need nothing else: [`FixedList`], [`LocalApps`] |
 //! | `keep.rs` | [`Discovery`]: keeps the set of one source up to date |
+//! | `several.rs` | [`Several`] sources as one; [`Endpoints`]: a set as a balancer takes it |
 //! | `dns/` | [`DnsSource`] and the small resolver under it |
 //!
 //! The invariant: a source that is down changes nothing. The last set it gave is used, and marked as stale, until it gives
@@ -21,10 +22,12 @@
 
 mod dns;
 mod keep;
+mod several;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use dns::{DnsClient, DnsFailure, DnsSettings, DnsSource, Records, Service};
 pub use keep::{Discovery, DiscoverySettings, PlaceSet};
+pub use several::{Endpoints, Several};
 pub use source::{At, BadPlace, FindError, FixedList, Found, LocalApps, PLACES_MAX, Place, Source};

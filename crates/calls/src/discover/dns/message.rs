@@ -262,9 +262,10 @@ impl Reader<'_> {
             }
             CNAME => Data::Alias(self.name()?),
             SOA => {
-                (self.name()?, self.name()?);
-                let [_serial, _refresh, _retry, _expire] =
-                    [self.u32()?, self.u32()?, self.u32()?, self.u32()?];
+                self.name()?;
+                self.name()?;
+                // Serial number, refresh, retry, expiry: between servers.
+                self.take::<16>()?;
                 Data::Authority { minimum: self.u32()? }
             }
             _ => Data::Other,
