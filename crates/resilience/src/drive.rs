@@ -94,4 +94,6 @@ where
 }
 
 #[cfg(test)]
+mod plain;
+#[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ pub trait Watch: fmt::Debug + Send + Sync {
 }
 
 /// Watches a breaker between the beginning and the end of what it admitted.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct BreakerWatch<'a> {
     watched: Option<(&'a dyn Watch, &'a Breaker)>,
     stood: Phase,

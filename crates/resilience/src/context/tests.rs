@@ -102,6 +102,25 @@ proptest! {
     }
 
     #[test]
+    fn what_is_said_on_trying_again_arrives(wait_ms in 0_u64..80_000_000) {
+        let after = Pushback::After(Duration::from_millis(wait_ms));
+        for said in [Pushback::None, Pushback::No, Pushback::Elsewhere, after] {
+            let mut sent = BTreeMap::new();
+            said.print(|name, value| {
+                sent.insert(name, value.to_string());
+            });
+            let read = Pushback::read(|name| sent.get(name).map(String::as_str), Wall(0));
+            match (said, read) {
+                // Rounded up to seconds, for those who know no finer.
+                (Pushback::After(said), Pushback::After(read)) => {
+                    prop_assert!(read >= said && read - said < Duration::from_secs(1));
+                }
+                (said, read) => prop_assert_eq!(said, read),
+            }
+        }
+    }
+
+    #[test]
     fn nothing_that_comes_in_panics(text in "\\PC{0,20}", digits in "[0-9]{0,30}[a-zA-Z]?") {
         for text in [text.as_str(), digits.as_str()] {
             let _ = (parse_grpc_timeout(text), parse_timeout_ms(text), parse_request_timeout(text));

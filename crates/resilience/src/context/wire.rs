@@ -89,6 +89,21 @@ impl Pushback {
         own.stricter(grpc).stricter(http)
     }
 
+    /// Hands the header that says this to a caller to `set`, if there is something to say.
+    pub fn print(self, mut set: impl FnMut(&'static str, fmt::Arguments<'_>)) {
+        match self {
+            Self::None => {}
+            Self::No => set(header::RETRY, format_args!("no")),
+            Self::Elsewhere => set(header::RETRY, format_args!("elsewhere")),
+            Self::After(wait) => {
+                set(header::RETRY, format_args!("after={}", wait.as_millis()));
+                // For everybody else; a second early would be too early.
+                let seconds = wait.as_millis().div_ceil(1_000);
+                set(header::RETRY_AFTER, format_args!("{seconds}"));
+            }
+        }
+    }
+
     fn stricter(self, other: Self) -> Self {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,

@@ -2,21 +2,23 @@
 
 use super::{Course, Stack, Target};
 use crate::{
-    Attempt, BreakerWatch, Class, Ended, Entrant, Entry, Extra, GaveUp, Outcome, Pass, Phase,
-    Policy, Rank, Refused, Report, Seat, SeatRef, Verdict, Why, reason, share_of,
+    Attempt, BreakerWatch, Bulkhead, Class, Ended, Entrant, Entry, Extra, GaveUp, Outcome, Pass,
+    Phase, Policy, Rank, Refused, Report, Seat, SeatRef, Verdict, Why, reason, share_of,
 };
 use outrigger_kernel::{Deadline, Mono};
 use std::time::Duration;
 
-/// An attempt with everything it holds while it is under way.
-pub(super) struct Begun<'a, T: Target> {
-    pub(super) attempt: Attempt,
-    pub(super) place: T::Place,
+/// An attempt with everything it holds while it is under way. Dropped before it is settled, it was cancelled, which is
+/// recorded.
+pub(super) struct Held<'a, T: Target> {
+    attempt: Attempt,
+    /// Where it goes; `None` once it is settled.
+    place: Option<T::Place>,
     stack: Stack<'a>,
     pass: Option<Pass<'a>>,
     seat: Sitting<'a>,
     /// Its part of the budget, unless it is the first one.
-    _extra: [Option<Extra<'a>>; 2],
+    extra: [Option<Extra<'a>>; 2],
     watched: BreakerWatch<'a>,
     started: Mono,
     rank: Rank,
@@ -47,55 +49,87 @@ pub(super) enum End {
     Cancelled,
 }
 
-/// An attempt until it is settled. Dropped before, it was cancelled, which is recorded.
-pub(super) struct Held<'a, T: Target>(Option<Begun<'a, T>>);
-
-impl<'a, T: Target> Held<'a, T> {
-    pub(super) fn new(begun: Begun<'a, T>) -> Self {
-        Self(Some(begun))
+impl<T: Target> Held<'_, T> {
+    /// What it is and where it goes, unless it is settled.
+    pub(super) fn under_way(&self) -> Option<(Attempt, &T::Place)> {
+        self.place.as_ref().map(|place| (self.attempt, place))
     }
 
     /// When it is given up.
-    pub(super) fn deadline(&self) -> Option<Mono> {
-        self.0.as_ref().map(|begun| begun.attempt.deadline.0)
+    pub(super) fn deadline(&self) -> Mono {
+        self.attempt.deadline.0
     }
 
     /// Tells everybody how it ended, once.
     pub(super) fn settle(&mut self, end: End, now: Mono) -> Attempt {
-        let Some(begun) = self.0.take() else { return Attempt::default() };
-        let attempt = begun.attempt;
-        begun.settle(end, now);
-        attempt
+        let Some(place) = self.place.take() else { return self.attempt };
+        let Stack { policy, state, .. } = self.stack;
+        let verdict = match end {
+            End::Report(report) => verdict(policy, report.class),
+            _ => None,
+        };
+        if let Some(pass) = self.pass.take() {
+            tell_breaker(pass, policy, end, verdict, now);
+        }
+        tell_endpoint::<T>(place, end, verdict, now);
+        let accepted = match end {
+            End::Report(report) => Some(!report.overloaded()),
+            End::TimedOut => Some(true),
+            End::Superseded | End::Cancelled => None,
+        };
+        if let Some((throttle, accepted)) = state.throttle().zip(accepted) {
+            throttle.ended(self.rank, accepted, now);
+        }
+        if let Sitting::Seat(seat) = std::mem::replace(&mut self.seat, Sitting::None) {
+            seat.finish(ended(end, verdict), now);
+        }
+        self.extra = [None, None];
+        let took = matches!(end, End::TimedOut | End::Superseded) || verdict == Some(true);
+        if let Some(latencies) = state.latencies().filter(|_| took) {
+            latencies.seen().record(now.since(self.started), now);
+        }
+        if matches!(end, End::TimedOut) && self.more_time {
+            self.stack.activated(crate::Part::Timeout);
+        }
+        if !matches!(end, End::Cancelled) {
+            self.watched.end(now);
+        }
+        self.attempt
     }
 }
 
 impl<T: Target> Drop for Held<'_, T> {
     fn drop(&mut self) {
-        if let Some(begun) = self.0.take() {
-            let now = begun.stack.world.mono();
-            begun.settle(End::Cancelled, now);
+        if self.place.is_some() {
+            let now = self.stack.world.mono();
+            self.settle(End::Cancelled, now);
         }
     }
 }
 
 impl<'a, T: Target> Course<'a, T> {
-    /// Gets what the next attempt needs.
-    pub(super) async fn begin(
-        &mut self,
-        now: Mono,
-        extra: Option<Extra<'a>>,
-    ) -> Result<Begun<'a, T>, GaveUp> {
-        let Stack { world, policy, state } = self.stack;
-        let attempts = self.attempts.made();
+    /// Whether there is time for an attempt.
+    pub(super) fn hopeful(&self, now: Mono) -> Result<(), GaveUp> {
+        let state = self.stack.state;
         let left = self.context.deadline.remaining(now);
         let usual = state.latencies().and_then(|latencies| latencies.usual(now));
         if left.is_zero() || usual.is_some_and(|usual| left < usual) {
             self.stack.tell(if left.is_zero() { reason::DEADLINE } else { reason::HOPELESS });
-            return Err(GaveUp::DeadlinePassed { attempts });
+            return Err(GaveUp::DeadlinePassed { attempts: self.attempts.made() });
         }
+        Ok(())
+    }
+
+    /// Gets what the next attempt needs.
+    pub(super) fn begin(
+        &mut self,
+        seat: Sitting<'a>,
+        now: Mono,
+        extra: Option<Extra<'a>>,
+    ) -> Result<Held<'a, T>, GaveUp> {
+        let Stack { world, policy, state } = self.stack;
         let watch = state.watch().map(|watch| &**watch);
         let watched = BreakerWatch::begin(watch, state.breaker(), now);
-        let (seat, now) = self.seat(now).await?;
         let pass = state.breaker().map(|breaker| breaker.enter(now)).transpose();
         let pass = pass.inspect_err(|_| self.stack.tell(reason::BREAKER_OPEN))?;
         let Some(place) = self.target.pick(self.attempts.tried(), now, world) else {
@@ -112,13 +146,16 @@ impl<'a, T: Target> Course<'a, T> {
             let delay = latencies.hedge_delay(&hedge, now);
             self.attempts.hedge_after(delay, &self.stack.rules(now), &self.context, now);
         }
-        Ok(self.begun(attempt, place, (pass, seat), [extra, None], watched, now))
+        Ok(self.held(attempt, place, (pass, seat), [extra, None], watched, now))
     }
 
     /// A seat, and the time when it was there.
-    async fn seat(&mut self, now: Mono) -> Result<(Sitting<'a>, Mono), GaveUp> {
+    pub(super) async fn seat(
+        &mut self,
+        bulkhead: &Bulkhead,
+        now: Mono,
+    ) -> Result<(Sitting<'a>, Mono), GaveUp> {
         let Stack { world, state, .. } = self.stack;
-        let Some(bulkhead) = state.bulkhead() else { return Ok((Sitting::None, now)) };
         // Nobody waits in line for a closed door.
         if let Some(Err(open)) = state.breaker().map(|breaker| breaker.peek(now)) {
             self.stack.tell(reason::BREAKER_OPEN);
@@ -147,7 +184,7 @@ impl<'a, T: Target> Course<'a, T> {
     }
 
     /// The companion of an attempt, if there is a place for it at once.
-    pub(super) fn begin_hedge(&mut self, now: Mono) -> Option<Begun<'a, T>> {
+    pub(super) fn begin_hedge(&mut self, now: Mono) -> Option<Held<'a, T>> {
         let Stack { world, state, .. } = self.stack;
         let no_place = |stack: &Stack<'_>| stack.tell(reason::HEDGE_NO_PLACE);
         let closed = |breaker: &crate::Breaker| breaker.status(now).phase == Phase::Closed;
@@ -181,7 +218,7 @@ impl<'a, T: Target> Course<'a, T> {
         }
         self.stack.tell(reason::HEDGE);
         let attempt = self.attempt(number, true, now, 1);
-        Some(self.begun(attempt, place, (pass, seat), extra, watched, now))
+        Some(self.held(attempt, place, (pass, seat), extra, watched, now))
     }
 
     /// A token of the hedges' own budget and one of the common one.
@@ -221,7 +258,7 @@ impl<'a, T: Target> Course<'a, T> {
         Attempt { number, deadline, hedge, limit: limit.unwrap_or(Duration::MAX) }
     }
 
-    fn begun(
+    fn held(
         &self,
         attempt: Attempt,
         place: T::Place,
@@ -229,55 +266,20 @@ impl<'a, T: Target> Course<'a, T> {
         extra: [Option<Extra<'a>>; 2],
         watched: BreakerWatch<'a>,
         started: Mono,
-    ) -> Begun<'a, T> {
+    ) -> Held<'a, T> {
         let more_time = attempt.deadline < self.context.deadline;
         let (stack, rank) = (self.stack, self.context.rank());
-        Begun {
+        Held {
             attempt,
-            place,
+            place: Some(place),
             stack,
             pass,
             seat,
-            _extra: extra,
+            extra,
             watched,
             started,
             rank,
             more_time,
-        }
-    }
-}
-
-impl<T: Target> Begun<'_, T> {
-    fn settle(self, end: End, now: Mono) {
-        let Stack { policy, state, .. } = self.stack;
-        let verdict = match end {
-            End::Report(report) => verdict(policy, report.class),
-            _ => None,
-        };
-        if let Some(pass) = self.pass {
-            tell_breaker(pass, policy, end, verdict, now);
-        }
-        tell_endpoint::<T>(self.place, end, verdict, now);
-        let accepted = match end {
-            End::Report(report) => Some(!report.overloaded()),
-            End::TimedOut => Some(true),
-            End::Superseded | End::Cancelled => None,
-        };
-        if let Some((throttle, accepted)) = state.throttle().zip(accepted) {
-            throttle.ended(self.rank, accepted, now);
-        }
-        if let Sitting::Seat(seat) = self.seat {
-            seat.finish(ended(end, verdict), now);
-        }
-        let took = matches!(end, End::TimedOut | End::Superseded) || verdict == Some(true);
-        if let Some(latencies) = state.latencies().filter(|_| took) {
-            latencies.seen().record(now.since(self.started), now);
-        }
-        if matches!(end, End::TimedOut) && self.more_time {
-            self.stack.activated(crate::Part::Timeout);
-        }
-        if !matches!(end, End::Cancelled) {
-            self.watched.end(now);
         }
     }
 }

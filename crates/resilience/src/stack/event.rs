@@ -74,8 +74,8 @@ pub(super) async fn next<T: Target, O, Fut: Future<Output = O>>(
 ) -> Event<O> {
     let world = course.stack.world;
     loop {
-        let first = running.first.is_some().then(|| running.first_held.deadline()).flatten();
-        let second = running.second.as_ref().and_then(|(_, held)| held.deadline());
+        let first = running.first.is_some().then(|| running.first_held.deadline());
+        let second = running.second.as_ref().map(|(_, held)| held.deadline());
         let hedge = course.attempts.wake_at();
         // The end of all time needs no timer.
         let at = [first, second, hedge].into_iter().flatten().min().filter(|at| at.0 < u64::MAX);

@@ -42,7 +42,7 @@ use crate::{
     After, Attempt, Attempts, CallContext, Extra, GaveUp, Part, Policy, PolicyState, Pushback,
     Report, Rules, Spent, reason, watch,
 };
-use attempt::{End, Held};
+use attempt::{End, Held, Sitting};
 use event::{Alarm, Event, Which, next};
 use outrigger_kernel::{Deadline, Mono, World};
 use std::{
@@ -149,17 +149,21 @@ impl<'a> Stack<'a> {
         let mut begins = now;
         let mut extra = None;
         loop {
-            let begun = match course.begin(begins, extra.take()).await {
-                Ok(begun) => begun,
+            // Only a bulkhead can make a call wait here.
+            let seated = match (course.hopeful(begins), state.bulkhead()) {
+                (Err(gave_up), _) => Err(gave_up),
+                (Ok(()), None) => Ok((Sitting::None, begins)),
+                (Ok(()), Some(bulkhead)) => course.seat(bulkhead, begins).await,
+            };
+            let begun = seated.and_then(|(seat, now)| course.begin(seat, now, extra.take()));
+            let first_held = match begun {
+                Ok(held) => held,
                 Err(gave_up) => return course.done(Err(gave_up), None, true),
             };
-            let running = Running {
-                first: pin!(Some(op(begun.attempt, &begun.place))),
-                first_held: Held::new(begun),
-                second: None,
-                spare: None,
-            };
-            match course.run(running, &class, &mut op).await {
+            let first = pin!(first_held.under_way().map(|(attempt, place)| op(attempt, place)));
+            // Lent and not given: it is too large to be moved about.
+            let mut running = Running { first, first_held, second: None, spare: None };
+            match course.run(&mut running, &class, &mut op).await {
                 Next::Done(called) => return called,
                 Next::Again { at, leave } => {
                     course.alarm.until(world, at).await;
@@ -233,7 +237,7 @@ impl<'a, T: Target> Course<'a, T> {
     /// Waits until the attempts under way have ended.
     async fn run<O, V, C, F, Fut>(
         &mut self,
-        mut running: Running<'a, '_, T, O, Fut>,
+        running: &mut Running<'a, '_, T, O, Fut>,
         class: &C,
         op: &mut F,
     ) -> Next<'a, O>
@@ -244,12 +248,14 @@ impl<'a, T: Target> Course<'a, T> {
         Fut: Future<Output = O>,
     {
         loop {
-            let (which, ended, now) = match next(self, &mut running).await {
+            let (which, ended, now) = match next(self, running).await {
                 Event::Hedge(now) => {
-                    if let Some(begun) = self.begin_hedge(now) {
-                        let future = Box::pin(op(begun.attempt, &begun.place));
-                        running.second = Some((future, Held::new(begun)));
-                    }
+                    let held = self.begin_hedge(now);
+                    running.second = held.and_then(|held| {
+                        let (attempt, place) = held.under_way()?;
+                        let future = Box::pin(op(attempt, place));
+                        Some((future, held))
+                    });
                     continue;
                 }
                 Event::Ended(which, ended, now) => (which, ended, now),
@@ -269,7 +275,7 @@ impl<'a, T: Target> Course<'a, T> {
                         self.stack.tell(reason::HEDGE_WON);
                     }
                     return Next::Done(self.hand_back(
-                        ended.or(running.spare),
+                        ended.or(running.spare.take()),
                         attempt,
                         why,
                         report,
@@ -283,7 +289,7 @@ impl<'a, T: Target> Course<'a, T> {
                         return Next::Again { at, leave };
                     }
                     Err(why) => {
-                        let outcome = ended.or(running.spare);
+                        let outcome = ended.or(running.spare.take());
                         return Next::Done(self.hand_back(outcome, attempt, Some(why), report));
                     }
                 },
