@@ -35,6 +35,7 @@
 
 mod machine;
 mod settings;
+mod state;
 pub(crate) mod window;
 
 use machine::{Core, Ticket};

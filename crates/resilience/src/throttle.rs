@@ -93,9 +93,10 @@ impl Throttle {
     /// Nothing refused yet.
     #[must_use]
     pub fn new(mut settings: ThrottleSettings) -> Self {
-        // `max` and `min` take the number when the other is none.
+        // What is not a number counts as the least.
         settings.multiplier = settings.multiplier.max(1.0);
-        settings.refused_max = settings.refused_max.max(0.0).min(1.0);
+        settings.refused_max = settings.refused_max.max(0.0);
+        settings.refused_max = settings.refused_max.min(1.0);
         Self {
             settings,
             classes: [(); Criticality::COUNT].map(|()| LastTime::new(settings.window)),

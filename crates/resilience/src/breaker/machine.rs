@@ -8,6 +8,7 @@
 use super::{
     BreakerSettings, BreakerStatus, Counts, Forced, Open, Outcome, Phase, Rates, Trip, Window,
     settings::{RETRY_AFTER_MAX, TIMEOUT_DEFAULT},
+    state::State,
     window::{LastCalls, LastTime, Mark, Sums},
 };
 use crate::shard;
@@ -68,29 +69,6 @@ enum Past {
     Tally,
     Calls(LastCalls, Rates),
     Time(LastTime, Rates),
-}
-
-struct State {
-    phase: Phase,
-    generation: u64,
-    forced: Option<Forced>,
-    failures: u64,
-    failures_in_row: u64,
-    /// How many had succeeded when the last one failed.
-    successes_at_failure: u64,
-    opened: u64,
-    /// How often it opened without having been well in between; what the open time grows by.
-    relapses: u32,
-    /// How long it was open last.
-    open_for: Duration,
-    closed_since: Mono,
-    /// Until when the other side asked to be left alone.
-    not_before: Mono,
-    ramp_until: Option<Mono>,
-    ramp_length: Duration,
-    /// What the calls of the ramp have saved up, in thousandths of a call.
-    credit: u32,
-    seed: u64,
 }
 
 impl Core {
@@ -479,61 +457,6 @@ impl Core {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic inside a custom trip leaves the machine between two consistent states, either of which will do.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn new(seed: u64) -> Self {
-        Self {
-            phase: Phase::Closed,
-            generation: 0,
-            forced: None,
-            failures: 0,
-            failures_in_row: 0,
-            successes_at_failure: 0,
-            opened: 0,
-            relapses: 0,
-            open_for: Duration::ZERO,
-            closed_since: Mono(0),
-            not_before: Mono(0),
-            ramp_until: None,
-            ramp_length: Duration::ZERO,
-            credit: 0,
-            seed,
-        }
-    }
-
-    fn ramp_from(&mut self, now: Mono, ramp: Duration) {
-        self.ramp_until = (!ramp.is_zero()).then(|| now.plus(ramp));
-        self.ramp_length = ramp;
-        self.credit = 1_000;
-    }
-
-    /// How many calls in a thousand are admitted at `now`, while ramping.
-    fn ramp_share(&self, now: Mono) -> Option<u32> {
-        let left = self.ramp_until?.since(now);
-        if left.is_zero() {
-            return None;
-        }
-        let third = self.ramp_length / 3;
-        Some(if left > third * 2 {
-            100
-        } else if left > third {
-            250
-        } else {
-            500
-        })
-    }
-
-    /// Admits the share of the ramp, evenly spread over the calls.
-    fn ramp_on(&mut self, now: Mono) -> Result<(), Open> {
-        let Some(share) = self.ramp_share(now) else { return Ok(()) };
-        self.credit += share;
-        if self.credit < 1_000 {
-            return Err(Open::Ramping);
-        }
-        self.credit = (self.credit - 1_000).min(1_000);
-        Ok(())
     }
 }
 

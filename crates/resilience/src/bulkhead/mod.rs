@@ -20,31 +20,35 @@
 //! | seats | adaptive, 2 to 1000 | 1 to 1 000 000 |
 //! | queue | 100 waiting | at most 65 536 |
 //! | wait | at most 50 ms and 10 % of the time left, and never into the time a call needs | |
-//! | pressure | 5 ms once somebody has waited at any time for 100 ms, or while calls are shed; not for critical-plus | zero for no such limit |
+//! | pressure | 5 ms, or as long as a call takes, once somebody has waited at any time for 100 ms, or while calls are shed; not for critical-plus | zero for no such limit |
 //!
 //! One atomic operation to take a free seat and one to give it back; everything else takes a short lock. Memory: some 700
 //! bytes, 2 KiB more when it sheds by rank, some 64 bytes for each that waits.
 
 mod cells;
 mod queue;
+mod seat;
+mod seating;
 mod settings;
 
-use crate::{AdaptiveLimit, Ended, Rank, shed::Shedder};
+use crate::{AdaptiveLimit, Rank, shed::Shedder};
 pub use cells::{CellBulkhead, CellBulkheadSettings};
 use outrigger_kernel::{Deadline, Mono, World};
-use queue::{Place, Queue, Wakers};
+use queue::{Queue, Wakers};
+pub use seat::{Seat, SeatRef, Waiter};
+use seating::{Core, WAITING, low, seated};
 pub use settings::{BulkheadSettings, Seats};
 use std::{
     fmt,
     future::poll_fn,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{
             AtomicU32, AtomicU64,
-            Ordering::{AcqRel, Acquire, Relaxed},
+            Ordering::{AcqRel, Relaxed},
         },
     },
-    task::{Poll, Waker},
+    task::Waker,
     time::Duration,
 };
 
@@ -79,24 +83,6 @@ pub struct Entrant {
 /// ```
 #[derive(Clone)]
 pub struct Bulkhead(Arc<Core>);
-
-struct Core {
-    /// Waiting (upper half) and seated (lower half). Only the holder of the queue's lock changes the upper half.
-    taken: AtomicU64,
-    seats: AtomicU32,
-    limit: AdaptiveLimit,
-    shedder: Option<Shedder>,
-    /// The latest time anybody has told of, for seats that are dropped without one.
-    heard: AtomicU64,
-    queue: Mutex<Queue>,
-    settings: BulkheadSettings,
-}
-
-const WAITING: u64 = 1 << 32;
-
-const fn seated(taken: u64) -> u64 {
-    taken & (WAITING - 1)
-}
 
 /// A bulkhead as a metric or a console shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,231 +296,11 @@ impl Bulkhead {
 
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
-const fn low(word: u64) -> u32 {
-    word as u32
-}
-
-impl Core {
-    /// Takes a free seat if nobody waits.
-    #[inline]
-    fn sit(&self) -> bool {
-        let seats = u64::from(self.seats.load(Relaxed));
-        let mut taken = self.taken.load(Relaxed);
-        // Anybody waiting makes the number larger than any number of seats.
-        while taken < seats {
-            match self.taken.compare_exchange_weak(taken, taken + 1, AcqRel, Relaxed) {
-                Ok(_) => return true,
-                Err(other) => taken = other,
-            }
-        }
-        false
-    }
-
-    #[inline]
-    fn stand_up(&self) -> u64 {
-        let before = self.taken.fetch_sub(1, AcqRel);
-        if before >= WAITING {
-            self.next_please(Mono(self.heard.load(Relaxed)));
-        }
-        before
-    }
-
-    fn full(&self) -> bool {
-        self.taken.load(Relaxed) >= u64::from(self.seats.load(Relaxed))
-    }
-
-    fn too_late(&self, entrant: &Entrant, now: Mono) -> bool {
-        entrant.deadline.is_some_and(|deadline| {
-            deadline.expired(now) || deadline.remaining(now) < self.limit.service(now)
-        })
-    }
-
-    fn wait_until(&self, entrant: &Entrant, now: Mono) -> Mono {
-        let until = now.plus(self.settings.wait_max);
-        let Some(deadline) = entrant.deadline else { return until };
-        let left = deadline.remaining(now);
-        let share = now.plus(left / 100 * self.settings.wait_percent);
-        let service = self.limit.service(now);
-        until.min(share).min(now.plus(left.saturating_sub(service)))
-    }
-
-    #[cold]
-    fn next_please(&self, now: Mono) {
-        let mut wakers = Wakers::new();
-        let mut queue = self.queue(now);
-        self.hand_on(&mut queue, now, &mut wakers);
-        drop(queue);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// Gives free seats to those who wait. While anybody waits only this raises the number of the seated.
-    fn hand_on(&self, queue: &mut Queue, now: Mono, wakers: &mut Wakers) {
-        let shedding = self.shedder.as_ref().is_some_and(|shedder| shedder.level() > 0);
-        while queue.waiting() > 0
-            && seated(self.taken.load(Acquire)) < u64::from(self.seats.load(Relaxed))
-        {
-            let (granted, refused) = queue.grant(now, shedding, wakers);
-            self.gone(refused);
-            if granted {
-                // One that waits less and one that sits more, in one step.
-                self.taken.fetch_sub(WAITING - 1, AcqRel);
-                if let Some(shedder) = &self.shedder {
-                    shedder.served();
-                }
-            } else if refused == 0 {
-                return;
-            }
-        }
-    }
-
-    /// So many of those who waited have been refused.
-    fn gone(&self, refused: usize) {
-        if refused > 0 {
-            self.taken.fetch_sub(WAITING * refused as u64, AcqRel);
-            if let Some(shedder) = &self.shedder {
-                (0..refused).for_each(|_| shedder.refused());
-            }
-        }
-    }
-
-    fn queue(&self, now: Mono) -> MutexGuard<'_, Queue> {
-        self.heard.fetch_max(now.0, Relaxed);
-        // A waker that panics does so after the lock is released; nothing else in here does.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Learns from an ended call how many seats there should be.
-    fn learn(&self, took: Duration, ended: Ended, taken: u64, now: Mono) {
-        let in_flight = low(taken);
-        if let Some(seats) = self.limit.observe(took, ended, in_flight, now) {
-            let before = self.seats.swap(seats, Relaxed);
-            if seats > before && self.taken.load(Relaxed) >= WAITING {
-                self.next_please(now);
-            }
-        }
-    }
-}
-
 impl fmt::Debug for Bulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let taken = self.0.taken.load(Relaxed);
         let seats = self.0.seats.load(Relaxed);
         write!(f, "Bulkhead({} of {seats}, {} waiting)", seated(taken), taken >> 32)
-    }
-}
-
-/// A seat. Given back when it is dropped.
-#[must_use = "a seat that is dropped at once is free again"]
-pub struct Seat {
-    bulkhead: Option<Bulkhead>,
-    since: Mono,
-    /// An exempt call's seat is none.
-    counted: bool,
-}
-
-impl Seat {
-    /// Gives it back and says how the call ended, which is what an adaptive bulkhead learns from.
-    pub fn finish(mut self, ended: Ended, now: Mono) {
-        let Some(bulkhead) = self.bulkhead.take().filter(|_| self.counted) else { return };
-        let core = &bulkhead.0;
-        let before = core.taken.fetch_sub(1, AcqRel);
-        core.learn(now.since(self.since), ended, before, now);
-        if before >= WAITING {
-            core.next_please(now);
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if let Some(bulkhead) = self.bulkhead.take().filter(|_| self.counted) {
-            bulkhead.0.stand_up();
-        }
-    }
-}
-
-impl fmt::Debug for Seat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Seat(since {:?})", self.since)
-    }
-}
-
-/// A seat that borrows its bulkhead and measures nothing.
-#[must_use = "a seat that is dropped at once is free again"]
-pub struct SeatRef<'a> {
-    core: &'a Core,
-}
-
-impl Drop for SeatRef<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.core.stand_up();
-    }
-}
-
-impl fmt::Debug for SeatRef<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SeatRef")
-    }
-}
-
-/// Somebody waiting for a seat. Dropping it gives up the place, and the seat if one had just been granted.
-#[must_use = "a waiter that is dropped waits no more"]
-pub struct Waiter {
-    bulkhead: Bulkhead,
-    place: Option<Place>,
-    until: Mono,
-}
-
-impl Waiter {
-    /// Until when it waits at the longest; ask again by then.
-    #[must_use]
-    pub fn until(&self) -> Mono {
-        self.until
-    }
-
-    /// Whether there is a seat at `now`. `waker` is woken when that may have changed; only the last one given is.
-    pub fn poll_seat(&mut self, now: Mono, waker: &Waker) -> Poll<Result<Seat, Refused>> {
-        let Some(place) = self.place else {
-            return Poll::Ready(Err(self.bulkhead.refused(Why::Waited)));
-        };
-        let core = &self.bulkhead.0;
-        let mut queue = core.queue(now);
-        let waiting = queue.waiting();
-        let Some(settled) = queue.ask(place, now, waker) else { return Poll::Pending };
-        core.gone(waiting - queue.waiting());
-        drop(queue);
-        self.place = None;
-        Poll::Ready(match settled {
-            // The seat came, but too late to be of use: it goes on to the next.
-            Ok(()) if now > self.until => {
-                core.stand_up();
-                Err(self.bulkhead.refused(Why::Waited))
-            }
-            Ok(()) => Ok(self.bulkhead.seat_of(now, true)),
-            Err(why) => Err(self.bulkhead.refused(why)),
-        })
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        let Some(place) = self.place.take() else { return };
-        let core = &self.bulkhead.0;
-        let (granted, waited) = core.queue(Mono(0)).leave(place);
-        if waited {
-            core.taken.fetch_sub(WAITING, AcqRel);
-        }
-        if granted {
-            core.stand_up();
-        }
-    }
-}
-
-impl fmt::Debug for Waiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Waiter(until {:?})", self.until)
     }
 }
 

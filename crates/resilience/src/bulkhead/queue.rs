@@ -4,7 +4,7 @@
 //!
 //! * usually the one that has waited longest is next, whatever the cohort;
 //! * *under pressure*, when there has been somebody waiting for a whole `interval` or calls are being shed at the door, the
-//!   newest of the highest line is next and nobody but critical-plus waits longer than `target`. A queue that never empties
+//!   newest of the highest line is next, and nobody but critical-plus waits longer than `target`, or than a call takes. A queue that never empties
 //!   gives nothing but delay, and serving it in order means to serve exactly those whose time is nearly over.
 //!
 //! When it is full, room is made by the oldest of the lowest line below the newcomer's criticality, and under pressure below
@@ -137,20 +137,21 @@ impl Queue {
     }
 
     /// Grants the next one its seat. Those whose time is up on the way there are refused; their number comes with it.
-    /// `shedding` is as good as pressure.
+    /// `shedding` is as good as pressure; `service` is what a call takes.
     pub(super) fn grant(
         &mut self,
         now: Mono,
         shedding: bool,
+        service: Duration,
         wakers: &mut Wakers,
     ) -> (bool, usize) {
-        let pressed = shedding || self.pressed(now);
+        let pressed = (shedding || self.pressed(now)).then(|| self.target.max(service));
         let mut refused = 0;
         for class in (0..Criticality::COUNT).rev() {
             for line in class * BANDS..(class + 1) * BANDS {
                 refused += self.sweep(line, now, pressed, wakers);
             }
-            while let Some(place) = self.take(class, pressed) {
+            while let Some(place) = self.take(class, pressed.is_some()) {
                 if !self.waits(place) {
                     continue;
                 }
@@ -167,7 +168,13 @@ impl Queue {
     }
 
     /// Under pressure the oldest would otherwise stand at the front until their callers give up.
-    fn sweep(&mut self, line: usize, now: Mono, pressed: bool, wakers: &mut Wakers) -> usize {
+    fn sweep(
+        &mut self,
+        line: usize,
+        now: Mono,
+        pressed: Option<Duration>,
+        wakers: &mut Wakers,
+    ) -> usize {
         let mut refused = 0;
         while let Some(place) = self.lines.get(line).and_then(|line| line.front().copied()) {
             let waits = self.waits(place);
@@ -197,12 +204,12 @@ impl Queue {
         self.lines.get_mut(oldest?.1)?.pop_front()
     }
 
-    fn late(&self, place: Place, now: Mono, pressed: bool) -> bool {
-        let longest = if pressed { self.target } else { self.interval };
+    fn late(&self, place: Place, now: Mono, pressed: Option<Duration>) -> bool {
+        let longest = pressed.unwrap_or(self.interval);
         self.cells.get(place.index).is_some_and(|cell| {
             // The first line is served before all others; what keeps it waiting is not a queue of its own making.
             let first = cell.line / BANDS == Criticality::CriticalPlus.index();
-            let spared = first || longest.is_zero();
+            let spared = first || self.target.is_zero();
             now >= cell.until || (!spared && now.since(cell.since) >= longest)
         })
     }

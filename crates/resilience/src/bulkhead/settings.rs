@@ -29,7 +29,7 @@ pub struct BulkheadSettings {
     /// How much of the time left one may wait, in percent; at most 100.
     pub wait_percent: u32,
     /// How long one may wait once the queue has not been empty for the interval, or while calls are shed; the newest is
-    /// next then. Zero for as long as otherwise. Critical-plus is spared.
+    /// next then. As long as a call takes, if that is longer; zero for as long as otherwise. Critical-plus is spared.
     pub pressure_target: Duration,
     /// For how long the queue must not have been empty to be under pressure.
     pub pressure_interval: Duration,

@@ -135,7 +135,7 @@ impl KeyedRateLimiter {
             return work(self.algorithm, self.quota, &mut other);
         };
         // The bits below the shard's, scaled to the number of sets.
-        let set = u128::from(key << 4) * self.sets as u128 >> 64;
+        let set = (u128::from(key << 4) * self.sets as u128) >> 64;
         let first = usize::try_from(set).unwrap_or_default() * SET;
         let mut places = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(set) = places.get_mut(first..first + SET) else {

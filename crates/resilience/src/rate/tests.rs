@@ -23,7 +23,7 @@ fn gcra_admits_its_rate_over_every_interval_and_in_the_long_run() {
     for draw in 0..300_000_u64 {
         // Bursts and pauses, three times the rate on average.
         let random = mixed(draw);
-        now += if random % 100 == 0 { random % 20_000_000 } else { random % 500_000 };
+        now += if random.is_multiple_of(100) { random % 20_000_000 } else { random % 500_000 };
         if limiter.decide(1, Mono(now)).allowed {
             admitted.push(now);
         }

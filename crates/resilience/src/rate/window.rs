@@ -15,10 +15,9 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn from_words(index: u64, counts: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "two halves of a word")]
-        let now = counts as u32;
-        #[expect(clippy::cast_possible_truncation, reason = "two halves of a word")]
-        let before = (counts >> 32) as u32;
+        // Two halves of a word, neither of which is cut.
+        let before = u32::try_from(counts >> 32).unwrap_or_default();
+        let now = u32::try_from(counts & u64::from(u32::MAX)).unwrap_or_default();
         Self { index, before, now }
     }
 

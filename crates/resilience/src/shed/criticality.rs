@@ -95,9 +95,9 @@ impl Rank {
     /// `seed`. A seed that changes by the hour lets nobody be unlucky for long.
     #[must_use]
     pub fn of(criticality: Criticality, seed: u64, caller: &[u8]) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "seven bits are wanted")]
-        let cohort = (crate::shard::hash(seed, caller) >> 57) as u8;
-        Self::new(criticality, cohort)
+        // Seven bits.
+        let cohort = crate::shard::hash(seed, caller) >> 57;
+        Self::new(criticality, u8::try_from(cohort).unwrap_or_default())
     }
 
     /// The class.
