@@ -96,7 +96,12 @@ async fn leaf_calls(
     assert_eq!(u64::from(all.calls), 30 * rate, "every call has ended");
     #[expect(clippy::cast_precision_loss, reason = "small")]
     let asked = chain.asked.load(Relaxed) as f64;
-    (asked / f64::from(all.calls), all.goodput())
+    let attempts = asked / f64::from(all.calls);
+    eprintln!(
+        "{rate}/s: {attempts:.3} attempts at the leaf a call, {:.4} of the calls good",
+        all.goodput()
+    );
+    (attempts, all.goodput())
 }
 
 /// A leaf that takes 2 ms to answer what is drawn from a random number.

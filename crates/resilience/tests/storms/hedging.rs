@@ -99,6 +99,11 @@ async fn run(policy: Policy, idempotency: Idempotency, fleet: Fleet) -> Outcome 
     let (slower, ends) = (usize::try_from(SLOWER).unwrap(), usize::try_from(ENDS).unwrap());
     let p99 = [0, 1].map(|at: usize| took[at].percentile(0.99, world.mono()).unwrap());
     let (healthy, slower) = (tally.between(1, slower), tally.between(slower + 2, ends));
+    eprintln!(
+        "{asked:.4} requests a call; good {:.4}, then {:.4}; p99 {p99:?}",
+        healthy.goodput(),
+        slower.goodput(),
+    );
     Outcome { asked, healthy, slower, p99 }
 }
 

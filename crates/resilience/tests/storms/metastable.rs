@@ -88,5 +88,10 @@ async fn the_recommended_policy_is_back_within_seconds() {
         );
         let all = tally.between(0, usize::try_from(WATCHED).unwrap());
         assert!(all.attempts_each() <= 1.12, "{}", all.attempts_each());
+        let (during, after) = (tally.between(10, 40).goodput(), back.unwrap_or(0) - ENDS);
+        let attempts = all.attempts_each();
+        eprintln!(
+            "{usual}/s: good during the trigger {during:.3}, back after {after} s, {attempts:.3} attempts a call"
+        );
     }
 }
