@@ -31,6 +31,9 @@ use std::{
 };
 use tokio::sync::{Notify, watch};
 
+/// The shortest wait between two looks, whatever the settings say.
+const WAIT_MIN: Duration = Duration::from_millis(10);
+
 /// How a source is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoverySettings {
@@ -93,9 +96,12 @@ impl Discovery {
     pub fn start(
         world: Arc<dyn World>,
         source: Arc<dyn Source>,
-        settings: DiscoverySettings,
+        mut settings: DiscoverySettings,
         changed: impl Fn(&PlaceSet) + Send + Sync + 'static,
     ) -> Self {
+        // Settings of zero must not make a busy loop.
+        settings.valid_min = settings.valid_min.max(WAIT_MIN);
+        settings.retry_min = settings.retry_min.max(WAIT_MIN);
         let inner = Arc::new(Inner {
             world: Arc::clone(&world),
             source,
@@ -170,7 +176,9 @@ impl Inner {
                     self.went_stale(error);
                     let doubled = self.settings.retry_min.saturating_mul(1 << failures.min(16));
                     failures = failures.saturating_add(1);
-                    self.world.sleep(self.spread(doubled.min(self.settings.retry_max))).await;
+                    self.world
+                        .sleep(self.spread(doubled.min(self.settings.retry_max.max(WAIT_MIN))))
+                        .await;
                 }
             }
         }

@@ -258,12 +258,22 @@ impl<T> Fleet<T> {
         state.window.failure();
         let failures = state.consecutive_failures.fetch_add(1, Relaxed).saturating_add(1);
         let limit = settings.consecutive_failures;
-        let back_too_early =
-            state.probation.load(Relaxed) && now.0 >= state.ejected_until.load(Relaxed);
-        if back_too_early || (limit > 0 && failures >= limit) {
+        if self.is_on_probation(index, now) || (limit > 0 && failures >= limit) {
             return self.eject(index, Cause::ConsecutiveFailures, now);
         }
         None
+    }
+
+    /// A call to `index` was turned away. That is no illness, and to eject for it would only burden the others; but it is
+    /// not the success that ends a probation either.
+    pub(super) fn pushed_back(&self, index: usize, now: Mono) -> Option<Cause> {
+        let back_too_early = self.is_on_probation(index, now);
+        back_too_early.then(|| self.eject(index, Cause::ConsecutiveFailures, now)).flatten()
+    }
+
+    fn is_on_probation(&self, index: usize, now: Mono) -> bool {
+        let state = &self.members[index].state;
+        state.probation.load(Relaxed) && now.0 >= state.ejected_until.load(Relaxed)
     }
 
     fn eject(&self, index: usize, cause: Cause, now: Mono) -> Option<Cause> {

@@ -71,11 +71,13 @@ impl<T> Pick<T> {
         };
         state.saw_latency(sample.as_secs_f32(), now, settings.decay);
         state.saw_end(verdict == Verdict::Success, now, settings.decay);
-        if verdict == Verdict::Success {
-            self.fleet.succeeded(self.index, took, now);
-            None
-        } else {
-            self.fleet.failed(self.index, now)
+        match verdict {
+            Verdict::Success => {
+                self.fleet.succeeded(self.index, took, now);
+                None
+            }
+            Verdict::Failure => self.fleet.failed(self.index, now),
+            Verdict::PushedBack(_) => self.fleet.pushed_back(self.index, now),
         }
     }
 

@@ -234,6 +234,16 @@ fn when_everything_fails_enough_stays_in() {
 }
 
 #[test]
+fn being_busy_is_no_illness() {
+    let three = balancer(by(Strategy::Random), &[("a", 1), ("b", 1), ("c", 1)]);
+    for n in 0..300 {
+        let pick = three.pick(Ask::default(), START, Dice::mix(n)).unwrap();
+        assert_eq!(pick.record(Verdict::PushedBack(None), START), None);
+    }
+    assert!(three.status(START).iter().all(|one| one.ejected_for.is_none() && one.failing > 0.5));
+}
+
+#[test]
 fn panic_brings_the_ejected_back() {
     let outliers = OutlierSettings { ejected_share_max: 1.0, ..OutlierSettings::default() };
     let settings = BalanceSettings { outliers: Some(outliers), ..by(Strategy::Random) };

@@ -17,6 +17,9 @@
 //! `Authorization` and not explicitly given to all, or that sets a cookie and is not `public`. `scope` is part of the key
 //! and keeps callers apart that must not see each other's answers, whatever the headers say.
 //!
+//! **Writes.** What a write may have changed is removed ([`ResponseCache::after`]); an answer asked for before that is not
+//! kept when it arrives later, and nobody who asks after it joins a flight from before.
+//!
 //! **Bounds.** Entries and bytes by [`StoreBounds`], a body by `body_max` (1 MiB), variants of one address (`Vary`) by
 //! [`VARIANTS_MAX`], of which the oldest goes.
 //!
@@ -29,7 +32,15 @@
 use super::{Directives, Early, Lifetime, Standing, Store, StoreBounds, rules};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use outrigger_kernel::{Mono, Wall};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 /// How many variants of one address are kept.
 pub const VARIANTS_MAX: usize = 16;
@@ -169,6 +180,9 @@ pub enum Uncacheable {
     /// It is too long.
     #[error("the answer is too long")]
     TooLong,
+    /// It was asked for before a write that it may not show.
+    #[error("the answer may be from before a write")]
+    Outdated,
 }
 
 /// A cache of responses. Clones are the same cache.
@@ -177,7 +191,13 @@ pub struct ResponseCache<B>(Arc<Inner<B>>);
 struct Inner<B> {
     settings: CacheSettings,
     store: Store<String, Variants<B>>,
+    /// When something was removed last, of the addresses that share the place.
+    removed: [AtomicU64; REMOVALS],
+    hasher: RandomState,
 }
+
+/// Places that removals are spread over.
+const REMOVALS: usize = 64;
 
 type Variants<B> = Arc<[Arc<Stored<B>>]>;
 
@@ -186,7 +206,8 @@ impl<B: Clone> ResponseCache<B> {
     #[must_use]
     pub fn new(settings: CacheSettings) -> Self {
         let store = Store::new(settings.bounds);
-        Self(Arc::new(Inner { settings, store }))
+        let removed = std::array::from_fn(|_| AtomicU64::new(0));
+        Self(Arc::new(Inner { settings, store, removed, hasher: RandomState::new() }))
     }
 
     /// How it behaves.
@@ -246,8 +267,11 @@ impl<B: Clone> ResponseCache<B> {
             always_ask: shelf.always_ask,
             never_stale: shelf.never_stale,
         });
-        self.put(request, Arc::clone(&stored));
-        Ok(stored)
+        if self.put(request, Arc::clone(&stored), times.asked_at) {
+            Ok(stored)
+        } else {
+            Err(Uncacheable::Outdated)
+        }
     }
 
     /// The origin says that `stored` still holds: gives it the headers and the lifetime of the 304.
@@ -283,7 +307,7 @@ impl<B: Clone> ResponseCache<B> {
         let response = ResponseHead { status: stored.status, headers: &headers };
         let kept = self.keep(request, &response, stored.body.clone(), stored.body_bytes(), times);
         if kept.is_err() {
-            self.0.store.remove(&key(request));
+            self.remove_key(&key(request), times.asked_at);
         }
         kept
     }
@@ -298,17 +322,28 @@ impl<B: Clone> ResponseCache<B> {
         (late < allowed || late.is_zero()).then(|| stored.hit(request, now, false))
     }
 
-    /// A request that bypassed the cache was answered: what it may have changed is no longer kept (RFC 9111 section 4.4).
-    pub fn after(&self, request: &RequestHead<'_>, status: StatusCode) {
+    /// A request that bypassed the cache was answered at `now`: what it may have changed is no longer kept (RFC 9111
+    /// section 4.4).
+    pub fn after(&self, request: &RequestHead<'_>, status: StatusCode, now: Mono) {
         let succeeded = status.is_success() || status.is_redirection();
         if succeeded && !request.method.is_safe() {
-            self.0.store.remove(&key(request));
+            self.remove_key(&key(request), now);
         }
     }
 
     /// Removes every variant of an address in a scope.
-    pub fn remove(&self, scope: &str, uri: &str) {
-        self.0.store.remove(&[scope, "\n", uri].concat());
+    pub fn remove(&self, scope: &str, uri: &str, now: Mono) {
+        self.remove_key(&[scope, "\n", uri].concat(), now);
+    }
+
+    /// The instant before the entry: what is kept in between is removed, what comes after is refused.
+    fn remove_key(&self, key: &str, now: Mono) {
+        self.removed(key).fetch_max(now.0, SeqCst);
+        self.0.store.remove(key);
+    }
+
+    fn removed(&self, key: &str) -> &AtomicU64 {
+        &self.0.removed[self.0.hasher.hash_one(key) as usize % REMOVALS]
     }
 
     /// Removes everything.
@@ -342,8 +377,12 @@ impl<B: Clone> ResponseCache<B> {
             header::CACHE_CONTROL,
         ];
         let mut key = key(request);
+        let removed = self.removed(&key).load(SeqCst);
         let known = self.0.store.get(&key).and_then(|variants| variants.last().cloned());
         let known = known.iter().flat_map(|stored| stored.varied.iter().map(|(name, _)| name));
+        // Who asks after a write does not join who asked before it.
+        key.push('\n');
+        key.push_str(&removed.to_string());
         for name in known.chain(&CHOOSING) {
             for value in request.headers.get_all(name) {
                 // Names and values have no line breaks, so that nothing can pass for something else.
@@ -361,7 +400,8 @@ impl<B: Clone> ResponseCache<B> {
         variants.iter().rev().find(|stored| stored.fits(request.headers)).cloned()
     }
 
-    fn put(&self, request: &RequestHead<'_>, stored: Arc<Stored<B>>) {
+    /// Answers whether nothing speaks against it.
+    fn put(&self, request: &RequestHead<'_>, stored: Arc<Stored<B>>, asked_at: Mono) -> bool {
         let key = key(request);
         let before = self.0.store.get(&key);
         let others = before.iter().flat_map(|variants| variants.iter());
@@ -370,7 +410,14 @@ impl<B: Clone> ResponseCache<B> {
         variants.drain(..(variants.len() + 1).saturating_sub(VARIANTS_MAX));
         variants.push(stored);
         let bytes = key.len() + variants.iter().map(|stored| stored.bytes).sum::<usize>();
-        self.0.store.put(key, variants.into(), bytes);
+        let removed = self.removed(&key);
+        let mut is_current = true;
+        self.0.store.put_if(key.clone(), variants.into(), bytes, || {
+            let removed = removed.load(SeqCst);
+            is_current = removed == 0 || asked_at.0 > removed;
+            is_current
+        });
+        is_current
     }
 }
 

@@ -161,7 +161,7 @@ where
     match shared.cache.look(&asked.head(), now, shared.world.random()) {
         Lookup::Bypass => {
             let response = inner.call(request).await?;
-            shared.cache.after(&asked.head(), response.status());
+            shared.cache.after(&asked.head(), response.status(), shared.world.mono());
             Ok(response)
         }
         Lookup::NotCached => {

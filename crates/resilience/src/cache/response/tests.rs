@@ -297,7 +297,7 @@ fn scopes_do_not_see_each_other() {
     cache.keep(&of("alice"), &response, "hers", 4, times(0)).unwrap();
     assert!(matches!(cache.look(&of("alice"), at(1), 1), Lookup::Hit(_)));
     assert!(matches!(cache.look(&of("bob"), at(1), 1), Lookup::Miss));
-    cache.remove("alice", "http://shop/items?page=1");
+    cache.remove("alice", "http://shop/items?page=1", at(2));
     assert!(cache.is_empty());
 }
 
@@ -313,9 +313,26 @@ fn a_write_removes_what_it_may_have_changed() {
     ] {
         keep(&cache, &[], 200, &["cache-control: max-age=60"]).unwrap();
         let request = RequestHead { method: &method, ..get(&asked) };
-        cache.after(&request, StatusCode::from_u16(status).unwrap());
+        cache.after(&request, StatusCode::from_u16(status).unwrap(), at(1));
         assert_eq!(look(&cache, &[], 1), found, "{method} {status}");
     }
+}
+
+#[test]
+fn an_answer_from_before_a_write_is_not_kept_after_it() {
+    let (cache, asked) = (shared(), headers(&[]));
+    let before = cache.flight_key(&get(&asked));
+    let post = RequestHead { method: &Method::POST, ..get(&asked) };
+    cache.after(&post, StatusCode::NO_CONTENT, at(5));
+    assert_ne!(cache.flight_key(&get(&asked)), before);
+    let said = headers(&["cache-control: max-age=60"]);
+    let response = ResponseHead { status: StatusCode::OK, headers: &said };
+    let arrives = |asked_at| Times { asked_at, ..times(7) };
+    let late = cache.keep(&get(&asked), &response, "old", 3, arrives(at(4)));
+    assert_eq!(late.unwrap_err(), Uncacheable::Outdated);
+    assert_eq!(look(&cache, &[], 7), "miss");
+    assert!(cache.keep(&get(&asked), &response, "new", 3, arrives(at(6))).is_ok());
+    assert_eq!(look(&cache, &[], 7), "fresh 1");
 }
 
 #[test]
