@@ -14,6 +14,7 @@
 //! Sources: the exponential kind is that of the Go library cenkalti/backoff (factor 1.5, randomisation 0.5); the jitters
 //! are Brooker, "Exponential Backoff And Jitter", AWS 2015, with the cap before the randomisation as AWS does since 2026.
 
+use crate::dice::unit;
 use std::time::Duration;
 
 /// How long to wait before a retry.
@@ -131,14 +132,6 @@ fn scaled(duration: Duration, by: f64) -> Duration {
         return duration;
     }
     Duration::try_from_secs_f64(duration.as_secs_f64() * by).unwrap_or(Duration::MAX)
-}
-
-/// 64 random bits as a number in `[0, 1)`.
-fn unit(random: u64) -> f64 {
-    // 53 bits are what an f64 holds exactly, so no draw rounds up to 1.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    let bits = (random >> 11) as f64;
-    bits / 9_007_199_254_740_992.0
 }
 
 #[cfg(test)]

@@ -25,7 +25,10 @@
 //!
 //! Default: no steps, nothing exercised.
 
-use crate::cache::{Store, StoreBounds};
+use crate::{
+    cache::{Store, StoreBounds},
+    dice::unit,
+};
 use outrigger_kernel::{Deadline, Mono};
 use std::{
     fmt,
@@ -124,8 +127,7 @@ impl<T, A> Fallback<T, A> {
     /// Whether a call that went well should take the ladder as well, for practice, given random bits.
     #[must_use]
     pub fn is_exercised(&self, random: u64) -> bool {
-        let unit = (random >> 11) as f64 / 9_007_199_254_740_992.0;
-        !self.steps.is_empty() && unit < self.exercise
+        !self.steps.is_empty() && unit(random) < self.exercise
     }
 
     /// The steps.

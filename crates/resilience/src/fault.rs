@@ -24,7 +24,11 @@
 //!
 //! Source: the fault filter of Envoy, and the toxics of Toxiproxy.
 
+mod damage;
+
+use crate::dice::Dice;
 use arc_swap::ArcSwapOption;
+pub use damage::{Corruption, Pace};
 use outrigger_kernel::Mono;
 use std::{
     sync::{
@@ -196,10 +200,9 @@ impl Faults {
         let rules = self.rules.load();
         let Some(rules) = rules.as_ref() else { return FaultPlan::default() };
         let mut plan = FaultPlan::default();
-        let mut dice = random;
+        let mut dice = Dice(random);
         for rule in rules.iter() {
-            let drawn = draw(&mut dice);
-            if unit(drawn) < rule.share && rule.headers.iter().all(|one| one.is_in(&header)) {
+            if dice.unit() < rule.share && rule.headers.iter().all(|one| one.is_in(&header)) {
                 plan.add(rule.fault, &mut dice);
             }
         }
@@ -237,17 +240,17 @@ impl HeaderIs {
 }
 
 impl FaultPlan {
-    fn add(&mut self, fault: Fault, dice: &mut u64) {
+    fn add(&mut self, fault: Fault, dice: &mut Dice) {
         match fault {
             Fault::Delay { least, most } => {
-                let spread = most.saturating_sub(least).as_secs_f64() * unit(draw(dice));
+                let spread = most.saturating_sub(least).as_secs_f64() * dice.unit();
                 let spread = Duration::try_from_secs_f64(spread).unwrap_or_default();
                 self.delay = self.delay.saturating_add(least).saturating_add(spread);
             }
             Fault::Abort(abort) => self.abort = self.abort.or(Some(abort)),
             Fault::Drop => self.drops = true,
             Fault::Corrupt { every } => {
-                let new = Corruption::new(every, draw(dice));
+                let new = Corruption::new(every, dice.next());
                 self.corrupt = self.corrupt.or(Some(new));
             }
             Fault::Bandwidth { bytes_per_s } => {
@@ -257,75 +260,6 @@ impl FaultPlan {
             }
         }
     }
-}
-
-/// Damages a stream of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Corruption {
-    every: u32,
-    dice: u64,
-    /// How many bytes pass before the next one that is damaged.
-    next: u64,
-}
-
-impl Corruption {
-    fn new(every: u32, seed: u64) -> Self {
-        let mut new = Self { every: every.max(1), dice: seed, next: 0 };
-        new.next = new.gap();
-        new
-    }
-
-    /// Evenly up to twice the mean, so that damage does not come in step with anything.
-    fn gap(&mut self) -> u64 {
-        draw(&mut self.dice) % (2 * u64::from(self.every)).saturating_sub(1).max(1)
-    }
-
-    /// Damages the next bytes of the stream. Answers how many bits were flipped.
-    pub fn apply(&mut self, bytes: &mut [u8]) -> usize {
-        let (mut at, mut flipped) = (0_usize, 0);
-        while let Some(byte) = usize::try_from(self.next).ok().and_then(|n| bytes.get_mut(at + n)) {
-            *byte ^= 1 << (draw(&mut self.dice) % 8);
-            at += self.next as usize + 1;
-            flipped += 1;
-            self.next = self.gap();
-        }
-        self.next -= (bytes.len() - at) as u64;
-        flipped
-    }
-}
-
-/// Slows a stream of bytes down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    bytes_per_s: u64,
-    /// When all that has passed would have passed at this pace.
-    due: Mono,
-}
-
-impl Pace {
-    fn new(bytes_per_s: u64) -> Self {
-        Self { bytes_per_s: bytes_per_s.max(1), due: Mono(0) }
-    }
-
-    /// How long the next `bytes` are to be held back.
-    pub fn hold(&mut self, bytes: usize, now: Mono) -> Duration {
-        let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.bytes_per_s);
-        let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        self.due = self.due.max(now).plus(takes);
-        self.due.since(now)
-    }
-}
-
-/// SplitMix64.
-fn draw(dice: &mut u64) -> u64 {
-    *dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (*dice ^ (*dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-fn unit(random: u64) -> f64 {
-    (random >> 11) as f64 / 9_007_199_254_740_992.0
 }
 
 #[cfg(test)]

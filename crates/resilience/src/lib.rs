@@ -83,6 +83,7 @@ mod bulkhead;
 pub mod cache;
 mod class;
 mod context;
+mod dice;
 mod drive;
 mod explain;
 mod fallback;

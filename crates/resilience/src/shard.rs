@@ -11,6 +11,8 @@
 //! Sources: MacCarthaigh, "Workload isolation using shuffle-sharding" (Amazon Builders' Library); Thaler and
 //! Ravishankar, "Using name-based mappings to increase hit rates", 1998.
 
+use crate::dice::mixed;
+
 /// Most cells one tenant can have.
 pub const HAND_MAX: usize = 16;
 
@@ -105,20 +107,6 @@ fn folded(a: u64, b: u64) -> u64 {
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
     let low = product as u64;
     low ^ (product >> 64) as u64
-}
-
-/// Every bit of the result depends on every bit of the argument: the finalizer of `SplitMix64`.
-pub(crate) const fn mixed(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// 64 random bits as a number in `[0, 1)`.
-pub(crate) fn unit(random: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    let bits = (random >> 11) as f64;
-    bits / 9_007_199_254_740_992.0
 }
 
 #[cfg(test)]

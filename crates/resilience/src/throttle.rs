@@ -20,7 +20,7 @@
 //! Sources: "Handling overload" in Site Reliability Engineering (Google), there called adaptive throttling; levels told to
 //! callers as in DAGOR.
 
-use crate::{Criticality, Rank, breaker::window::LastTime, shard::unit};
+use crate::{Criticality, Rank, breaker::window::LastTime, dice::unit};
 use outrigger_kernel::Mono;
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -160,7 +160,7 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::{Throttle, ThrottleSettings, Throttled};
-    use crate::{Criticality, Rank, shard::mixed};
+    use crate::{Criticality, Rank, dice::mixed};
     use outrigger_kernel::Mono;
     use std::time::Duration;
 

@@ -157,7 +157,7 @@ fn heals(ramp: Duration) -> (u64, f64) {
 fn what_has_recovered_is_not_knocked_over() {
     let (with_ramp, good) = heals(Duration::from_secs(10));
     let (without, _) = heals(Duration::ZERO);
-    println!("opened {with_ramp} times with a ramp, {without} without; {good:.3} good at the end");
+    eprintln!("opened {with_ramp} times with a ramp, {without} without; {good:.3} good at the end");
     assert!(good > 0.999, "{good}");
     assert!(without > with_ramp, "the experiment proves nothing");
     // Once for the outage itself, and again for the probes that found it still down.

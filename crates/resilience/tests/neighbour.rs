@@ -55,7 +55,7 @@ fn shuffled_cells_keep_the_others_out_of_it() {
         let shares = served(&CellBulkhead::new(settings));
         let errors = 1.0 - mean(&shares);
         let hurt = shares.iter().filter(|share| **share < 0.999).count();
-        println!("seed {seed}: errors of the others {:.4} %, {hurt} of 199 hurt", errors * 100.0);
+        eprintln!("seed {seed}: errors of the others {:.4} %, {hurt} of 199 hurt", errors * 100.0);
         assert!(errors < 0.01, "seed {seed}: {errors}");
         assert!(hurt <= 1, "seed {seed}: {hurt}");
     }

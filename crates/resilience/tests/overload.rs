@@ -21,6 +21,7 @@ const SERVICE_MS: f64 = 10.0;
 const CAPACITY: f64 = 1_000.0;
 const DEADLINE: Duration = Duration::from_millis(500);
 const MS: u64 = 1_000_000;
+const LOCK: &str = "nobody panics under it";
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -40,7 +41,7 @@ struct Bell {
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.woken.0.lock().unwrap().push(self.call);
+        self.woken.0.lock().expect(LOCK).push(self.call);
     }
 }
 
@@ -128,7 +129,7 @@ impl Simulation {
                 Event::Tires { call } => self.asks(call),
             }
             loop {
-                let woken = std::mem::take(&mut *self.woken.0.lock().unwrap());
+                let woken = std::mem::take(&mut *self.woken.0.lock().expect(LOCK));
                 if woken.is_empty() {
                     break;
                 }
@@ -195,11 +196,11 @@ impl Simulation {
 
     fn begins(&mut self, call: usize, seat: Seat) {
         let took = self.service_ns();
-        let Reverse(free) = self.workers.pop().unwrap();
+        let Reverse(free) = self.workers.pop().expect("each worker that is taken is put back");
         let ends = free.max(self.now) + took;
         self.workers.push(Reverse(ends));
         self.events.push(Reverse((ends, Event::Ends { call })));
-        self.calls.get_mut(&call).unwrap().seat = Some(seat);
+        self.calls.get_mut(&call).expect("whoever begins is known").seat = Some(seat);
     }
 
     fn ends(&mut self, call: usize) {
@@ -244,7 +245,7 @@ fn ten_times_the_load_is_answered_by_all_that_can_be_done() {
     let goodput = f64::from(simulation.good()) / (20.0 * CAPACITY);
     let p99 = simulation.p99_ms();
     let [crawl, _, page, payment] = Criticality::ALL.map(|class| simulation.share(class));
-    println!(
+    eprintln!(
         "goodput {goodput:.3}, p99 {p99:.1} ms (unloaded {unloaded:.1}), payment {payment:.4}, page {page:.3}, crawl {crawl:.5}, {:?}",
         simulation.bulkhead.status(Mono(simulation.now))
     );
@@ -279,7 +280,7 @@ fn at_the_capacity_and_a_little_above_little_is_lost() {
         simulation.run(20.0, load * CAPACITY);
         let served = f64::from(simulation.good()) / (20.0 * CAPACITY);
         let p99 = simulation.p99_ms();
-        println!("load {load}: served {served:.3} of the capacity, p99 {p99:.1} ms");
+        eprintln!("load {load}: served {served:.3} of the capacity, p99 {p99:.1} ms");
         assert!(served >= 0.92 * f64::min(load, 1.0), "load {load}: {served:.3}");
         assert!(p99 <= 60.0, "load {load}: p99 {p99:.1} ms");
     }
@@ -325,7 +326,7 @@ fn pages(one_cohort: bool) -> f64 {
 #[test]
 fn a_page_of_four_calls_is_served_as_a_whole_or_not_at_all() {
     let (together, apart) = (pages(true), pages(false));
-    println!("whole pages: {together:.3} with cohorts, {apart:.3} without; 0.5 is what there is");
+    eprintln!("whole pages: {together:.3} with cohorts, {apart:.3} without; 0.5 is what there is");
     assert!(together >= 0.38, "{together:.3}");
     assert!(apart < 0.15, "the experiment proves nothing: {apart:.3}");
 }

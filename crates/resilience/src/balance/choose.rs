@@ -4,6 +4,7 @@
 //! candidates are looked through. So the common case costs the same for three endpoints as for a thousand.
 
 use super::{Ask, NoEndpoint, Strategy, fleet::Fleet, fleet::Member, sticky};
+use crate::dice::Dice;
 use outrigger_kernel::Mono;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,34 +13,6 @@ const DRAWS_MAX: usize = 6;
 
 /// How much more than its share of usable weight a zone is trusted to carry.
 const OVERPROVISIONING: f64 = 1.4;
-
-/// More random numbers out of one (SplitMix64).
-#[derive(Clone, Copy)]
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn mix(word: u64) -> u64 {
-        let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        Self::mix(self.0)
-    }
-
-    /// Below `end`, which is not 0.
-    fn below(&mut self, end: u64) -> u64 {
-        // The high half of the product: as even as a remainder is, and no division.
-        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
-    }
-
-    /// In `[0, 1)`.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / 9_007_199_254_740_992.0
-    }
-}
 
 /// Some of the fleet's members, ready to be drawn from by weight.
 #[derive(Debug, Default)]

@@ -5,11 +5,12 @@
 
 use super::{
     Ask, BalanceSettings, ENDPOINTS_MAX, Endpoint, NoEndpoint, Pick, WEIGHT_MAX,
-    choose::{Choice, Dice, Pool},
+    choose::{Choice, Pool},
     member::State,
     outlier::{Cause, Report, judge},
     sticky::sticky_key,
 };
+use crate::dice::{Dice, mixed};
 use arc_swap::ArcSwap;
 use outrigger_kernel::Mono;
 use std::{
@@ -288,7 +289,7 @@ impl<T> Fleet<T> {
             return None;
         }
         let times = state.ejections.fetch_add(1, Relaxed).saturating_add(1);
-        let until = now.plus(settings.time_out(times, Dice::mix(now.0 ^ state.id)));
+        let until = now.plus(settings.time_out(times, mixed(now.0 ^ state.id)));
         state.probation.store(true, Relaxed);
         state.ejected_until.store(until.0.max(1), Relaxed);
         state.consecutive_failures.store(0, Relaxed);
@@ -304,6 +305,8 @@ impl<T> Fleet<T> {
 
     /// With nobody out any more, picks need not look for panic.
     fn forget_ejections(&self) {
+        // Whoever is ejected meanwhile must not be forgotten with the others.
+        let _one_at_a_time = self.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.members.iter().all(|member| member.state.ejected_until.load(Relaxed) == 0) {
             self.shared.ejected_until.store(0, Relaxed);
         }

@@ -167,8 +167,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::choose::Dice;
     use super::{Cause, OutlierSettings, Report, judge};
+    use crate::dice::mixed;
     use std::time::Duration;
 
     fn report(index: usize, failures: u32, successes: u32, p90_ms: u64) -> Report {
@@ -202,7 +202,7 @@ mod tests {
         let mut failure = || {
             random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
             // One in two hundred.
-            u32::from(Dice::mix(random) < u64::MAX / 200)
+            u32::from(mixed(random) < u64::MAX / 200)
         };
         for _ in 0..8_640 {
             let mut report = |index| {

@@ -7,7 +7,8 @@
 //! The bound: an endpoint is full with `load_factor * (calls in flight + 1) * its share of the weight` calls, rounded up.
 //! A full endpoint passes the key on to the next in the key's order, which is again the same one for all callers.
 
-use super::{choose::Dice, member::State};
+use super::member::State;
+use crate::dice::{mixed, unit};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The key of a sticky call from whatever identifies it: a header's value, a cookie, a session. The same for all
@@ -23,7 +24,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub fn sticky_key(bytes: &[u8]) -> u64 {
     // FNV-1a has a good start and a poor finish; the mixing of SplitMix64 makes up for the latter.
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    Dice::mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, step))
+    mixed(bytes.iter().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
 /// One endpoint in the eyes of a key.
@@ -61,8 +62,8 @@ pub(super) fn place<'a>(
 }
 
 fn score(key: u64, candidate: &Candidate<'_>, even: bool) -> f64 {
-    let drawn = Dice::mix(key ^ candidate.name_hash);
+    let drawn = mixed(key ^ candidate.name_hash);
     // In (0, 1): neither end may be reached, for the logarithm's sake.
-    let unit = ((drawn >> 11) as f64 + 0.5) / 9_007_199_254_740_992.0;
+    let unit = unit(drawn).max(f64::MIN_POSITIVE);
     if even { unit } else { -f64::from(candidate.weight) / unit.ln() }
 }

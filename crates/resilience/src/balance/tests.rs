@@ -2,8 +2,9 @@
 
 use super::{
     Ask, BalanceSettings, Balancer, Cause, Endpoint, Locality, NoEndpoint, OutlierSettings,
-    Strategy, Verdict, choose::Dice, sticky_key,
+    Strategy, Verdict, sticky_key,
 };
+use crate::dice::mixed;
 use outrigger_kernel::Mono;
 use proptest::prelude::*;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -32,7 +33,7 @@ fn name(balancer: &Balancer<()>, ask: Ask<'_>, now: Mono, random: u64) -> String
 fn spread(balancer: &Balancer<()>, now: Mono, count: u64) -> HashMap<String, u64> {
     let mut picked = HashMap::new();
     for n in 0..count {
-        let pick = balancer.pick(Ask::default(), now, Dice::mix(n)).unwrap();
+        let pick = balancer.pick(Ask::default(), now, mixed(n)).unwrap();
         *picked.entry(pick.endpoint().name.to_string()).or_insert(0) += 1;
         pick.record(Verdict::Success, now);
     }
@@ -70,7 +71,7 @@ fn chance_and_two_choices_follow_the_weights() {
         let uneven = balancer(by(strategy), &[("a", 1), ("b", 1), ("c", 2)]);
         let mut held = Vec::new();
         for n in 0..4_000 {
-            held.push(uneven.pick(Ask::default(), START, Dice::mix(n)).unwrap());
+            held.push(uneven.pick(Ask::default(), START, mixed(n)).unwrap());
         }
         let picks: Vec<u32> = uneven.status(START).iter().map(|one| one.in_flight).collect();
         assert!(near(picks[0].into(), 1_000) && near(picks[2].into(), 2_000), "{picks:?}");
@@ -154,7 +155,7 @@ fn failing_fast_does_not_draw_traffic() {
     let five = balancer(settings, &[("hole", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 1)]);
     let (mut now, mut to_hole) = (START, [0_u32; 2]);
     for n in 0..2_000 {
-        let pick = five.pick(Ask::default(), now, Dice::mix(n)).unwrap();
+        let pick = five.pick(Ask::default(), now, mixed(n)).unwrap();
         let is_hole = &*pick.endpoint().name == "hole";
         to_hole[usize::from(n >= 1_000)] += u32::from(is_hole);
         let (took, verdict) =
@@ -227,7 +228,7 @@ fn when_everything_fails_enough_stays_in() {
     );
     for n in 0..10_000 {
         let now = START.plus(Duration::from_millis(n));
-        six.pick(Ask::default(), now, Dice::mix(n)).unwrap().record(Verdict::Failure, now);
+        six.pick(Ask::default(), now, mixed(n)).unwrap().record(Verdict::Failure, now);
     }
     let now = START.plus(Duration::from_secs(10));
     assert_eq!(six.status(now).iter().filter(|one| one.ejected_for.is_some()).count(), 1);
@@ -237,7 +238,7 @@ fn when_everything_fails_enough_stays_in() {
 fn being_busy_is_no_illness() {
     let three = balancer(by(Strategy::Random), &[("a", 1), ("b", 1), ("c", 1)]);
     for n in 0..300 {
-        let pick = three.pick(Ask::default(), START, Dice::mix(n)).unwrap();
+        let pick = three.pick(Ask::default(), START, mixed(n)).unwrap();
         assert_eq!(pick.record(Verdict::PushedBack(None), START), None);
     }
     assert!(three.status(START).iter().all(|one| one.ejected_for.is_none() && one.failing > 0.5));
@@ -250,7 +251,7 @@ fn panic_brings_the_ejected_back() {
     let four = balancer(settings, &[("a", 1), ("b", 1), ("c", 1), ("d", 1)]);
     let eject = |victim: &str| {
         for n in 0..200 {
-            let pick = four.pick(Ask::default(), START, Dice::mix(n)).unwrap();
+            let pick = four.pick(Ask::default(), START, mixed(n)).unwrap();
             if &*pick.endpoint().name == victim {
                 pick.record(Verdict::Failure, START);
             }
@@ -294,7 +295,7 @@ fn the_own_zone_comes_first_and_spills_what_it_cannot_carry() {
     fleet.update(zones.iter().map(endpoint), START);
     let usable = |name: &&str| *name != "a" && *name != "b";
     let stayed = (0..3_000).map(|n| {
-        let pick = fleet.pick_where(Ask::default(), START, Dice::mix(n), usable).unwrap();
+        let pick = fleet.pick_where(Ask::default(), START, mixed(n), usable).unwrap();
         u64::from(*pick.value() == "c")
     });
     assert!(near(stayed.sum(), 1_400));

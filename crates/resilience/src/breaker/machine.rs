@@ -11,7 +11,7 @@ use super::{
     state::State,
     window::{LastCalls, LastTime, Mark, Sums},
 };
-use crate::shard;
+use crate::dice::{mixed, unit};
 use outrigger_kernel::Mono;
 use std::{
     sync::{
@@ -314,7 +314,7 @@ impl Core {
             return timeout.max(asked);
         }
         let grown = timeout.saturating_mul(1 << state.relapses.min(20)).min(timeout_max);
-        let drawn = shard::unit(shard::mixed(state.seed ^ shard::mixed(state.opened)));
+        let drawn = unit(mixed(state.seed ^ mixed(state.opened)));
         (grown / 2).saturating_add(grown.mul_f64(drawn / 2.0)).max(asked)
     }
 

@@ -2,7 +2,7 @@
 //! depend on what is in them.
 //!
 //! * [`LastCalls`]: one byte per call in a ring. A new outcome replaces the one N calls ago; the sums change by the
-//!   difference. A success that replaces a success, which is nearly every call of a healthy life, writes nothing.
+//!   difference. A success that replaces a success, which is nearly every call of a healthy life, only moves the ring on.
 //! * [`LastTime`]: ten buckets. A tenth of the span at a time falls out at the far end, so the window is between 90 % and
 //!   100 % of its span long. One addition per call; a look sums ten words.
 //!

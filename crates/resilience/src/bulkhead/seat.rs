@@ -111,10 +111,12 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let Some(place) = self.place.take() else { return };
         let core = &self.bulkhead.0;
-        let (granted, waited) = core.queue(Mono(0)).leave(place);
+        let mut queue = core.queue(Mono(0));
+        let (granted, waited) = queue.leave(place);
         if waited {
             core.taken.fetch_sub(WAITING, AcqRel);
         }
+        drop(queue);
         if granted {
             core.stand_up();
         }

@@ -9,6 +9,7 @@
 //! **Jitter** shortens a lifetime by up to a share of it, so that entries stored together do not expire together. It never
 //! lengthens one: how long an answer may be used is for its origin to say.
 
+use crate::dice::unit;
 use outrigger_kernel::Mono;
 use std::time::Duration;
 
@@ -106,10 +107,6 @@ impl Lifetime {
 
 fn scaled(duration: Duration, by: f64) -> Duration {
     Duration::try_from_secs_f64(duration.as_secs_f64() * by).unwrap_or(Duration::ZERO)
-}
-
-fn unit(random: u64) -> f64 {
-    (random >> 11) as f64 / 9_007_199_254_740_992.0
 }
 
 #[cfg(test)]

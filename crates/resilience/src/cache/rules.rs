@@ -136,7 +136,9 @@ fn heuristically_fresh(
     let guess = modified.map(|modified| {
         let unchanged_for = date.unwrap_or(arrived).since(modified).as_secs_f64();
         let share = settings.heuristic_share.clamp(0.0, 1.0);
-        Duration::from_secs_f64(unchanged_for * share).min(settings.heuristic_max)
+        // A share that is no number is none.
+        let guess = Duration::try_from_secs_f64(unchanged_for * share).unwrap_or_default();
+        guess.min(settings.heuristic_max)
     });
     // Of use for its validator at least.
     guess.or_else(|| has_validator(response.headers).then_some(Duration::ZERO))

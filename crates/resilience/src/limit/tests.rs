@@ -1,7 +1,7 @@
 //! The limit against servers of known capacity, in simulated time.
 
 use super::{AdaptiveLimit, Ended, LimitSettings};
-use crate::shard::{mixed, unit};
+use crate::dice::{mixed, unit};
 use outrigger_kernel::Mono;
 use proptest::prelude::*;
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};

@@ -125,9 +125,7 @@ impl ShareLedger {
                 self.leases.len() - 1
             }
         };
-        let others: u64 =
-            self.leases.iter().filter(|held| held.node != node).map(|held| held.share_milli).sum();
-        let left = rate.saturating_sub(others);
+        let left = rate.saturating_sub(self.sum(|held| held.node != node));
         let Some(own) = self.leases.get_mut(index) else { return Grant { share_milli: 0, lease } };
         own.demand_milli = demand_milli;
         let share_milli = self.fair(demand_milli, rate).min(left);
@@ -152,7 +150,13 @@ impl ShareLedger {
     /// The sum of all shares that hold at `at`, in thousandths of a call per second.
     #[must_use]
     pub fn leased_milli(&self, at: Wall) -> u64 {
-        self.leases.iter().filter(|held| held.until > at).map(|held| held.share_milli).sum()
+        self.sum(|held| held.until > at)
+    }
+
+    /// The sum of some shares. What was stored may be anything, so it stops at the end of all numbers.
+    fn sum(&self, of: impl Fn(&Lease) -> bool) -> u64 {
+        let shares = self.leases.iter().filter(|held| of(held)).map(|held| held.share_milli);
+        shares.fold(0, u64::saturating_add)
     }
 
     /// What is fair for a demand among all: everybody gets what they ask for up to a level at which the limit is used up; what
@@ -168,7 +172,7 @@ impl ShareLedger {
             }
             left -= demand;
         }
-        demand_milli + left / demands.len().max(1) as u64
+        demand_milli.saturating_add(left / demands.len().max(1) as u64)
     }
 
     /// The ledger as bytes to store: 32 for each node, four numbers in big-endian order.

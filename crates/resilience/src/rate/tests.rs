@@ -4,7 +4,7 @@ use super::{
     Algorithm, KeyedRateLimiter, OnLoss, Quota, RateLimiter, ShareHolder, ShareLedger, ShareTerms,
     TokenBucket,
 };
-use crate::shard::mixed;
+use crate::dice::mixed;
 use outrigger_kernel::{Mono, Wall};
 use proptest::prelude::*;
 use std::time::Duration;

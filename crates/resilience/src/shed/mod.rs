@@ -200,7 +200,7 @@ mod tests {
             room = 5.min(room + 1);
             for call in 0..per_ms {
                 let class = Criticality::ALL[usize::try_from((at + call) % 4).unwrap()];
-                let cohort = crate::shard::mixed(at * 64 + call) % 128;
+                let cohort = crate::dice::mixed(at * 64 + call) % 128;
                 let rank = Rank::new(class, u8::try_from(cohort).unwrap());
                 let keeps = shedder.keeps(rank, room == 0, now);
                 kept[class.index()].0 += u32::from(keeps);
