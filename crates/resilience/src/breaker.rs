@@ -31,9 +31,10 @@
 //! The way through a closed breaker is two loads at admission and one atomic addition at the end; everything else takes
 //! a short lock. Sources: the default machine is that of the Go library sony/gobreaker, plus the giving back; windows
 //! of buckets as in Linkerd's and Resilience4j's breakers; growing open times with jitter as in Finagle's failure
-//! accrual. Memory: some 400 bytes with a window of time.
+//! accrual. Memory: some 500 bytes with a window of time.
 
 mod machine;
+mod past;
 mod settings;
 mod state;
 pub(crate) mod window;

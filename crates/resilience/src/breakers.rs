@@ -1,14 +1,13 @@
 //! Breakers by name, of which there may be as many as there are names, so their number is bounded.
 //!
 //! A target can have a breaker per method or per actor. Names come from requests, so whoever sends requests decides how
-//! many there are; past the bound the one used longest ago is forgotten. Forgetting an open breaker lets its target be
+//! many there are; past the bound those used longest ago are forgotten. Forgetting an open breaker lets its target be
 //! tried again, which is the lesser evil next to memory without end.
 
-use crate::{Breaker, BreakerSettings};
+use crate::{Breaker, BreakerSettings, recent::Recent};
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Breakers by name, all with the same settings, bounded in number.
@@ -22,27 +21,15 @@ use std::{
 /// ```
 pub struct Breakers {
     settings: BreakerSettings,
-    capacity: usize,
     seed: u64,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    by_name: HashMap<Box<str>, Slot>,
-    uses: u64,
-}
-
-struct Slot {
-    breaker: Breaker,
-    used: u64,
+    known: Mutex<Recent<Breaker>>,
 }
 
 impl Breakers {
     /// At most `capacity` breakers (at least one) with these settings.
     #[must_use]
     pub fn new(settings: BreakerSettings, capacity: usize) -> Self {
-        Self { settings, capacity: capacity.max(1), seed: 0, known: Mutex::default() }
+        Self { settings, seed: 0, known: Mutex::new(Recent::new(capacity)) }
     }
 
     /// The same, with a seed for the random part of the open times; see [`Breaker::seeded`].
@@ -55,37 +42,28 @@ impl Breakers {
     /// The breaker called `name`, new if it is not known (any more).
     #[must_use]
     pub fn get(&self, name: &str) -> Breaker {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { by_name, uses } = &mut *known;
-        *uses += 1;
-        if let Some(slot) = by_name.get_mut(name) {
-            slot.used = *uses;
-            return slot.breaker.clone();
-        }
-        if by_name.len() >= self.capacity {
-            // A walk over all names, but only for a new name while full: rarer than calls by far.
-            let oldest = by_name.iter().min_by_key(|(_, slot)| slot.used).map(|(n, _)| n.clone());
-            oldest.and_then(|name| by_name.remove(&name));
+        let mut known = self.known();
+        if let Some(breaker) = known.find(name) {
+            return breaker.clone();
         }
         let seed = crate::shard::hash(self.seed, name.as_bytes());
         let breaker = Breaker::seeded(self.settings.clone(), seed);
-        by_name.insert(name.into(), Slot { breaker: breaker.clone(), used: *uses });
+        known.keep(name, breaker.clone());
         breaker
     }
 
     /// The breaker called `name`, if it is known: for an operator, whose asking makes none.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Breaker> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.by_name.get(name).map(|slot| slot.breaker.clone())
+        self.known().peek(name).cloned()
     }
 
     /// All that are known, in the order of their names.
     #[must_use]
     pub fn all(&self) -> Vec<(Box<str>, Breaker)> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = known.by_name.iter().map(|(name, slot)| (name.clone(), slot.breaker.clone()));
-        let mut all: Vec<_> = all.collect();
+        let known = self.known();
+        let all = known.iter().map(|(name, breaker)| (Box::from(name), breaker.clone()));
+        let mut all: Vec<(Box<str>, Breaker)> = all.collect();
         all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         all
     }
@@ -93,7 +71,7 @@ impl Breakers {
     /// How many are known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).by_name.len()
+        self.known().len()
     }
 
     /// Whether none is known yet.
@@ -101,11 +79,16 @@ impl Breakers {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    fn known(&self) -> MutexGuard<'_, Recent<Breaker>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Breakers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Breakers({} of {})", self.len(), self.capacity)
+        let known = self.known();
+        write!(f, "Breakers({} of {})", known.len(), known.capacity())
     }
 }
 

@@ -98,6 +98,7 @@ mod percentile;
 mod policy;
 mod rate;
 pub mod reason;
+mod recent;
 mod retry;
 mod shard;
 mod shed;

@@ -6,11 +6,10 @@
 
 use crate::{
     AdaptiveTimeout, Algorithm, Breaker, Budget, Bulkhead, HedgeSettings, Memo, Percentiles,
-    Policy, RateLimiter, Throttle, Watch,
+    Policy, RateLimiter, Throttle, Watch, recent::Recent,
 };
 use outrigger_kernel::Mono;
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -31,6 +30,7 @@ use std::{
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct PolicyState {
+    seed: u64,
     breaker: Option<Breaker>,
     watch: Option<Arc<dyn Watch>>,
     budget: Option<Arc<Budget>>,
@@ -45,8 +45,15 @@ impl PolicyState {
     /// The state of a target nothing is known about yet.
     #[must_use]
     pub fn new(policy: &Policy) -> Self {
+        Self::seeded(policy, 0)
+    }
+
+    /// The same, with a seed for the random part of its breaker's open times; see [`Breaker::seeded`].
+    #[must_use]
+    pub fn seeded(policy: &Policy, seed: u64) -> Self {
         Self {
-            breaker: policy.breaker.clone().map(Breaker::new),
+            seed,
+            breaker: policy.breaker.clone().map(|settings| Breaker::seeded(settings, seed)),
             watch: None,
             budget: policy.budget.map(|settings| Arc::new(Budget::new(settings))),
             hedges: policy.hedge.map(|settings| Arc::new(Budget::new(settings.budget()))),
@@ -80,9 +87,10 @@ impl PolicyState {
     /// The state for `new`, which takes the place of `old`: what is set as before is remembered as before.
     #[must_use]
     pub fn carried_over(&self, old: &Policy, new: &Policy) -> Self {
-        let fresh = Self::new(new);
+        let fresh = Self::seeded(new, self.seed);
         let kept = |same: bool, own: &Self| if same { own.clone() } else { fresh.clone() };
         Self {
+            seed: self.seed,
             breaker: kept(old.breaker == new.breaker, self).breaker,
             watch: self.watch.clone(),
             budget: kept(old.budget == new.budget, self).budget,
@@ -192,8 +200,8 @@ impl Latencies {
     }
 }
 
-/// The states of policies by name, each carried over when its policy changes. Bounded in number: past the bound, the one
-/// used longest ago is forgotten.
+/// The states of policies by name, each carried over when its policy changes. Bounded in number: past the bound, those
+/// used longest ago are forgotten.
 ///
 /// ```
 /// use outrigger_resilience::{Policy, PolicyStates};
@@ -203,50 +211,38 @@ impl Latencies {
 /// assert!(std::ptr::eq(one.budget().unwrap(), again.budget().unwrap()));
 /// ```
 pub struct PolicyStates {
-    capacity: usize,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    by_name: HashMap<Box<str>, Named>,
-    uses: u64,
-}
-
-struct Named {
-    policy: Policy,
-    state: PolicyState,
-    used: u64,
+    seed: u64,
+    known: Mutex<Recent<(Policy, PolicyState)>>,
 }
 
 impl PolicyStates {
     /// None yet, and at most `capacity` (at least one).
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), known: Mutex::default() }
+        Self { seed: 0, known: Mutex::new(Recent::new(capacity)) }
+    }
+
+    /// The same, with a seed for the random part of the breakers' open times; see [`Breaker::seeded`]. Each name has its
+    /// own, and with different seeds so has each process.
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// The state of the policy called `name`, which reads `policy` now.
     #[must_use]
     pub fn get(&self, name: &str, policy: &Policy) -> PolicyState {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { by_name, uses } = &mut *known;
-        *uses += 1;
-        if let Some(named) = by_name.get_mut(name) {
-            named.used = *uses;
-            if named.policy != *policy {
-                named.state = named.state.carried_over(&named.policy, policy);
-                named.policy = policy.clone();
+        if let Some((before, state)) = known.find(name) {
+            if *before != *policy {
+                *state = state.carried_over(before, policy);
+                *before = policy.clone();
             }
-            return named.state.clone();
+            return state.clone();
         }
-        if by_name.len() >= self.capacity {
-            let oldest = by_name.iter().min_by_key(|(_, named)| named.used).map(|(n, _)| n.clone());
-            oldest.and_then(|name| by_name.remove(&name));
-        }
-        let state = PolicyState::new(policy);
-        let named = Named { policy: policy.clone(), state: state.clone(), used: *uses };
-        by_name.insert(name.into(), named);
+        let state = PolicyState::seeded(policy, crate::shard::hash(self.seed, name.as_bytes()));
+        known.keep(name, (policy.clone(), state.clone()));
         state
     }
 }
@@ -254,7 +250,7 @@ impl PolicyStates {
 impl fmt::Debug for PolicyStates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        write!(f, "PolicyStates({} of {})", known.by_name.len(), self.capacity)
+        write!(f, "PolicyStates({} of {})", known.len(), known.capacity())
     }
 }
 
@@ -287,6 +283,15 @@ mod tests {
         assert_eq!(phase(&after), Phase::Open, "the breaker is the one it was");
         assert!(!std::ptr::eq(before.budget().unwrap(), after.budget().unwrap()));
         assert!(std::ptr::eq(before.latencies().unwrap(), after.latencies().unwrap()));
+
+        let other = states.get("other", &policy);
+        for _ in 0..100 {
+            if let Ok(pass) = other.breaker().unwrap().enter(Mono(1)) {
+                pass.report(crate::Outcome::FAILURE, Mono(1));
+            }
+        }
+        let wait = |state: &crate::PolicyState| state.breaker().unwrap().status(Mono(2)).wait;
+        assert_ne!(wait(&before), wait(&other), "two targets are not probed in one instant");
 
         for name in ["a", "b"] {
             let _state = states.get(name, &policy);

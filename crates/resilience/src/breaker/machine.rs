@@ -6,10 +6,11 @@
 //! All the rest is behind the lock.
 
 use super::{
-    BreakerSettings, BreakerStatus, Counts, Forced, Open, Outcome, Phase, Rates, Trip, Window,
+    BreakerSettings, BreakerStatus, Counts, Forced, Open, Outcome, Phase, Trip,
+    past::Past,
     settings::{RETRY_AFTER_MAX, TIMEOUT_DEFAULT},
     state::State,
-    window::{LastCalls, LastTime, Mark, Sums},
+    window::Mark,
 };
 use crate::dice::{mixed, unit};
 use outrigger_kernel::Mono;
@@ -33,7 +34,7 @@ pub(super) struct Ticket {
 
 const COUNT_BITS: u32 = 40;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
-const GENERATION_MAX: u64 = (1 << 22) - 1;
+pub(super) const GENERATION_MAX: u64 = (1 << 22) - 1;
 
 // What the gate says. The fast lane is for a closed breaker that nobody has anything to add to.
 const FAST: u64 = 0;
@@ -64,26 +65,12 @@ pub(super) struct Core {
     state: Mutex<State>,
 }
 
-/// What is remembered of a closed generation beside failures in a row.
-enum Past {
-    Tally,
-    Calls(LastCalls, Rates),
-    Time(LastTime, Rates),
-}
-
 impl Core {
     pub(super) fn new(mut settings: BreakerSettings, seed: u64) -> Self {
         settings.max_requests = settings.max_requests.max(1);
         if settings.timeout.is_zero() {
             settings.timeout = TIMEOUT_DEFAULT;
         }
-        let past = match settings.trip {
-            Trip::Rates(rates) => match rates.window {
-                Window::Calls(calls) => Past::Calls(LastCalls::new(calls), rates),
-                Window::Time(span) => Past::Time(LastTime::new(span), rates),
-            },
-            _ => Past::Tally,
-        };
         let slow_after = match settings.trip {
             Trip::Rates(rates) => rates.slow_after,
             _ => Duration::ZERO,
@@ -95,7 +82,7 @@ impl Core {
             successes: AtomicU64::new(0),
             row: AtomicU64::new(0),
             slow_after_ns: AtomicU64::new(slow_ns(slow_after)),
-            past,
+            past: Past::new(&settings.trip),
             counts_running: matches!(settings.trip, Trip::Custom { .. }),
             settings,
             state: Mutex::new(State::new(seed)),
@@ -157,21 +144,17 @@ impl Core {
 
     #[inline]
     fn succeeded(&self, generation: u64, now: Mono) {
-        match &self.past {
-            Past::Calls(window, _) => window.add(Mark::OK),
-            Past::Time(window, _) => window.add(Mark::OK, now),
-            Past::Tally => {
-                // The generation stands in the same word, so a success never counts in a later one.
-                let _before = self.successes.try_update(AcqRel, Relaxed, |word| {
-                    let ours = word >> COUNT_BITS == generation & GENERATION_MAX;
-                    (ours && word & COUNT_MAX < COUNT_MAX).then_some(word + 1)
-                });
-                return;
+        if self.past.add(Mark::OK, now) {
+            if self.row.load(Relaxed) != 0 {
+                self.row.store(0, Relaxed);
             }
+            return;
         }
-        if self.row.load(Relaxed) != 0 {
-            self.row.store(0, Relaxed);
-        }
+        // The generation stands in the same word, so a success never counts in a later one.
+        let _before = self.successes.try_update(AcqRel, Relaxed, |word| {
+            let ours = word >> COUNT_BITS == generation & GENERATION_MAX;
+            (ours && word & COUNT_MAX < COUNT_MAX).then_some(word + 1)
+        });
     }
 
     #[cold]
@@ -212,11 +195,8 @@ impl Core {
     /// Counts the end of a call of a closed breaker.
     fn count(&self, state: &mut State, outcome: Outcome, slow: bool, now: Mono) {
         let failed = outcome != Outcome::Success;
-        match &self.past {
-            Past::Calls(window, _) => window.add(Mark::new(failed, slow)),
-            Past::Time(window, _) => window.add(Mark::new(failed, slow), now),
-            Past::Tally if failed => {}
-            Past::Tally => self.succeeded(state.generation, now),
+        if !self.past.add(Mark::new(failed, slow), now) && !failed {
+            self.succeeded(state.generation, now);
         }
         if !failed {
             self.row.store(0, Relaxed);
@@ -235,21 +215,11 @@ impl Core {
     }
 
     fn trips(&self, state: &State, now: Mono) -> bool {
-        match (&self.settings.trip, &self.past) {
-            (Trip::ConsecutiveFailures(most), _) => state.failures_in_row > *most,
-            (Trip::Custom { says, .. }, _) => says(&self.counts(state, now)),
-            (Trip::Rates(_), Past::Calls(window, rates)) => self.exceeds(rates, window.sums()),
-            (Trip::Rates(_), Past::Time(window, rates)) => self.exceeds(rates, window.sums(now)),
-            (Trip::Rates(_), Past::Tally) => false,
+        match &self.settings.trip {
+            Trip::ConsecutiveFailures(most) => state.failures_in_row > *most,
+            Trip::Custom { says, .. } => says(&self.counts(state, now)),
+            Trip::Rates(_) => self.past.exceeds(self.row.load(Relaxed), now),
         }
-    }
-
-    fn exceeds(&self, rates: &Rates, sums: Sums) -> bool {
-        let in_row = rates.consecutive > 0 && self.row.load(Relaxed) >= rates.consecutive.into();
-        in_row
-            || (sums.calls >= u64::from(rates.calls_min.max(1))
-                && (reaches(sums.failed, sums.calls, rates.failure_share)
-                    || reaches(sums.slow, sums.calls, rates.slow_share)))
     }
 
     /// Begins a new generation in `phase` at `now`.
@@ -267,12 +237,13 @@ impl Core {
                     state.closed_since = now;
                     state.ramp_from(now, self.settings.ramp);
                 }
-                self.forget();
+                self.past.clear();
+                self.row.store(0, Relaxed);
             }
             Phase::HalfOpen => {}
         }
         state.phase = phase;
-        state.generation = (state.generation + 1) & GENERATION_MAX;
+        state.generation = following(state.generation);
         state.failures = 0;
         state.failures_in_row = 0;
         let successes = state.generation << COUNT_BITS;
@@ -295,15 +266,6 @@ impl Core {
             && state.ramp_until.is_none()
             && !matches!(state.forced, Some(Forced::Open | Forced::Disabled));
         self.gate.store(gate(state.generation, if fast { FAST } else { SLOW }, 0), Release);
-    }
-
-    fn forget(&self) {
-        match &self.past {
-            Past::Calls(window, _) => window.clear(),
-            Past::Time(window, _) => window.clear(),
-            Past::Tally => {}
-        }
-        self.row.store(0, Relaxed);
     }
 
     /// How long to stay open now.
@@ -380,12 +342,7 @@ impl Core {
 
     fn counts(&self, state: &State, now: Mono) -> Counts {
         let word = self.successes.load(Acquire);
-        let sums = match (&self.past, state.phase) {
-            (Past::Calls(window, _), Phase::Closed) => Some(window.sums()),
-            (Past::Time(window, _), Phase::Closed) => Some(window.sums(now)),
-            _ => None,
-        };
-        if let Some(sums) = sums {
+        if let Some(sums) = self.past.sums(now).filter(|_| state.phase == Phase::Closed) {
             return Counts {
                 requests: sums.calls,
                 total_successes: sums.calls.saturating_sub(sums.failed),
@@ -454,17 +411,15 @@ impl Core {
         (state.phase, state.generation)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // A panic inside a custom trip leaves the machine between two consistent states, either of which will do.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether `part` of `all` is at least this share; compared without dividing, so that exactly a half is a half.
-fn reaches(part: u64, all: u64, share: f64) -> bool {
-    #[expect(clippy::cast_precision_loss, reason = "sums of a window are small")]
-    let (part, all) = (part as f64, all as f64);
-    part > 0.0 && part >= all * share
+/// The generation after this one. 0 is for a breaker that has not begun, and never comes again.
+const fn following(generation: u64) -> u64 {
+    if generation >= GENERATION_MAX { 1 } else { generation + 1 }
 }
 
 fn slow_ns(slow_after: Duration) -> u64 {

@@ -1,6 +1,9 @@
 //! The breaker against its table of transitions, against a naive model, and against late and lost outcomes.
 
-use super::{Breaker, BreakerSettings, Counts, Open, Permit, Phase, Trip};
+use super::{
+    Breaker, BreakerSettings, Core, Counts, Forced, Open, Outcome, Permit, Phase, Trip,
+    machine::GENERATION_MAX,
+};
 use outrigger_kernel::Mono;
 use proptest::prelude::*;
 use std::{sync::Arc, time::Duration};
@@ -174,6 +177,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..40_u64).prop_map(|seconds| Step::Wait { seconds }),
     ];
     proptest::collection::vec(step, 0..200)
+}
+
+/// Millions of generations are some weeks of short intervals.
+#[test]
+fn an_open_breaker_stays_open_when_generations_begin_anew() {
+    let trip = Trip::ConsecutiveFailures(0);
+    let core = Core::new(BreakerSettings { trip, ..BreakerSettings::default() }, 0);
+    let _begun = core.admit(Mono(0)).unwrap();
+    core.state().generation = GENERATION_MAX - 1;
+    core.force(Some(Forced::Closed), Mono(0));
+    core.state().forced = None;
+    assert_eq!(core.shown(), (Phase::Closed, GENERATION_MAX));
+    let ticket = core.admit(Mono(1)).unwrap();
+    core.settle(ticket, Outcome::FAILURE, Mono(1));
+    assert!(core.admit(Mono(2)).is_err());
+    assert_eq!(core.status(Mono(2)).phase, Phase::Open);
 }
 
 proptest! {

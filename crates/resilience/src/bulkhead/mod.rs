@@ -44,7 +44,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{
-            AtomicU32, AtomicU64,
+            AtomicU64,
             Ordering::{AcqRel, Relaxed},
         },
     },
@@ -155,7 +155,6 @@ impl Bulkhead {
         });
         Self(Arc::new(Core {
             taken: AtomicU64::new(0),
-            seats: AtomicU32::new(limit.limit()),
             limit,
             shedder: settings.sheds.then(Shedder::new),
             heard: AtomicU64::new(0),
@@ -235,7 +234,7 @@ impl Bulkhead {
     pub fn status(&self, now: Mono) -> BulkheadStatus {
         let taken = self.0.taken.load(Relaxed);
         BulkheadStatus {
-            seats: self.0.seats.load(Relaxed),
+            seats: self.0.seats(),
             seated: low(taken),
             waiting: low(taken >> 32),
             service: self.0.limit.service(now),
@@ -299,7 +298,7 @@ const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 impl fmt::Debug for Bulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let taken = self.0.taken.load(Relaxed);
-        let seats = self.0.seats.load(Relaxed);
+        let seats = self.0.seats();
         write!(f, "Bulkhead({} of {seats}, {} waiting)", seated(taken), taken >> 32)
     }
 }

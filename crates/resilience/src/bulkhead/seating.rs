@@ -10,7 +10,7 @@ use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicU32, AtomicU64,
+            AtomicU64,
             Ordering::{AcqRel, Acquire, Relaxed},
         },
     },
@@ -21,7 +21,6 @@ use std::{
 pub(super) struct Core {
     /// Waiting (upper half) and seated (lower half). Only the holder of the queue's lock changes the upper half.
     pub(super) taken: AtomicU64,
-    pub(super) seats: AtomicU32,
     pub(super) limit: AdaptiveLimit,
     pub(super) shedder: Option<Shedder>,
     /// The latest time anybody has told of, for seats that are dropped without one.
@@ -45,7 +44,7 @@ impl Core {
     /// Takes a free seat if nobody waits.
     #[inline]
     pub(super) fn sit(&self) -> bool {
-        let seats = u64::from(self.seats.load(Relaxed));
+        let seats = u64::from(self.seats());
         let mut taken = self.taken.load(Relaxed);
         // Anybody waiting makes the number larger than any number of seats.
         while taken < seats {
@@ -66,8 +65,14 @@ impl Core {
         before
     }
 
+    /// How many there are now.
+    #[inline]
+    pub(super) fn seats(&self) -> u32 {
+        self.limit.limit()
+    }
+
     pub(super) fn full(&self) -> bool {
-        self.taken.load(Relaxed) >= u64::from(self.seats.load(Relaxed))
+        self.taken.load(Relaxed) >= u64::from(self.seats())
     }
 
     pub(super) fn too_late(&self, entrant: &Entrant, now: Mono) -> bool {
@@ -98,9 +103,7 @@ impl Core {
     pub(super) fn hand_on(&self, queue: &mut Queue, now: Mono, wakers: &mut Wakers) {
         let shedding = self.shedder.as_ref().is_some_and(|shedder| shedder.level() > 0);
         let service = self.limit.service(now);
-        while queue.waiting() > 0
-            && seated(self.taken.load(Acquire)) < u64::from(self.seats.load(Relaxed))
-        {
+        while queue.waiting() > 0 && seated(self.taken.load(Acquire)) < u64::from(self.seats()) {
             let (granted, refused) = queue.grant(now, shedding, service, wakers);
             self.gone(refused);
             if granted {
@@ -134,11 +137,9 @@ impl Core {
     /// Learns from an ended call how many seats there should be.
     pub(super) fn learn(&self, took: Duration, ended: Ended, taken: u64, now: Mono) {
         let in_flight = low(taken);
-        if let Some(seats) = self.limit.observe(took, ended, in_flight, now) {
-            let before = self.seats.swap(seats, Relaxed);
-            if seats > before && self.taken.load(Relaxed) >= WAITING {
-                self.next_please(now);
-            }
+        let changed = self.limit.observe(took, ended, in_flight, now).is_some();
+        if changed && self.taken.load(Relaxed) >= WAITING {
+            self.next_please(now);
         }
     }
 }

@@ -272,6 +272,14 @@ fn a_node_too_many_gets_nothing_and_damage_is_seen() {
     assert!(ShareLedger::decode(&vec![0; 32 * 2_000]).is_err());
 }
 
+#[test]
+fn what_was_stored_may_be_anything() {
+    let mut ledger = ShareLedger::decode(&[0xff; 3 * 32]).unwrap();
+    assert_eq!(ledger.leased_milli(Wall(0)), u64::MAX);
+    let terms = ShareTerms::per_second(10);
+    assert_eq!(ledger.renew(1, 5, &terms, Wall(0)).share_milli, 0, "all is leased");
+}
+
 proptest! {
     #[test]
     fn shares_never_sum_up_to_more_than_the_limit(rate in 1_u64..10_000_000, steps in proptest::collection::vec((0_u64..8, any::<u64>(), 0_u64..700, any::<bool>()), 0..200)) {

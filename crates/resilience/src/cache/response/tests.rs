@@ -354,3 +354,12 @@ fn bodies_and_bytes_are_bounded() {
     assert!(cache.len() <= 3);
     assert_eq!(DATE, &const_date()["date: ".len()..]);
 }
+
+#[test]
+fn a_share_that_is_no_number_is_no_lifetime() {
+    let cache = cache(CacheSettings { heuristic_share: f64::NAN, ..CacheSettings::default() });
+    let modified = "last-modified: Mon, 01 Dec 2025 00:00:00 GMT";
+    let date = format!("date: {DATE}");
+    keep(&cache, &[], 200, &[&date, modified]).unwrap();
+    assert_eq!(look(&cache, &[], 0), "ask");
+}
