@@ -29,8 +29,10 @@
 //! Lifetimes are shortened by up to `jitter` (a tenth), never lengthened. Not kept: partial responses and requests for
 //! them, anything but `GET`.
 
-use super::{Directives, Early, Lifetime, Standing, Store, StoreBounds, rules};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+mod stored;
+
+use super::{Directives, Early, Lifetime, Store, StoreBounds, rules};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use outrigger_kernel::{Mono, Wall};
 use std::{
     fmt,
@@ -41,6 +43,7 @@ use std::{
     },
     time::Duration,
 };
+pub use stored::{Hit, Stored};
 
 /// How many variants of one address are kept.
 pub const VARIANTS_MAX: usize = 16;
@@ -107,38 +110,6 @@ pub struct ResponseHead<'a> {
     pub status: StatusCode,
     /// The headers.
     pub headers: &'a HeaderMap,
-}
-
-/// A kept response. `B` is its body, cheap to clone.
-#[derive(Debug)]
-pub struct Stored<B> {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers, without those that were for the connection only.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: B,
-    bytes: usize,
-    varied: Vec<(HeaderName, Vec<HeaderValue>)>,
-    age: Duration,
-    lifetime: Lifetime,
-    always_ask: bool,
-    never_stale: bool,
-}
-
-/// A response from the cache.
-#[derive(Debug)]
-pub struct Hit<B> {
-    /// It.
-    pub stored: Arc<Stored<B>>,
-    /// How old it is: the `Age` header of the answer.
-    pub age: Duration,
-    /// By how much it is stale; zero for fresh.
-    pub late: Duration,
-    /// The client has it already: 304 without the body.
-    pub not_modified: bool,
-    /// It should be refreshed behind the answer.
-    pub is_due: bool,
 }
 
 /// What to do with a request.
@@ -451,76 +422,6 @@ impl rules::Shelf {
             load_took: took,
         };
         lifetime.jittered(settings.jitter, times.random)
-    }
-}
-
-impl<B> Stored<B> {
-    /// The headers that make a request conditional on this response being out of date.
-    pub fn conditions(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let condition =
-            |validator, name| self.headers.get(validator).map(|value| (name, value.clone()));
-        let tag = condition(header::ETAG, header::IF_NONE_MATCH);
-        let date = condition(header::LAST_MODIFIED, header::IF_MODIFIED_SINCE);
-        tag.into_iter().chain(date)
-    }
-
-    /// Whether it has anything that a request can be made conditional on.
-    #[must_use]
-    pub fn can_be_confirmed(&self) -> bool {
-        rules::has_validator(&self.headers)
-    }
-
-    /// It as the answer to a request.
-    #[must_use]
-    pub fn answer(self: &Arc<Self>, request: &RequestHead<'_>, now: Mono) -> Hit<B> {
-        Arc::clone(self).hit(request, now, false)
-    }
-
-    /// How old it is.
-    #[must_use]
-    pub fn age(&self, now: Mono) -> Duration {
-        self.age.saturating_add(now.since(self.lifetime.stored))
-    }
-
-    fn body_bytes(&self) -> usize {
-        let head: usize = self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 32).sum();
-        self.bytes - head
-    }
-
-    fn late(&self, now: Mono) -> Duration {
-        now.since(self.lifetime.stored).saturating_sub(self.lifetime.fresh_for)
-    }
-
-    fn fits(&self, request: &HeaderMap) -> bool {
-        self.varied.iter().all(|(name, values)| request.get_all(name).iter().eq(values))
-    }
-
-    /// Whether it may be used unasked, and if so whether a refresh is due.
-    fn usable(&self, asked: &Directives, now: Mono, early: Early, random: u64) -> Option<bool> {
-        let age = self.age(now);
-        if self.always_ask || asked.no_cache || asked.max_age.is_some_and(|most| age > most) {
-            return None;
-        }
-        let left = self.lifetime.fresh_for.saturating_sub(now.since(self.lifetime.stored));
-        if asked.min_fresh.is_some_and(|least| left < least) {
-            return None;
-        }
-        match self.lifetime.standing(now, early, random) {
-            Standing::Fresh => Some(false),
-            Standing::Early => Some(true),
-            Standing::Stale => Some(true),
-            Standing::OnError | Standing::Gone => {
-                let late = self.late(now);
-                let tolerated = asked.max_stale.is_some_and(|most| late <= most);
-                (tolerated && !self.never_stale).then_some(true)
-            }
-        }
-    }
-
-    fn hit(self: Arc<Self>, request: &RequestHead<'_>, now: Mono, is_due: bool) -> Hit<B> {
-        let not_modified =
-            self.status == StatusCode::OK && rules::client_has_it(request.headers, &self.headers);
-        Hit { age: self.age(now), late: self.late(now), not_modified, is_due, stored: self }
     }
 }
 

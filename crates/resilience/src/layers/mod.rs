@@ -5,7 +5,6 @@
 //! |---|---|---|
 //! | [`PolicyLayer`] | `policy.rs` | a whole [`crate::Policy`]: deadline, retries and hedges, breaker, bulkhead, timeout |
 //! | [`DeadlineLayer`] | `deadline.rs` | one deadline, from what the request says or a default |
-//!
 //! | [`RateLimitLayer`] | `rate.rs` | a rate limit: for all, per key, or a share of one for many nodes |
 //! | [`ThrottleLayer`] | `throttle.rs` | a [`crate::Throttle`]: what the target would refuse is not sent |
 //! | [`BulkheadLayer`] | `bulkhead.rs` | a [`crate::Bulkhead`]: seats, a bounded queue, shedding |
