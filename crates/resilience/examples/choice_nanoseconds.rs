@@ -1,13 +1,15 @@
-//! What choosing, sharing, keeping and failing on purpose cost, in nanoseconds and allocations.
+//! What choosing, sharing, keeping and failing on purpose cost, in nanoseconds.
 //!
 //! ```text
 //! cargo run --release -p outrigger-resilience --example choice_nanoseconds [part of a name]
 //! ```
 //!
-//! Measured as `guard_nanoseconds.rs` does: batches of about 30 microseconds, half a second for each case; printed are the
-//! 2nd percentile, the median and the 90th percentile. Time is given, not read.
+//! Measured as `measure/` says. Time is given, not read.
+
+mod measure;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use measure::Bench;
 use outrigger_kernel::{Mono, Wall};
 use outrigger_resilience::{
     Ask, BalanceSettings, Balancer, Endpoint, Faults, FlightSettings, Flights, Strategy, Verdict,
@@ -21,43 +23,8 @@ use std::{
     hint::black_box,
     pin::pin,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
-
-const BATCH: Duration = Duration::from_micros(30);
-const CASE: Duration = Duration::from_millis(500);
-
-#[expect(clippy::disallowed_methods, reason = "this measures what the clock says")]
-fn instant() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::print_stdout, reason = "the output of a program")]
-fn case(filter: &str, name: &str, mut work: impl FnMut(u64)) {
-    if !name.contains(filter) {
-        return;
-    }
-    let (mut counter, mut per_batch) = (0_u64, 16_u64);
-    let mut batch = |per_batch: u64| {
-        let begun = instant();
-        for _ in 0..per_batch {
-            counter += 1;
-            work(counter);
-        }
-        begun.elapsed()
-    };
-    while batch(per_batch) < BATCH && per_batch < 1 << 20 {
-        per_batch *= 2;
-    }
-    let (begun, mut batches) = (instant(), Vec::with_capacity(40_000));
-    while begun.elapsed() < CASE && batches.len() < 40_000 {
-        batches.push(batch(per_batch).as_nanos() as f64 / per_batch as f64);
-    }
-    batches.drain(..batches.len() / 10);
-    batches.sort_by(f64::total_cmp);
-    let at = |percent: usize| batches[batches.len() * percent / 100];
-    println!("{name:<58} {:>7.1} {:>7.1} {:>7.1}", at(2), at(50), at(90));
-}
 
 /// Numbers that are random enough, at the cost of one multiplication.
 fn random(n: u64) -> u64 {
@@ -69,17 +36,17 @@ fn at(n: u64) -> Mono {
 }
 
 fn main() {
-    let filter = std::env::args().nth(1).unwrap_or_default();
-    balancers(&filter);
-    flights(&filter);
-    caches(&filter);
+    let bench = Bench::new();
+    balancers(&bench);
+    flights(&bench);
+    caches(&bench);
     let faults = Faults::default();
-    case(&filter, "faults, off", |n| {
+    bench.case("faults, off", |n| {
         black_box(faults.plan(at(n), n, |_| None));
     });
 }
 
-fn balancers(filter: &str) {
+fn balancers(bench: &Bench) {
     let strategies = [
         ("peak EWMA of two", Strategy::PeakEwma),
         ("random", Strategy::Random),
@@ -94,7 +61,7 @@ fn balancers(filter: &str) {
             let balancer = Balancer::new(settings);
             let endpoints = (0..10_u64).map(|n| Endpoint::new(format!("10.0.0.{n}:80"), n));
             balancer.update(endpoints, at(0));
-            case(filter, &format!("balance, {name}, 10 endpoints, {note}"), |n| {
+            bench.case(&format!("balance, {name}, 10 endpoints, {note}"), |n| {
                 let ask = Ask { tried: &[], key: Some(random(n)) };
                 if let Ok(pick) = balancer.pick(ask, at(n), random(n)) {
                     let took = Duration::from_micros(500 + *pick.value());
@@ -105,9 +72,9 @@ fn balancers(filter: &str) {
     }
 }
 
-fn flights(filter: &str) {
+fn flights(bench: &Bench) {
     let flights: Flights<u64, u64> = Flights::new(FlightSettings::default());
-    case(filter, "flight, leader without followers, ready at once", |n| {
+    bench.case("flight, leader without followers, ready at once", |n| {
         if let Ok(joined) = flights.join(n & 1_023, at(n), || std::future::ready(n)) {
             let polled = pin!(joined).poll(&mut Context::from_waker(Waker::noop()));
             assert_eq!(black_box(polled), Poll::Ready(Ok(n)));
@@ -115,10 +82,10 @@ fn flights(filter: &str) {
     });
 }
 
-fn caches(filter: &str) {
+fn caches(bench: &Bench) {
     let store: Store<u64, u64> = Store::new(StoreBounds::default());
     (0..1_000).for_each(|key| assert!(store.put(key, key, 100)));
-    case(filter, "cache, store hit, 1000 keys", |n| {
+    bench.case("cache, store hit, 1000 keys", |n| {
         black_box(store.get(&(n % 1_000)));
     });
     let lifetime = Lifetime {
@@ -128,11 +95,11 @@ fn caches(filter: &str) {
         on_error_for: Duration::ZERO,
         load_took: Duration::from_millis(100),
     };
-    case(filter, "cache, store hit with its standing", |n| {
+    bench.case("cache, store hit with its standing", |n| {
         black_box(store.get(&(n % 1_000)));
         black_box(lifetime.standing(at(n), Early::default(), n));
     });
-    case(filter, "cache, put of new keys, evicting", |n| {
+    bench.case("cache, put of new keys, evicting", |n| {
         store.put(random(n), n, 100_000);
     });
 
@@ -144,7 +111,7 @@ fn caches(filter: &str) {
     let request = RequestHead { scope: "", method: &Method::GET, uri, headers: &asked };
     let times = Times { asked_at: at(0), now: at(0), wall: Wall(0), random: 0 };
     assert!(cache.keep(&request, &response, "body", 4, times).is_ok());
-    case(filter, "cache, HTTP response hit", |n| {
+    bench.case("cache, HTTP response hit", |n| {
         assert!(matches!(black_box(cache.look(&request, at(n), n)), Lookup::Hit(_)));
     });
 }

@@ -4,11 +4,12 @@
 //! cargo run --release -p outrigger-resilience --example guard_nanoseconds [part of a name]
 //! ```
 //!
-//! Batches of about 30 microseconds, far below a slice of the scheduler, so that a batch that was interrupted is an outlier and
-//! not a part of every figure; half a second for each case, its first tenth dropped. Printed: the 2nd percentile, the
-//! median and the 90th percentile of the batches. Where a case says "time given" nobody reads a clock; that is how the
+//! Measured as `measure/` says. Where a case says "time given" nobody reads a clock; that is how the
 //! machines are used in a stack that reads it twice for all of them.
 
+mod measure;
+
+use measure::{Bench, instant};
 use outrigger_kernel::Mono;
 use outrigger_resilience::{
     AdaptiveLimit, Algorithm, Breaker, BreakerSettings, Bulkhead, BulkheadSettings, CellBulkhead,
@@ -16,62 +17,10 @@ use outrigger_resilience::{
     LimitSettings, OnLoss, Outcome, Quota, Rank, RateLimiter, Rates, Seats, ShareHolder,
     ShareTerms, ShuffleShard, Throttle, ThrottleSettings, TokenBucket, Trip, Window,
 };
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
-
-const BATCH: Duration = Duration::from_micros(30);
-const CASE: Duration = Duration::from_millis(500);
-
-#[expect(clippy::disallowed_methods, reason = "this measures what the clock says")]
-fn instant() -> Instant {
-    Instant::now()
-}
-
-/// Runs the cases whose names contain `filter`.
-struct Bench {
-    filter: String,
-}
-
-impl Bench {
-    #[expect(clippy::print_stdout, reason = "the output of a program")]
-    fn case(&self, name: &str, mut work: impl FnMut(u64)) {
-        if !name.contains(&self.filter) {
-            return;
-        }
-        let mut counter = 0_u64;
-        let mut per_batch = 16_u64;
-        loop {
-            let begun = instant();
-            for _ in 0..per_batch {
-                counter += 1;
-                work(counter);
-            }
-            if begun.elapsed() >= BATCH || per_batch > 1 << 20 {
-                break;
-            }
-            per_batch *= 2;
-        }
-        let mut batches = Vec::with_capacity(40_000);
-        let begun = instant();
-        while begun.elapsed() < CASE && batches.len() < 40_000 {
-            let batch = instant();
-            for _ in 0..per_batch {
-                counter += 1;
-                work(counter);
-            }
-            batches.push(batch.elapsed().as_nanos() as f64 / per_batch as f64);
-        }
-        batches.drain(..batches.len() / 10);
-        batches.sort_by(f64::total_cmp);
-        let at = |percent: usize| batches[batches.len() * percent / 100];
-        println!("{name:<58} {:>7.1} {:>7.1} {:>7.1}", at(2), at(50), at(90));
-    }
-}
+use std::{hint::black_box, time::Duration};
 
 fn main() {
-    let bench = Bench { filter: std::env::args().nth(1).unwrap_or_default() };
+    let bench = Bench::new();
     breakers(&bench);
     bulkheads(&bench);
     rates(&bench);

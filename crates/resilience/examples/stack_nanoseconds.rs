@@ -4,10 +4,12 @@
 //! cargo run --release -p outrigger-resilience --example stack_nanoseconds [part of a name]
 //! ```
 //!
-//! As in `guard_nanoseconds`: batches of about 30 microseconds, half a second for each case, its first tenth dropped; the
-//! 2nd percentile, the median and the 90th percentile of the batches. The clock is the one of the operating system unless
+//! Measured as `measure/` says. The clock is the one of the operating system unless
 //! a case says "time given".
 
+mod measure;
+
+use measure::{Bench, instant};
 use outrigger_kernel::{BoxFuture, Deadline, Mono, TaskHandle, Wall, World};
 use outrigger_resilience::{
     AdaptiveTimeout, BalanceSettings, Balanced, Balancer, BreakerSettings, Budget, BudgetSettings,
@@ -22,14 +24,6 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-
-const BATCH: Duration = Duration::from_micros(30);
-const CASE: Duration = Duration::from_millis(500);
-
-#[expect(clippy::disallowed_methods, reason = "this measures what the clock says")]
-fn instant() -> Instant {
-    Instant::now()
-}
 
 /// A world that is read and never waited for.
 struct Clock {
@@ -65,48 +59,6 @@ impl World for Clock {
 
     fn spawn(&self, _: &'static str, _: BoxFuture<'static, ()>) -> TaskHandle {
         TaskHandle::new(|| {})
-    }
-}
-
-struct Bench {
-    filter: String,
-}
-
-impl Bench {
-    #[expect(clippy::print_stdout, reason = "the output of a program")]
-    fn case(&self, name: &str, mut work: impl FnMut(u64)) {
-        if !name.contains(&self.filter) {
-            return;
-        }
-        let mut counter = 0_u64;
-        let mut per_batch = 16_u64;
-        loop {
-            let begun = instant();
-            for _ in 0..per_batch {
-                counter += 1;
-                work(counter);
-            }
-            if begun.elapsed() >= BATCH || per_batch > 1 << 20 {
-                break;
-            }
-            per_batch *= 2;
-        }
-        let mut batches = Vec::with_capacity(40_000);
-        let begun = instant();
-        while begun.elapsed() < CASE && batches.len() < 40_000 {
-            let batch = instant();
-            for _ in 0..per_batch {
-                counter += 1;
-                work(counter);
-            }
-            #[expect(clippy::cast_precision_loss, reason = "small")]
-            batches.push(batch.elapsed().as_nanos() as f64 / per_batch as f64);
-        }
-        batches.drain(..batches.len() / 10);
-        batches.sort_by(f64::total_cmp);
-        let at = |percent: usize| batches.get(batches.len() * percent / 100).copied();
-        let at = |percent| at(percent).unwrap_or(f64::NAN);
-        println!("{name:<58} {:>8.1} {:>8.1} {:>8.1}", at(2), at(50), at(90));
     }
 }
 
@@ -158,7 +110,7 @@ fn policies() -> [(&'static str, Policy); 6] {
 }
 
 fn main() {
-    let bench = Bench { filter: std::env::args().nth(1).unwrap_or_default() };
+    let bench = Bench::new();
     let clock = Clock { started: instant(), given: AtomicU64::new(0), drawn: AtomicU64::new(1) };
     let world: &dyn World = &clock;
     let far = Deadline(Mono(u64::MAX / 2));
