@@ -1,6 +1,7 @@
 //! The driver as it would be if a policy had no more than a timeout, a retry and a breaker: a loop. What [`crate::Stack`]
 //! makes of such a policy must be the same, to the instant and to the word.
 
+use super::tests::Notes;
 use crate::{
     Backoff, BreakerSettings, BreakerWatch, Class, GaveUp, Matching, Part, Phase, Policy,
     PolicyState, RETRY_DELAY_MIN, Retry, Trip, Watch, run,
@@ -8,28 +9,9 @@ use crate::{
 use outrigger_kernel::{Deadline, Mono, World, within};
 use outrigger_sim::SimWorld;
 use proptest::prelude::*;
-use std::{
-    cell::RefCell,
-    future::Future,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{cell::RefCell, future::Future, sync::Arc, time::Duration};
 
 const MS: Duration = Duration::from_millis(1);
-
-/// Notes what it is told.
-#[derive(Debug, Default)]
-struct Notes(Mutex<Vec<(bool, Part)>>);
-
-impl Watch for Notes {
-    fn applied(&self, part: Part) {
-        self.0.lock().unwrap().push((false, part));
-    }
-
-    fn activated(&self, part: Part) {
-        self.0.lock().unwrap().push((true, part));
-    }
-}
 
 async fn plainly<Fut: Future<Output = u16>>(
     world: &dyn World,

@@ -73,7 +73,7 @@ async fn without_a_policy_a_call_is_a_call() {
 
 /// Notes what it is told.
 #[derive(Debug, Default)]
-struct Notes(Mutex<Vec<(bool, Part)>>);
+pub(super) struct Notes(pub(super) Mutex<Vec<(bool, Part)>>);
 
 impl Watch for Notes {
     fn applied(&self, part: Part) {
