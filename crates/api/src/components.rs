@@ -39,6 +39,26 @@ pub struct Components {
     pub resiliencies: Vec<String>,
 }
 
+impl Components {
+    /// The same components with what the policies of `old` ones, whose place they take, remember.
+    #[must_use]
+    pub fn keeping(mut self, old: &Self) -> Self {
+        self.calls = std::mem::take(&mut self.calls).keeping(&old.calls);
+        // Made a moment ago, they have no other owner yet.
+        for (name, store) in &mut self.state {
+            if let Some((store, old)) = Arc::get_mut(store).zip(old.state.get(name)) {
+                store.outbound = store.outbound.keeping(&old.outbound);
+            }
+        }
+        for (name, broker) in &mut self.pubsub {
+            if let Some((broker, old)) = Arc::get_mut(broker).zip(old.pubsub.get(name)) {
+                broker.outbound = broker.outbound.keeping(&old.outbound);
+            }
+        }
+        self
+    }
+}
+
 /// A component as `metadata` lists it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registered {
@@ -71,6 +91,13 @@ impl Policed {
     pub fn new(policy: Policy) -> Self {
         let state = PolicyState::new(&policy);
         Self { policy, state, watch: OnceLock::new() }
+    }
+
+    /// The same policy with what `old`, whose place it takes, remembers.
+    #[must_use]
+    pub fn keeping(&self, old: &Self) -> Self {
+        let state = old.state.carried_over(&old.policy, &self.policy);
+        Self { policy: self.policy.clone(), state, watch: OnceLock::new() }
     }
 
     /// Whether the policy does nothing, so that there is one attempt and no more.
@@ -115,6 +142,7 @@ pub struct CallPolicies {
     reconnect: Option<Arc<Retry>>,
     named: BTreeMap<String, Arc<CallPolicy>>,
     default: Option<Policy>,
+    repeat_all: bool,
     defaulted: Arc<Mutex<BTreeMap<String, Arc<CallPolicy>>>>,
 }
 
@@ -122,7 +150,45 @@ impl CallPolicies {
     /// Policies for the targets named, and one for all others.
     #[must_use]
     pub fn new(named: BTreeMap<String, Arc<CallPolicy>>, default: Option<Policy>) -> Self {
-        Self { reconnect: None, named, default, defaulted: Arc::default() }
+        Self { reconnect: None, named, default, repeat_all: false, defaulted: Arc::default() }
+    }
+
+    /// The same; with `yes`, every call under the policy for all others may be repeated, whatever its method.
+    #[must_use]
+    pub fn repeating_all(mut self, yes: bool) -> Self {
+        self.repeat_all = yes;
+        self
+    }
+
+    /// The same policies with what `old` ones, whose place they take, remember: a reload closes no breaker and refills no
+    /// budget, unless it changes their settings.
+    #[must_use]
+    pub fn keeping(mut self, old: &Self) -> Self {
+        for (target, policy) in &mut self.named {
+            if let Some(known) = old.known(target) {
+                *policy = Arc::new(policy.keeping(&known));
+            }
+        }
+        if let Some(default) = &self.default {
+            let before = old.defaulted.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = before.iter().filter(|(target, _)| !self.named.contains_key(*target));
+            let kept = kept.map(|(target, known)| {
+                let policy = self.made(default).keeping(known);
+                (target.clone(), Arc::new(policy))
+            });
+            self.defaulted = Arc::new(Mutex::new(kept.collect()));
+        }
+        self
+    }
+
+    /// What is there for `target`; makes nothing.
+    fn known(&self, target: &str) -> Option<Arc<CallPolicy>> {
+        let defaulted = || self.defaulted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.named.get(target).cloned().or_else(|| defaulted().get(target).cloned())
+    }
+
+    fn made(&self, default: &Policy) -> CallPolicy {
+        CallPolicy::new(default.clone(), OPERATIONS_MAX).repeating_all(self.repeat_all)
     }
 
     /// The same with another way of waiting for apps that cannot be reached.
@@ -156,7 +222,7 @@ impl CallPolicies {
         if defaulted.len() >= DEFAULTED_MAX {
             return None;
         }
-        let policy = Arc::new(CallPolicy::new(default.clone(), OPERATIONS_MAX));
+        let policy = Arc::new(self.made(default));
         defaulted.insert(target.to_owned(), Arc::clone(&policy));
         Some(policy)
     }

@@ -4,9 +4,13 @@
 //! ([`CallError::kind`]), and can the callee have seen anything ([`CallError::nothing_sent`]).
 
 use crate::{BadPath, BoxError, Refusal, grpc::Code};
+use http::{HeaderName, HeaderValue};
 use outrigger_kernel::Kind;
-use outrigger_resilience::Open;
-use std::{fmt, io};
+use outrigger_resilience::{Open, Quota};
+use std::{fmt, io, time::Duration};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// A call that got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +77,26 @@ pub enum CallError {
         /// How many calls wait for their turn.
         waiting: usize,
     },
+    /// The policy of the target did not let it through.
+    #[error("{target}: not admitted ({reason})")]
+    NotAdmitted {
+        /// Who was called.
+        target: String,
+        /// Why; a word of [`outrigger_resilience::reason`].
+        reason: &'static str,
+        /// When to come back, if that is known.
+        retry_after: Option<Duration>,
+        /// The limit there is, if it is one of calls in a time.
+        quota: Option<Quota>,
+    },
+    /// What could be done about a failure was done: whoever called need not try again.
+    #[error("{source} (attempts: {attempts})")]
+    Tried {
+        /// How many attempts were made.
+        attempts: u32,
+        /// How the last one ended.
+        source: Box<CallError>,
+    },
     /// The app's health check fails.
     #[error("app is not in a healthy state: {app}")]
     Unhealthy {
@@ -123,6 +147,8 @@ pub enum Phase {
     Connection,
     /// The response headers.
     Answer,
+    /// Nothing: what was left was not worth an attempt.
+    Start,
 }
 
 impl fmt::Display for Phase {
@@ -131,6 +157,7 @@ impl fmt::Display for Phase {
             Self::Turn => "too many other calls came first",
             Self::Connection => "no connection came up",
             Self::Answer => "no answer came",
+            Self::Start => "too little of it was left to try",
         })
     }
 }
@@ -145,7 +172,7 @@ impl CallError {
             Self::BadTarget { .. } | Self::BadPath(_) | Self::RequestBody(_) => Kind::Invalid,
             Self::Forbidden(_) => Kind::Forbidden,
             Self::Timeout { .. } => Kind::Timeout,
-            Self::Overloaded { .. } => Kind::Exhausted,
+            Self::Overloaded { .. } | Self::NotAdmitted { .. } => Kind::Exhausted,
             Self::Connect { .. }
             | Self::Tls { .. }
             | Self::Unhealthy { .. }
@@ -154,7 +181,30 @@ impl CallError {
             Self::Broken { nothing_sent: true, .. } => Kind::Unavailable,
             Self::Broken { nothing_sent: false, .. } => Kind::Internal,
             Self::Relayed { kind, .. } => *kind,
+            Self::Tried { source, .. } => source.kind(),
         }
+    }
+
+    /// What to tell the caller on trying again, as headers: `Retry-After`, the limit, or not at all.
+    #[must_use]
+    pub fn advice(&self) -> Vec<(HeaderName, HeaderValue)> {
+        let mut advice = Vec::new();
+        let mut add = |name: HeaderName, text: String| {
+            advice.extend(HeaderValue::try_from(text).map(|value| (name, value)));
+        };
+        match self {
+            Self::Tried { .. } => add(crate::policy::RETRY, "no".to_owned()),
+            Self::NotAdmitted { target, retry_after, quota, .. } => {
+                let seconds = retry_after.map_or(1, |wait| wait.as_millis().div_ceil(1_000).max(1));
+                add(http::header::RETRY_AFTER, seconds.to_string());
+                if let Some(quota) = quota {
+                    add(RATE_LIMIT_POLICY, quota.field(target).to_string());
+                    add(RATE_LIMIT, format!("\"{target}\";r=0;t={seconds}"));
+                }
+            }
+            _ => {}
+        }
+        advice
     }
 
     /// Whether the callee has certainly seen nothing of the request, so that sending it elsewhere is safe whatever it
@@ -164,6 +214,8 @@ impl CallError {
         match self {
             Self::RequestBody(_) | Self::Timeout { waiting_for: Phase::Answer, .. } => false,
             Self::Broken { nothing_sent, .. } | Self::Relayed { nothing_sent, .. } => *nothing_sent,
+            // Another attempt than the last may have got through.
+            Self::Tried { attempts, source } => *attempts < 2 && source.nothing_sent(),
             _ => true,
         }
     }

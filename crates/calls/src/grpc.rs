@@ -9,12 +9,12 @@ use crate::{
     Body, CallError, Invocation, Invoker, Target, body, headers,
     invoke::{Terms, check_access, prepare},
     outgoing::Outgoing,
+    policy,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::{Frame, SizeHint};
 use outrigger_kernel::{Deadline, World};
-use outrigger_resilience::Class;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::{
     pin::Pin,
@@ -95,7 +95,7 @@ pub fn code(error: &CallError) -> Code {
         CallError::BadTarget { .. } | CallError::BadPath(_) => Code::InvalidArgument,
         CallError::Forbidden(_) => Code::PermissionDenied,
         CallError::Timeout { .. } => Code::DeadlineExceeded,
-        CallError::Overloaded { .. } => Code::ResourceExhausted,
+        CallError::Overloaded { .. } | CallError::NotAdmitted { .. } => Code::ResourceExhausted,
         CallError::RequestBody(_) => Code::Cancelled,
         CallError::Connect { .. }
         | CallError::Tls { .. }
@@ -103,6 +103,7 @@ pub fn code(error: &CallError) -> Code {
         | CallError::BreakerOpen { .. }
         | CallError::Broken { .. } => Code::Unavailable,
         CallError::Relayed { code, .. } => *code,
+        CallError::Tried { source, .. } => code(source),
     }
 }
 
@@ -170,7 +171,13 @@ impl Invoker {
     pub async fn proxy(&self, call: Invocation<'_>) -> Response<Body> {
         match self.try_proxy(call).await {
             Ok(answer) => answer,
-            Err(error) => refusal(code(&error), &error.to_string()),
+            Err(error) => {
+                let mut answer = refusal(code(&error), &error.to_string());
+                for (name, value) in error.advice() {
+                    answer.headers_mut().insert(name, value);
+                }
+                answer
+            }
         }
     }
 
@@ -182,7 +189,8 @@ impl Invoker {
             let deadline = Deadline::after(self.world(), budget);
             call.patience = call.patience.all_by(deadline);
         }
-        let (target, terms) = (call.target, Terms::of(&call, grpc_class));
+        let now = self.world().mono();
+        let (target, terms) = (call.target, Terms::of(&call, policy::grpc_class, now));
         let operation = call.operation.unwrap_or(call.path);
         check_access(&call)?;
         if let Target::App(instances) = target
@@ -209,16 +217,6 @@ impl Outgoing {
             let left = deadline.remaining(world.mono());
             self.head.headers.insert(GRPC_TIMEOUT, format_timeout(left));
         }
-    }
-}
-
-/// A verdict without messages comes in the headers, where it can still be retried.
-fn grpc_class(answer: &Response<Body>) -> Class {
-    let status = answer.headers().get(GRPC_STATUS).and_then(|value| value.to_str().ok());
-    match status.map(str::parse::<u16>) {
-        None | Some(Ok(0)) if answer.status().is_success() => Class::Success,
-        Some(Ok(code)) => Class::Grpc(code),
-        _ => Class::Http(answer.status().as_u16()),
     }
 }
 

@@ -13,20 +13,20 @@
 
 use crate::{
     Body, CallError, Caller, CanonicalPath, HeaderEdits, Instances, OutboundClient, Over, Patience,
-    Phase, Target, headers,
+    Target, headers,
     neighbour::Passage,
     outgoing::{Held, Outgoing, Upload},
+    policy::{self, CallPolicy},
 };
 use http::{
     HeaderMap, Method, Response, StatusCode, Uri,
     uri::{Parts, PathAndQuery},
 };
 use outrigger_kernel::{Deadline, Kind, Mono, World, within};
-use outrigger_resilience::{Breakers, Class, GaveUp, Policy, PolicyState, Retry, Watch};
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
+use outrigger_resilience::{
+    BudgetSettings, CallContext, Class, Policy, PolicyStates, Retry, Stack,
 };
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use crate::outgoing::REPLAY_BYTES_MAX;
 
@@ -60,76 +60,67 @@ pub struct Invocation<'a> {
     pub patience: Patience,
 }
 
-/// A policy for one target and what is remembered under it, a breaker per operation.
-#[derive(Debug)]
-pub struct CallPolicy {
-    policy: Policy,
-    breakers: Option<Breakers>,
-    watch: OnceLock<Arc<dyn Watch>>,
-}
-
-impl CallPolicy {
-    /// A policy for one target that remembers at most `operations` breakers.
-    #[must_use]
-    pub fn new(policy: Policy, operations: usize) -> Self {
-        let breakers = policy.breaker.clone().map(|settings| Breakers::new(settings, operations));
-        Self { policy, breakers, watch: OnceLock::new() }
-    }
-
-    /// The policy.
-    #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// Tells whoever `make` makes what the policy does, unless somebody is told already.
-    pub fn watch_with(&self, make: impl FnOnce() -> Arc<dyn Watch>) {
-        self.watch.get_or_init(make);
-    }
-
-    /// The breakers, by path.
-    #[must_use]
-    pub fn breakers(&self) -> Option<&Breakers> {
-        self.breakers.as_ref()
-    }
-}
-
 /// Under which terms a call is made.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
     policy: Option<&'a CallPolicy>,
     reconnect: Option<&'a Retry>,
     pub(crate) patience: Patience,
-    class: fn(&Response<Body>) -> Class,
+    pub(crate) class: fn(&Response<Body>) -> Class,
+    context: CallContext,
 }
 
 impl<'a> Terms<'a> {
-    pub(crate) fn of(call: &Invocation<'a>, class: fn(&Response<Body>) -> Class) -> Self {
+    pub(crate) fn of(
+        call: &Invocation<'a>,
+        class: fn(&Response<Body>) -> Class,
+        now: Mono,
+    ) -> Self {
         let Invocation { policy, reconnect, patience, .. } = *call;
-        Self { policy, reconnect, patience, class }
+        let unknown = || CallContext::until(Deadline(Mono(u64::MAX)));
+        let context = policy.map_or_else(unknown, |policy| policy.context(call, now));
+        Self { policy, reconnect, patience, class, context }
     }
 }
+
+/// How many more attempts there may be at an app that cannot be reached: one for each call that found it so, and 100 a
+/// second besides. They cost the app nothing, since nobody is there, but they cost us.
+const RECONNECTS: BudgetSettings = BudgetSettings {
+    share: 1.0,
+    floor_per_second: 100,
+    ttl: Duration::from_secs(10),
+    concurrent_share: 1.0,
+    concurrent_floor: 1_000,
+};
+/// Most apps whose absence is remembered.
+const AWAY_MAX: usize = 1_000;
 
 /// Makes calls.
 pub struct Invoker {
     outbound: Arc<OutboundClient>,
     world: Arc<dyn World>,
+    /// What was spent on waiting for apps, by app.
+    reconnects: PolicyStates,
 }
 
 impl Invoker {
     /// An invoker that reaches services outside through `outbound`.
     #[must_use]
     pub fn new(outbound: Arc<OutboundClient>, world: Arc<dyn World>) -> Arc<Self> {
-        Arc::new(Self { outbound, world })
+        Arc::new(Self { outbound, world, reconnects: PolicyStates::new(AWAY_MAX) })
     }
 
     /// Makes a call and hands back the answer, whatever its status. Both bodies stream.
     ///
     /// # Errors
     /// [`CallError`] when there is no answer.
-    pub async fn invoke(&self, call: Invocation<'_>) -> Result<Response<Body>, CallError> {
+    pub async fn invoke(&self, mut call: Invocation<'_>) -> Result<Response<Body>, CallError> {
         let bodiless = call.method == Method::HEAD;
-        let (target, terms) = (call.target, Terms::of(&call, http_class));
+        let now = self.world.mono();
+        if let Some(named) = policy::named_deadline(&call.headers, now) {
+            call.patience = call.patience.no_later_than(named);
+        }
+        let (target, terms) = (call.target, Terms::of(&call, policy::http_class, now));
         let operation = call.operation.unwrap_or(call.path);
         check_access(&call)?;
         let outgoing = prepare(call).await?;
@@ -153,10 +144,18 @@ impl Invoker {
     ) -> Result<Response<Body>, CallError> {
         let world = self.world();
         let last = patience.due().unwrap_or(Deadline::after(world, patience.quiet));
+        let bounded = Policy { budget: Some(RECONNECTS), ..Policy::default() };
+        let known = self.reconnects.get(instances.app_id(), &bounded);
+        let spent = known.budget();
+        let _under_way = spent.map(|spent| spent.begin(world.mono()));
         for number in 1.. {
             let wait = retry.next(number, Class::Failure, world.random());
             let left = last.remaining(world.mono());
             let Some(wait) = wait.filter(|wait| *wait < left) else { break };
+            let leave = spent.map(|spent| spent.withdraw(world.mono()));
+            if matches!(leave, Some(Err(_))) {
+                break;
+            }
             world.sleep(wait).await;
             ended = any_of(instances, outgoing, patience).await;
             if !is_away(&ended, instances, outgoing) {
@@ -178,51 +177,49 @@ impl Invoker {
         operation: &CanonicalPath,
         terms: Terms<'_>,
     ) -> Result<Response<Body>, CallError> {
-        let Terms { policy, reconnect, patience, class } = terms;
-        let Some(CallPolicy { policy, breakers, watch }) = policy else {
+        let Terms { policy, reconnect, patience, context, .. } = terms;
+        let world = self.world();
+        let Some(known) = policy else {
+            policy::tell_deadline(&mut outgoing, target, patience.due(), world);
             return self.attempt(target, &mut outgoing, patience, reconnect).await;
         };
+        let policy = known.policy();
         let reconnect = reconnect.filter(|_| policy.retry.is_none());
-        if policy.retry.is_some() {
+        if policy.retry.is_some() || policy.hedge.is_some() {
             let holding = outgoing.hold_if_small();
-            match patience.ends(self.world()) {
+            match patience.ends(world) {
                 None => holding.await?,
-                Some(deadline) => within(self.world(), deadline, holding)
+                Some(deadline) => within(world, deadline, holding)
                     .await
                     .map_err(|_| CallError::RequestBody("it did not come in time".into()))??,
             }
         }
         let replayable = outgoing.upload.replayable();
-        // A stream is tried once; what is left of its policy is the timeout and the breaker.
-        let once = Policy { timeout: policy.timeout, ..Policy::default() };
-        let effective = if replayable { policy } else { &once };
-        let state = breakers.as_ref().map(|known| known.get(operation.as_str()));
-        let mut state = PolicyState::with_breaker(state);
-        if let Some(watch) = watch.get() {
-            state = state.watched_by(Arc::clone(watch));
-        }
-        let deadline = last_moment(self.world(), policy, patience);
+        let (effective, state) = (known.for_call(replayable), known.state(operation.as_str()));
+        let deadline = context.deadline.earliest(known.last_moment(world, patience));
+        let context = CallContext { deadline, ..context };
         let timed = effective.timeout.is_some_and(|timeout| !timeout.is_zero());
         // The driver keeps deadline and timeout; more timers for them below would only cost. A timeout somebody chose
         // takes the place of the general one, also when it is longer.
         let answer = patience.answer.filter(|_| !timed);
         let patience = Patience { until_answer: None, answer, ..patience };
         let held = Held::new(outgoing);
+        let (held, context, terms) = (&held, &context, &terms);
+        let stack = Stack::new(world, effective, &state);
         // On the heap, so that calls without a policy, which are most, need not be as large.
-        let ended = Box::pin(outrigger_resilience::run(
-            self.world(),
-            effective,
-            &state,
-            deadline,
-            |ended: &Result<_, CallError>| classify(ended, class, replayable, policy),
-            |_attempt| async {
+        let called = Box::pin(stack.call(
+            *context,
+            &(),
+            |ended| known.report(ended, terms, replayable, world),
+            move |attempt, &()| async move {
                 let Some(mut outgoing) = held.take() else {
                     return Err(CallError::RequestBody("it was sent before".into()));
                 };
+                policy::tell(&mut outgoing, target, &attempt, context, world);
                 self.attempt(target, &mut outgoing, patience, reconnect).await
             },
         ));
-        ended.await.unwrap_or_else(|gave_up| Err(no_outcome(target, gave_up)))
+        known.settled(called.await, target)
     }
 
     /// One attempt, as the policy counts them. An app that cannot be reached is waited for within it.
@@ -293,17 +290,6 @@ fn is_away(
         && instances.pick(&[]).is_ok()
 }
 
-/// When no further attempt is made and the last one is given up.
-fn last_moment(world: &dyn World, policy: &Policy, patience: Patience) -> Deadline {
-    let endless = policy.retry.as_ref().is_some_and(|retry| retry.max_retries.is_none());
-    // Attempts have ends of their own, so only retries without number need one more.
-    let enough = if endless { Deadline::after(world, patience.quiet) } else { NEVER };
-    patience.due().map_or(enough, |due| due.earliest(enough))
-}
-
-/// A deadline for calls that end by other means.
-const NEVER: Deadline = Deadline(Mono(u64::MAX));
-
 /// The callee's access list has the last word, and it is asked about the path that is sent.
 pub(crate) fn check_access(call: &Invocation<'_>) -> Result<(), CallError> {
     let Target::App(instances) = call.target else { return Ok(()) };
@@ -353,53 +339,6 @@ fn is_its_own(error: &CallError) -> bool {
         CallError::Connect { .. } | CallError::Broken { .. } => true,
         CallError::Relayed { kind, .. } => kinds.contains(kind),
         _ => false,
-    }
-}
-
-fn http_class(answer: &Response<Body>) -> Class {
-    match answer.status().as_u16() {
-        200..=399 => Class::Success,
-        status => Class::Http(status),
-    }
-}
-
-/// What the end of an attempt means for retry and breaker.
-fn classify(
-    ended: &Result<Response<Body>, CallError>,
-    class: fn(&Response<Body>) -> Class,
-    replayable: bool,
-    policy: &Policy,
-) -> Class {
-    match ended {
-        Ok(answer) => match class(answer) {
-            Class::Success => Class::Success,
-            failed if replayable => failed,
-            // A stream is not sent again, but the breaker is to know what its user counts as a failure.
-            failed => match &policy.retry {
-                Some(retry) if !retry.matching.has(failed) => Class::Success,
-                _ => Class::Permanent,
-            },
-        },
-        // The caller's own fault, or our own refusal: neither says anything about the callee.
-        Err(
-            CallError::RequestBody(_)
-            | CallError::Overloaded { .. }
-            | CallError::Relayed { kind: Kind::Exhausted | Kind::Forbidden | Kind::Invalid, .. },
-        ) => Class::Ignored,
-        Err(_) if replayable => Class::Failure,
-        Err(_) => Class::Permanent,
-    }
-}
-
-fn no_outcome(target: &Target, gave_up: GaveUp) -> CallError {
-    let target = target.id().to_owned();
-    match gave_up {
-        GaveUp::Open(open) => CallError::BreakerOpen { target, open },
-        GaveUp::TimedOut { .. } | GaveUp::DeadlinePassed { .. } => {
-            CallError::Timeout { target, waiting_for: Phase::Answer }
-        }
-        // No policy made here has a part that would say so, yet.
-        GaveUp::NotAdmitted { .. } => CallError::Overloaded { target, limit: 0, waiting: 0 },
     }
 }
 

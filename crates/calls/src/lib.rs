@@ -13,6 +13,7 @@
 //! | file | what |
 //! |---|---|
 //! | `invoke.rs` | [`Invoker`]: a call by address, under a policy |
+//! | `policy.rs` | [`CallPolicy`]: what stands between a call and its target |
 //! | `grpc.rs` | the same for gRPC, undecoded |
 //! | `directory.rs`, `target.rs` | who can be called, and what an address means |
 //! | `access.rs`, `path.rs`, `headers.rs` | what may be called, and how a request looks when it leaves |
@@ -45,6 +46,7 @@ mod outbound;
 mod outgoing;
 mod path;
 mod patience;
+mod policy;
 mod target;
 mod wire;
 
@@ -58,10 +60,11 @@ pub use directory::{Directory, Registration};
 pub use error::{CallError, Phase};
 pub use headers::{Forwarding, HeaderEdits, strip_hop_by_hop};
 pub use health::{AppHealth, Health, HealthMachine, HttpProbe, Probe, ProbeSettings};
-pub use invoke::{CallPolicy, Invocation, Invoker, REPLAY_BYTES_MAX};
+pub use invoke::{Invocation, Invoker, REPLAY_BYTES_MAX};
 pub use neighbour::{Neighbour, Relay};
 pub use outbound::{BadTls, ClientTls, OutboundClient, OutboundSettings, Reach};
 pub use path::{BadPath, CanonicalPath, PATH_BYTES_MAX};
 pub use patience::{Patience, QUIET_DEFAULT, STALL_DEFAULT};
+pub use policy::{CallPolicy, RETRY};
 pub use target::{Base, HttpEndpoint, Instances, Target, split_invocation};
 pub use wire::BodyFault;

@@ -233,25 +233,41 @@ impl<'n> Fields<'n> {
         read_duration(report, scalar, place, &self.path_of(name), unit)
     }
 
-    /// All values of a mapping whose keys are names, as durations.
-    pub(crate) fn durations(
+    /// All values of a mapping whose keys are names: durations, and mappings to be read further.
+    pub(crate) fn durations_and_mappings(
         &mut self,
         report: &mut Report,
         unit: Option<Duration>,
-    ) -> BTreeMap<String, Duration> {
-        let mut durations = BTreeMap::new();
-        let Value::Map(entries) = &self.node.value else { return durations };
+    ) -> (BTreeMap<String, Duration>, Vec<(&'n str, Fields<'n>)>) {
+        let (mut durations, mut mappings) = (BTreeMap::new(), Vec::new());
+        let Value::Map(entries) = &self.node.value else { return (durations, mappings) };
         for entry in entries {
             let path = self.path_of(&entry.key);
-            let Value::Scalar(scalar) = &entry.node.value else {
-                wrong_type(report, &entry.node, &path, "a duration");
-                continue;
-            };
-            if let Some(duration) = read_duration(report, scalar, entry.node.place, &path, unit) {
-                durations.insert(entry.key.clone(), duration);
+            match &entry.node.value {
+                Value::Scalar(scalar) => {
+                    let place = entry.node.place;
+                    if let Some(duration) = read_duration(report, scalar, place, &path, unit) {
+                        durations.insert(entry.key.clone(), duration);
+                    }
+                }
+                Value::Map(_) => {
+                    let fields = Self::open(report, &entry.node, path);
+                    mappings.extend(fields.map(|fields| (entry.key.as_str(), fields)));
+                }
+                Value::List(_) => wrong_type(report, &entry.node, &path, "a duration"),
             }
         }
-        durations
+        (durations, mappings)
+    }
+
+    /// The keys of a mapping below this one, with where each stands.
+    pub(crate) fn places(&self, name: &str) -> Vec<(&'n str, Place)> {
+        match self.index(name).map(|(_, node)| &node.value) {
+            Some(Value::Map(entries)) => {
+                entries.iter().map(|entry| (entry.key.as_str(), entry.key_place)).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// One of a list of words, in any case.

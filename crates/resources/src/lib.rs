@@ -75,9 +75,11 @@ pub use load::{
 };
 pub use render::render;
 pub use resiliency::{
-    ActorTarget, AppTarget, BUILT_IN_POLICIES, BreakerScope, CircuitBreakerPolicy, ComponentBlock,
-    ComponentTarget, Direction, Policies, PolicyKind, PolicyNames, PolicyTarget, Resiliency,
-    RetryBackoff, RetryPolicy, StatusMatching, Targets, default_policy_names,
+    ActorTarget, AdaptiveTimeoutPolicy, AppTarget, BUILT_IN_POLICIES, BreakerRates, BreakerScope,
+    BreakerWindow, BulkheadPolicy, BulkheadSeats, CircuitBreakerPolicy, ComponentBlock,
+    ComponentTarget, Decimal, Direction, HedgePolicy, Jitter, Policies, PolicyKind, PolicyNames,
+    PolicyTarget, RateLimitPolicy, Resiliency, RetryBackoff, RetryBudget, RetryPolicy, RetryRules,
+    StatusMatching, Targets, ThrottlePolicy, TimeoutPolicy, default_policy_names,
 };
 pub use resolve::{
     EnvReader, SecretReader, Templates, TlsTexts, resolve, resolve_headers, resolve_tls,

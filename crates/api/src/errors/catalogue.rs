@@ -65,6 +65,10 @@ catalogue! {
         "Give the call more time, or find what keeps the app.";
     DIRECT_INVOKE_OVERLOAD = "ERR_DIRECT_INVOKE", "", 503, ResourceExhausted,
         "Call less often, or raise the app's limit on calls at once.";
+    DIRECT_INVOKE_NOT_ADMITTED = "ERR_DIRECT_INVOKE", "", 503, ResourceExhausted,
+        "Call again after a while; see the target's policies with outrigger policy explain.";
+    DIRECT_INVOKE_RATE = "ERR_DIRECT_INVOKE", "", 429, ResourceExhausted,
+        "Call less often, or raise the rate limit of the target's policy.";
     DIRECT_INVOKE_NO_APP = "ERR_DIRECT_INVOKE", "", 404, NotFound,
         "Name the app to call in the path, in dapr-app-id, or by Basic authentication.";
 

@@ -2,9 +2,10 @@
 
 use super::Fault;
 use crate::names;
+use http::HeaderMap;
 use outrigger_proto::rpc;
 use prost::Message;
-use tonic::Status;
+use tonic::{Status, metadata::MetadataMap};
 
 impl Fault {
     /// The status. Unlike over HTTP every fault carries at least an `ErrorInfo`: clients cannot see the code otherwise.
@@ -46,7 +47,9 @@ impl Fault {
         let status =
             rpc::Status { code: self.grpc() as i32, message: self.message().to_owned(), details };
         let encoded = status.encode_to_vec().into();
-        Status::with_details(self.grpc(), self.message(), encoded)
+        let headers = HeaderMap::from_iter(fault.headers.iter().cloned());
+        let metadata = MetadataMap::from_headers(headers);
+        Status::with_details_and_metadata(self.grpc(), self.message(), encoded, metadata)
     }
 }
 

@@ -28,6 +28,9 @@ impl Fault {
             let seconds = pause.as_secs().max(1);
             reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        for (name, value) in &self.0.headers {
+            reply.headers_mut().insert(name.clone(), value.clone());
+        }
         reply.fail_with(self.code());
         reply
     }

@@ -11,7 +11,7 @@ pub(crate) mod http;
 
 pub use catalogue::Entry;
 
-use ::http::StatusCode;
+use ::http::{HeaderName, HeaderValue, StatusCode};
 use std::{collections::BTreeMap, fmt, time::Duration};
 use tonic::Code;
 
@@ -29,6 +29,7 @@ struct Details {
     resource: Option<Resource>,
     violations: Vec<(String, String)>,
     retry_after: Option<Duration>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What a fault is about.
@@ -58,6 +59,7 @@ impl Fault {
             resource: None,
             violations: Vec::new(),
             retry_after: None,
+            headers: Vec::new(),
         }))
     }
 
@@ -95,6 +97,13 @@ impl Fault {
     #[must_use]
     pub fn retry_after(mut self, pause: Duration) -> Self {
         self.0.retry_after = Some(pause);
+        self
+    }
+
+    /// The same with headers of its own, over both transports.
+    #[must_use]
+    pub(crate) fn headers(mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        self.0.headers = headers;
         self
     }
 

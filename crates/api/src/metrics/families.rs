@@ -175,6 +175,7 @@ static ANSWER_FROM: Names<3> = plain(["source_app_id", "status", "type"]);
 static ANSWER_TIME: Names<2> = plain(["source_app_id", "status"]);
 static POLICIES: Names<1> = of_component(["name"]);
 static POLICY: Names<5> = of_component(["flow_direction", "name", "policy", "status", "target"]);
+static DECISION: Names<3> = of_component(["flow_direction", "reason", "target"]);
 static ERROR: Names<2> = plain(["category", "error_code"]);
 
 /// Declares the fields and registers each under its name, so that a field cannot be forgotten in the registry.
@@ -248,6 +249,7 @@ families! {
     policies_loaded: Counts<1> = "dapr_resiliency_loaded", POLICIES, "Resiliency resources loaded";
     policies_applied: Counts<5> = "dapr_resiliency_count", POLICY, "Calls and attempts that a policy looked after";
     policies_activated: Counts<5> = "dapr_resiliency_activations_total", POLICY, "Times a policy did something: a timeout cut off, a retry was made, a breaker changed";
+    policy_decisions: Counts<3> = "outrigger_policy_decisions_total", DECISION, "Decisions of policies that are not the usual one, by reason";
     breaker_state: Levels<5> = "dapr_resiliency_cb_state", POLICY, "1 for the state that a circuit breaker is in, 0 for the others";
     errors: Counts<2> = "dapr_error_code_total", ERROR, "Errors answered, by code";
 }

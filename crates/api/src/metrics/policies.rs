@@ -39,12 +39,15 @@ impl AppMetrics {
 }
 
 impl PolicyWatch {
-    fn labels(&self, part: &'static str, status: &'static str) -> [Word; 5] {
-        let direction = match self.direction {
+    fn way(&self) -> &'static str {
+        match self.direction {
             Direction::Inbound => "inbound",
             Direction::Outbound => "outbound",
-        };
-        [direction.into(), (&self.names).into(), part.into(), status.into(), (&self.target).into()]
+        }
+    }
+
+    fn labels(&self, part: &'static str, status: &'static str) -> [Word; 5] {
+        [self.way().into(), (&self.names).into(), part.into(), status.into(), (&self.target).into()]
     }
 
     /// The part, and where it stands; and that once more as a level, for what stands somewhere.
@@ -81,6 +84,11 @@ impl Watch for PolicyWatch {
     fn activated(&self, part: Part) {
         let labels = self.told(part);
         self.metrics.node.families.policies_activated.add(&self.metrics.app, labels, 1);
+    }
+
+    fn decided(&self, reason: &'static str) {
+        let labels = [self.way().into(), reason.into(), (&self.target).into()];
+        self.metrics.node.families.policy_decisions.add(&self.metrics.app, labels, 1);
     }
 }
 

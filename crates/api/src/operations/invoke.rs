@@ -105,17 +105,21 @@ pub(crate) fn patience(host: &Host, named: Option<Deadline>) -> Patience {
 
 /// A call that got no answer.
 pub(crate) fn fault(address: &str, error: &CallError) -> Fault {
-    let entry = match error.kind() {
-        Kind::NotFound => &catalogue::DIRECT_INVOKE_UNKNOWN,
-        Kind::Forbidden => &catalogue::DIRECT_INVOKE_FORBIDDEN,
-        Kind::Invalid => &catalogue::DIRECT_INVOKE_INVALID,
-        Kind::Timeout => &catalogue::DIRECT_INVOKE_TIMEOUT,
-        Kind::Exhausted => &catalogue::DIRECT_INVOKE_OVERLOAD,
+    let entry = match (error, error.kind()) {
+        (CallError::NotAdmitted { quota: Some(_), .. }, _) => &catalogue::DIRECT_INVOKE_RATE,
+        (CallError::NotAdmitted { .. }, _) => &catalogue::DIRECT_INVOKE_NOT_ADMITTED,
+        (_, Kind::NotFound) => &catalogue::DIRECT_INVOKE_UNKNOWN,
+        (_, Kind::Forbidden) => &catalogue::DIRECT_INVOKE_FORBIDDEN,
+        (_, Kind::Invalid) => &catalogue::DIRECT_INVOKE_INVALID,
+        (_, Kind::Timeout) => &catalogue::DIRECT_INVOKE_TIMEOUT,
+        (_, Kind::Exhausted) => &catalogue::DIRECT_INVOKE_OVERLOAD,
         _ => &catalogue::DIRECT_INVOKE,
     };
     let fault = Fault::new(entry, format!("failed to invoke {address}: {error}"));
-    match error.kind() {
-        Kind::Exhausted => fault.retry_after(Duration::from_secs(1)),
+    let fault = fault.headers(error.advice());
+    match (error, error.kind()) {
+        (CallError::NotAdmitted { retry_after: Some(wait), .. }, _) => fault.retry_after(*wait),
+        (_, Kind::Exhausted) => fault.retry_after(Duration::from_secs(1)),
         _ => fault,
     }
 }

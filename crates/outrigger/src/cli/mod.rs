@@ -16,6 +16,7 @@ mod invoke;
 mod list;
 mod metadata;
 mod output;
+mod policy;
 mod publish;
 mod run;
 mod sidecar;
@@ -93,6 +94,8 @@ enum Verb {
     Doctor(doctor::DoctorArgs),
     /// Show the effective settings and where each comes from.
     Config(Box<config::ConfigArgs>),
+    /// See what stands between calls and their targets.
+    Policy(Box<policy::PolicyArgs>),
     /// Explain an error code.
     Explain(explain::ExplainArgs),
     /// Print a completion script.
@@ -177,6 +180,7 @@ fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::List(args) => list::run(&args, &context),
         Verb::Doctor(args) => doctor::run(&args, &context),
         Verb::Config(args) => config::run(&args, &context),
+        Verb::Policy(args) => policy::run(&args, &context),
         Verb::Explain(args) => explain::run(&args),
         Verb::Completion(args) => completion::run(&args, Line::command()),
         Verb::Version(args) => version::run(&args),

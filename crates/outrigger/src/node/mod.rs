@@ -15,7 +15,7 @@ pub(crate) mod components;
 mod engines;
 mod hosting;
 pub(crate) mod neighbours;
-mod policies;
+pub(crate) mod policies;
 mod reload;
 mod serving;
 mod side;

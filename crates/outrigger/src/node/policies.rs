@@ -1,25 +1,61 @@
 //! Resiliency resources into policies: which named parts apply to which app or component.
+//!
+//! A target names its parts; a part it does not name is looked for under the names that stand for a default, the most
+//! specific first. Which name was chosen, and where it stands, is kept, so that `policy explain` can say it.
 
-use crate::failure::{Exit, Failure};
+mod explained;
+mod parts;
+
+pub(crate) use explained::Explained;
+
+use crate::failure::Failure;
 use outrigger_api::CallPolicies;
 use outrigger_calls::CallPolicy;
-use outrigger_resilience::{Backoff, BreakerSettings, Matching, Policy, Retry, Trip};
+use outrigger_resilience::{BudgetSettings, Policy, Retry};
 use outrigger_resources::{
-    CircuitBreakerPolicy, ComponentBlock, Direction, PolicyKind, PolicyNames, PolicyTarget,
-    Resiliency, RetryBackoff, RetryPolicy, default_policy_names,
+    BulkheadPolicy, CircuitBreakerPolicy, ComponentBlock, Direction, HedgePolicy, Origin,
+    PolicyKind, PolicyNames, PolicyTarget, RateLimitPolicy, Resiliency, RetryPolicy,
+    ThrottlePolicy, TimeoutPolicy, default_policy_names,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The name under which the wait for apps that cannot be reached is changed.
 const RECONNECT: &str = "DaprBuiltInServiceRetries";
+/// Breakers remembered for a target that does not say how many.
+const BREAKERS_DEFAULT: u32 = 100;
+
+type ByName<'a, T> = BTreeMap<&'a str, &'a T>;
 
 /// The policies of all resiliency resources that apply to one app, by name; of two with one name the later one holds.
 #[derive(Debug, Default)]
 pub(crate) struct Policies<'a> {
-    timeouts: BTreeMap<&'a str, Duration>,
-    retries: BTreeMap<&'a str, &'a RetryPolicy>,
-    breakers: BTreeMap<&'a str, &'a CircuitBreakerPolicy>,
+    timeouts: ByName<'a, TimeoutPolicy>,
+    retries: ByName<'a, RetryPolicy>,
+    breakers: ByName<'a, CircuitBreakerPolicy>,
+    bulkheads: ByName<'a, BulkheadPolicy>,
+    rates: ByName<'a, RateLimitPolicy>,
+    hedges: ByName<'a, HedgePolicy>,
+    throttles: ByName<'a, ThrottlePolicy>,
+    origins: BTreeMap<(PolicyKind, &'a str), &'a Origin>,
     resources: Vec<&'a Resiliency>,
+}
+
+/// What applies to one target.
+#[derive(Debug)]
+pub(crate) struct Effective<'a> {
+    pub(crate) policy: Policy,
+    /// Whether every call to it may be repeated, whatever its method.
+    pub(crate) repeat_all: bool,
+    /// The names chosen, and where they are defined.
+    pub(crate) chosen: Vec<(PolicyKind, &'a str, Option<&'a Origin>)>,
+    /// How many breakers to remember.
+    pub(crate) operations: u32,
+    /// Whether the retry says what its budget is.
+    has_own_budget: bool,
+}
+
+fn add<'a, T>(all: &mut ByName<'a, T>, named: &'a BTreeMap<String, T>) {
+    all.extend(named.iter().map(|(name, value)| (name.as_str(), value)));
 }
 
 impl<'a> Policies<'a> {
@@ -27,12 +63,15 @@ impl<'a> Policies<'a> {
         let mut all = Self { resources, ..Self::default() };
         for resource in &all.resources {
             let policies = &resource.policies;
-            all.timeouts
-                .extend(policies.timeouts.iter().map(|(name, value)| (name.as_str(), *value)));
-            all.retries.extend(policies.retries.iter().map(|(name, value)| (name.as_str(), value)));
-            all.breakers.extend(
-                policies.circuit_breakers.iter().map(|(name, value)| (name.as_str(), value)),
-            );
+            add(&mut all.timeouts, &policies.timeouts);
+            add(&mut all.retries, &policies.retries);
+            add(&mut all.breakers, &policies.circuit_breakers);
+            add(&mut all.bulkheads, &policies.bulkheads);
+            add(&mut all.rates, &policies.rate_limits);
+            add(&mut all.hedges, &policies.hedges);
+            add(&mut all.throttles, &policies.throttles);
+            let origins = policies.origins.iter();
+            all.origins.extend(origins.map(|((kind, name), at)| ((*kind, name.as_str()), at)));
         }
         all
     }
@@ -45,16 +84,19 @@ impl<'a> Policies<'a> {
     /// The policies of calls, by whom they go to.
     pub(crate) fn calls(&self) -> Result<CallPolicies, Failure> {
         let mut named = BTreeMap::new();
-        for id in self.resources.iter().flat_map(|resource| resource.targets.apps.keys()) {
-            let (policy, operations) = self.app(id)?;
+        for id in self.apps() {
+            let Effective { policy, repeat_all, operations, .. } = self.app(Some(id))?;
             let operations = usize::try_from(operations).unwrap_or(usize::MAX);
-            named.insert(id.clone(), Arc::new(CallPolicy::new(policy, operations)));
+            let policy = CallPolicy::new(policy, operations).repeating_all(repeat_all);
+            named.insert(id.to_owned(), Arc::new(policy));
         }
-        let default = self.policy(None, PolicyTarget::App)?;
-        let calls = CallPolicies::new(named, (!default.is_idle()).then_some(default));
+        let default = self.app(None)?;
+        let repeat_all = default.repeat_all;
+        let default = Some(default.policy).filter(|policy| !policy.is_idle());
+        let calls = CallPolicies::new(named, default).repeating_all(repeat_all);
         Ok(match self.retries.get(RECONNECT) {
             Some(policy) => {
-                let retry = converted(policy)?;
+                let retry = parts::retry(policy)?;
                 // As in the reference, what is overridden does not become less than it was.
                 let max_retries = retry.max_retries.map(|most| most.max(3));
                 calls.reconnecting(Retry { max_retries, ..retry })
@@ -63,12 +105,19 @@ impl<'a> Policies<'a> {
         })
     }
 
-    /// The policy of calls to the app `id`, and how many breakers to remember.
-    fn app(&self, id: &str) -> Result<(Policy, u32), Failure> {
-        let target = self.resources.iter().rev().find_map(|resource| resource.targets.apps.get(id));
+    /// The apps and endpoints that a target names.
+    pub(crate) fn apps(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.resources.iter().flat_map(|resource| resource.targets.apps.keys().map(String::as_str))
+    }
+
+    /// What applies to calls to the app `id`; to any that no target names, without one.
+    pub(crate) fn app(&self, id: Option<&str>) -> Result<Effective<'a>, Failure> {
+        let targets = || self.resources.iter().rev();
+        let target = id.and_then(|id| targets().find_map(|found| found.targets.apps.get(id)));
         let names = target.map(|target| &target.policies);
-        let cache = target.map_or(100, |target| target.circuit_breaker_cache_size);
-        Ok((self.policy(names, PolicyTarget::App)?, cache))
+        let cache = target.map_or(BREAKERS_DEFAULT, |target| target.circuit_breaker_cache_size);
+        let effective = self.effective(names, PolicyTarget::App)?;
+        Ok(Effective { operations: cache, ..effective })
     }
 
     /// The policy of a component in one direction.
@@ -78,66 +127,100 @@ impl<'a> Policies<'a> {
         block: ComponentBlock,
         direction: Direction,
     ) -> Result<Policy, Failure> {
+        Ok(self.of_component(name, block, direction)?.policy)
+    }
+
+    /// What applies to a component in one direction.
+    pub(crate) fn of_component(
+        &self,
+        name: &str,
+        block: ComponentBlock,
+        direction: Direction,
+    ) -> Result<Effective<'a>, Failure> {
         let target =
             self.resources.iter().rev().find_map(|resource| resource.targets.components.get(name));
         let names = target.map(|target| match direction {
             Direction::Inbound => &target.inbound,
             Direction::Outbound => &target.outbound,
         });
-        self.policy(names, PolicyTarget::Component(block, direction))
+        self.effective(names, PolicyTarget::Component(block, direction))
     }
 
-    fn policy(&self, names: Option<&PolicyNames>, target: PolicyTarget) -> Result<Policy, Failure> {
-        let named = |pick: fn(&PolicyNames) -> &Option<String>, kind| -> Vec<String> {
-            match names.and_then(|names| pick(names).clone()) {
-                Some(name) => vec![name],
-                None => default_policy_names(target, kind),
-            }
+    fn effective(
+        &self,
+        names: Option<&'a PolicyNames>,
+        target: PolicyTarget,
+    ) -> Result<Effective<'a>, Failure> {
+        let mut chosen = Vec::new();
+        let mut pick = Pick { names, target, origins: &self.origins, chosen: &mut chosen };
+        let timeout = pick.one(PolicyKind::Timeout, |names| &names.timeout, &self.timeouts);
+        let retry = pick.one(PolicyKind::Retry, |names| &names.retry, &self.retries);
+        let breaker =
+            pick.one(PolicyKind::CircuitBreaker, |names| &names.circuit_breaker, &self.breakers);
+        let bulkhead = pick.one(PolicyKind::Bulkhead, |names| &names.bulkhead, &self.bulkheads);
+        let rate = pick.one(PolicyKind::RateLimit, |names| &names.rate_limit, &self.rates);
+        let hedge = pick.one(PolicyKind::Hedge, |names| &names.hedge, &self.hedges);
+        let throttle = pick.one(PolicyKind::Throttle, |names| &names.throttle, &self.throttles);
+        let rules = retry.and_then(|retry| retry.rules.as_ref());
+        let budget = rules.map(|rules| parts::budget(&rules.budget));
+        let policy = Policy {
+            timeout: timeout.and_then(|timeout| timeout.attempt),
+            retry: retry.map(parts::retry).transpose()?,
+            breaker: breaker.map(parts::breaker).transpose()?,
+            overall: timeout.and_then(|timeout| timeout.overall),
+            connect: None,
+            adaptive: timeout.and_then(|timeout| timeout.adaptive.as_ref()).map(parts::adaptive),
+            progressive: timeout.is_some_and(|timeout| timeout.progressive),
+            // What a component is asked to do has no method to tell whether it may be repeated.
+            restraint: rules.filter(|_| target == PolicyTarget::App).map(parts::restraint),
+            // Second copies are not to be had without a bound either.
+            budget: budget.or_else(|| hedge.map(|_| BudgetSettings::default())),
+            hedge: hedge.map(parts::hedge),
+            bulkhead: bulkhead.map(parts::bulkhead),
+            rate: rate.map(parts::rate),
+            throttle: throttle.map(parts::throttle),
         };
-        let timeout = named(|names| &names.timeout, PolicyKind::Timeout);
-        let retry = named(|names| &names.retry, PolicyKind::Retry);
-        let breaker = named(|names| &names.circuit_breaker, PolicyKind::CircuitBreaker);
-        let retry = retry.iter().find_map(|name| self.retries.get(name.as_str()));
-        let breaker = breaker.iter().find_map(|name| self.breakers.get(name.as_str()));
-        Ok(Policy {
-            timeout: timeout.iter().find_map(|name| self.timeouts.get(name.as_str()).copied()),
-            retry: retry.map(|retry| converted(retry)).transpose()?,
-            breaker: breaker.map(|breaker| breaker_settings(breaker)).transpose()?,
-            ..Policy::default()
-        })
+        let repeat_all = rules.is_some_and(|rules| rules.repeat_all);
+        let has_own_budget = explained::has_own_budget(rules);
+        let operations = BREAKERS_DEFAULT;
+        Ok(Effective { policy, repeat_all, chosen, operations, has_own_budget })
     }
 }
 
-fn converted(policy: &RetryPolicy) -> Result<Retry, Failure> {
-    let backoff = match policy.backoff {
-        RetryBackoff::Constant { delay } => Backoff::Constant { delay },
-        RetryBackoff::Exponential { initial, max } => Backoff::exponential(initial, max),
-    };
-    let http = policy.matching.http.as_deref().unwrap_or_default();
-    let grpc = policy.matching.grpc.as_deref().unwrap_or_default();
-    let matching = Matching::parse(http, grpc).map_err(|error| {
-        Failure::new("OUTR-0015", Exit::Usage, "a retry policy cannot be used").why(error)
-    })?;
-    Ok(Retry { backoff, max_retries: policy.max_retries, matching })
+/// Looks the parts of one target up.
+struct Pick<'p, 'a> {
+    names: Option<&'a PolicyNames>,
+    target: PolicyTarget,
+    origins: &'p BTreeMap<(PolicyKind, &'a str), &'a Origin>,
+    chosen: &'p mut Vec<(PolicyKind, &'a str, Option<&'a Origin>)>,
 }
 
-fn breaker_settings(policy: &CircuitBreakerPolicy) -> Result<BreakerSettings, Failure> {
-    let trip = match &policy.trip {
-        None => Trip::ConsecutiveFailures(5),
-        Some(condition) => super::trip::compile(condition).map_err(|reason| {
-            Failure::new("OUTR-0015", Exit::Usage, "the condition of a circuit breaker cannot be used")
-                .at(&policy.origin)
-                .why(reason)
-                .help("it is a CEL condition over requests, totalSuccesses, totalFailures, consecutiveSuccesses and consecutiveFailures")
-        })?,
+impl<'a> Pick<'_, 'a> {
+    fn one<T>(
+        &mut self,
+        kind: PolicyKind,
+        named: fn(&PolicyNames) -> &Option<String>,
+        known: &ByName<'a, T>,
+    ) -> Option<&'a T> {
+        let names = match self.names.and_then(|names| named(names).clone()) {
+            Some(name) => vec![name],
+            None if stands_in(self.target, kind) => default_policy_names(self.target, kind),
+            None => return None,
+        };
+        let (name, part) = names.iter().find_map(|name| known.get_key_value(name.as_str()))?;
+        self.chosen.push((kind, name, self.origins.get(&(kind, *name)).copied()));
+        Some(part)
+    }
+}
+
+/// Whether a part can be had by default: what guards the way out does nothing on the way in.
+fn stands_in(target: PolicyTarget, kind: PolicyKind) -> bool {
+    let guards = match kind {
+        PolicyKind::Timeout | PolicyKind::Retry | PolicyKind::CircuitBreaker => return true,
+        PolicyKind::Hedge => return target == PolicyTarget::App,
+        PolicyKind::Bulkhead | PolicyKind::RateLimit | PolicyKind::Throttle => target,
     };
-    Ok(BreakerSettings {
-        max_requests: policy.max_requests,
-        interval: policy.interval,
-        timeout: policy.timeout,
-        trip,
-        ..BreakerSettings::default()
-    })
+    matches!(guards, PolicyTarget::App | PolicyTarget::Component(_, Direction::Outbound))
 }
 
 #[cfg(test)]
@@ -157,7 +240,7 @@ mod tests {
         for (said, meant) in [(Some(1), Some(3)), (Some(7), Some(7)), (None, None)] {
             let backoff = RetryBackoff::Constant { delay: seconds(2) };
             let matching = StatusMatching { http: None, grpc: None };
-            let policy = RetryPolicy { backoff, max_retries: said, matching };
+            let policy = RetryPolicy { backoff, max_retries: said, matching, rules: None };
             let mut policies = Policies::default();
             policies.retries.insert(RECONNECT, &policy);
             let own = policies.calls().unwrap().reconnect();

@@ -351,7 +351,7 @@ impl Side {
         configuration: Configuration,
         loaded: &Loaded,
     ) {
-        let components = Arc::new(built.components);
+        let components = Arc::new(built.components.keeping(&self.host.components.load()));
         self.host.use_components(Arc::clone(&components));
         if let Some(channel) = &self.channel {
             channel.set_access(access::list(&configuration.access_control));

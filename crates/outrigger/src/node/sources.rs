@@ -74,7 +74,7 @@ impl Shelf {
 }
 
 /// Reads `paths`; the defaults where there are none.
-fn read(paths: &[PathBuf]) -> Loaded {
+pub(crate) fn read(paths: &[PathBuf]) -> Loaded {
     if paths.is_empty() {
         let (resources, issues) =
             outrigger_resources::parse(Path::new("(defaults)"), DEFAULTS.as_bytes());

@@ -79,6 +79,10 @@ fn check_policies(resources: &[Resource], issues: &mut Vec<Issue>) {
         defined.timeouts.extend(policies.timeouts.keys().map(String::as_str));
         defined.retries.extend(policies.retries.keys().map(String::as_str));
         defined.breakers.extend(policies.circuit_breakers.keys().map(String::as_str));
+        defined.bulkheads.extend(policies.bulkheads.keys().map(String::as_str));
+        defined.rate_limits.extend(policies.rate_limits.keys().map(String::as_str));
+        defined.hedges.extend(policies.hedges.keys().map(String::as_str));
+        defined.throttles.extend(policies.throttles.keys().map(String::as_str));
     }
     defined.retries.extend(BUILT_IN_POLICIES);
     for resiliency in resiliencies() {
@@ -106,6 +110,10 @@ struct Defined<'a> {
     timeouts: BTreeSet<&'a str>,
     retries: BTreeSet<&'a str>,
     breakers: BTreeSet<&'a str>,
+    bulkheads: BTreeSet<&'a str>,
+    rate_limits: BTreeSet<&'a str>,
+    hedges: BTreeSet<&'a str>,
+    throttles: BTreeSet<&'a str>,
 }
 
 impl Defined<'_> {
@@ -115,6 +123,10 @@ impl Defined<'_> {
             ("timeout", &names.timeout, &self.timeouts),
             ("retry policy", &names.retry, &self.retries),
             ("circuit breaker", &names.circuit_breaker, &self.breakers),
+            ("bulkhead", &names.bulkhead, &self.bulkheads),
+            ("rate limit", &names.rate_limit, &self.rate_limits),
+            ("hedge", &names.hedge, &self.hedges),
+            ("throttle", &names.throttle, &self.throttles),
         ] {
             let Some(name) = name.as_deref().filter(|name| !known.contains(name)) else {
                 continue;

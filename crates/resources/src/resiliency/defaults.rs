@@ -1,7 +1,7 @@
 //! Which policy names stand in for a target that names none, most specific first.
 
 /// What kind of policy is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PolicyKind {
     /// A retry policy.
     Retry,
@@ -9,6 +9,14 @@ pub enum PolicyKind {
     Timeout,
     /// A circuit breaker.
     CircuitBreaker,
+    /// A bulkhead.
+    Bulkhead,
+    /// A rate limit.
+    RateLimit,
+    /// A hedge.
+    Hedge,
+    /// A throttle.
+    Throttle,
 }
 
 /// Which way a component is used.
@@ -83,6 +91,10 @@ pub fn default_policy_names(target: PolicyTarget, kind: PolicyKind) -> Vec<Strin
         PolicyKind::Retry => "Retry",
         PolicyKind::Timeout => "Timeout",
         PolicyKind::CircuitBreaker => "CircuitBreaker",
+        PolicyKind::Bulkhead => "Bulkhead",
+        PolicyKind::RateLimit => "RateLimit",
+        PolicyKind::Hedge => "Hedge",
+        PolicyKind::Throttle => "Throttle",
     };
     let stems = match target {
         PolicyTarget::App => vec!["App".into()],

@@ -5,10 +5,15 @@
 //! documents at once, because a policy may be defined in another file than the one that uses it.
 
 mod defaults;
+mod guards;
 mod read;
 
 pub use defaults::{
     BUILT_IN_POLICIES, ComponentBlock, Direction, PolicyKind, PolicyTarget, default_policy_names,
+};
+pub use guards::{
+    AdaptiveTimeoutPolicy, BreakerRates, BreakerWindow, BulkheadPolicy, BulkheadSeats, Decimal,
+    HedgePolicy, Jitter, RateLimitPolicy, RetryBudget, RetryRules, ThrottlePolicy, TimeoutPolicy,
 };
 
 use crate::{issue::Origin, value::Head};
@@ -31,11 +36,21 @@ pub struct Resiliency {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
     /// `timeouts`.
-    pub timeouts: BTreeMap<String, Duration>,
+    pub timeouts: BTreeMap<String, TimeoutPolicy>,
     /// `retries`.
     pub retries: BTreeMap<String, RetryPolicy>,
     /// `circuitBreakers`.
     pub circuit_breakers: BTreeMap<String, CircuitBreakerPolicy>,
+    /// `bulkheads`.
+    pub bulkheads: BTreeMap<String, BulkheadPolicy>,
+    /// `rateLimits`.
+    pub rate_limits: BTreeMap<String, RateLimitPolicy>,
+    /// `hedges`.
+    pub hedges: BTreeMap<String, HedgePolicy>,
+    /// `throttles`.
+    pub throttles: BTreeMap<String, ThrottlePolicy>,
+    /// Where each of them stands.
+    pub origins: BTreeMap<(PolicyKind, String), Origin>,
 }
 
 /// A retry policy.
@@ -47,6 +62,8 @@ pub struct RetryPolicy {
     pub max_retries: Option<u32>,
     /// Which answers are worth a retry.
     pub matching: StatusMatching,
+    /// What holds it back; `None` for a retry as the reference knows it.
+    pub rules: Option<RetryRules>,
 }
 
 /// The pause between attempts.
@@ -59,7 +76,16 @@ pub enum RetryBackoff {
     },
     /// Growing by half each time, with half of it random.
     Exponential {
-        /// The first pause: 500 ms, which the file cannot change.
+        /// `initialInterval`, 500 ms unless set.
+        initial: Duration,
+        /// `maxInterval`, 60 s unless set.
+        max: Duration,
+    },
+    /// Doubling each time and spread at random, as `jitter` says.
+    Jittered {
+        /// How they are spread.
+        jitter: Jitter,
+        /// `initialInterval`, 50 ms unless set.
         initial: Duration,
         /// `maxInterval`, 60 s unless set.
         max: Duration,
@@ -86,6 +112,12 @@ pub struct CircuitBreakerPolicy {
     pub timeout: Duration,
     /// `trip`: a CEL condition over the counts; `None` is `consecutiveFailures > 5`. Not compiled here.
     pub trip: Option<String>,
+    /// What it looks at in place of `trip`.
+    pub rates: Option<BreakerRates>,
+    /// `maxTimeout`: what `timeout` grows to while it opens again and again.
+    pub max_timeout: Option<Duration>,
+    /// `rampUp`: for how long after closing only a part of the calls is let through.
+    pub ramp_up: Option<Duration>,
     /// Where the policy stands, to report a condition that does not compile.
     pub origin: Origin,
 }
@@ -110,6 +142,14 @@ pub struct PolicyNames {
     pub retry: Option<String>,
     /// `circuitBreaker`.
     pub circuit_breaker: Option<String>,
+    /// `bulkhead`; of apps and outbound components only, like the following.
+    pub bulkhead: Option<String>,
+    /// `rateLimit`.
+    pub rate_limit: Option<String>,
+    /// `hedge`; of apps only.
+    pub hedge: Option<String>,
+    /// `throttle`.
+    pub throttle: Option<String>,
     /// Where the names stand; `None` when the target gives none.
     pub origin: Option<Origin>,
 }

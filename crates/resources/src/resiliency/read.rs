@@ -1,8 +1,13 @@
 //! Reading kind `Resiliency`.
 
 use super::{
-    ActorTarget, AppTarget, BreakerScope, CircuitBreakerPolicy, ComponentTarget, Policies,
-    PolicyNames, Resiliency, RetryBackoff, RetryPolicy, StatusMatching, Targets,
+    ActorTarget, AppTarget, BreakerScope, CircuitBreakerPolicy, ComponentTarget, Jitter, Policies,
+    PolicyKind, PolicyNames, Resiliency, RetryBackoff, RetryPolicy, StatusMatching, Targets,
+    TimeoutPolicy,
+    guards::{
+        UNIT, read_bulkhead, read_hedge, read_rate, read_rates, read_rules, read_throttle,
+        read_timeout,
+    },
 };
 use crate::{
     codes,
@@ -11,10 +16,9 @@ use crate::{
 };
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-/// A bare number in this kind counts milliseconds.
-const UNIT: Option<Duration> = Some(Duration::from_millis(1));
 const DELAY_DEFAULT: Duration = Duration::from_secs(5);
 const EXPONENTIAL_INITIAL: Duration = Duration::from_millis(500);
+const JITTERED_INITIAL: Duration = Duration::from_millis(50);
 const MAX_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 const BREAKER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 const APP_CACHE_SIZE_DEFAULT: u32 = 100;
@@ -54,17 +58,48 @@ fn named<T>(
 }
 
 fn read_policies(report: &mut Report, mut fields: Fields<'_>) -> Policies {
-    let mut timeouts = BTreeMap::new();
-    if let Some(mut all) = fields.object(report, "timeouts") {
-        timeouts = all.durations(report, UNIT);
+    let mut origins = BTreeMap::new();
+    for (name, kind) in [
+        ("timeouts", PolicyKind::Timeout),
+        ("retries", PolicyKind::Retry),
+        ("circuitBreakers", PolicyKind::CircuitBreaker),
+        ("bulkheads", PolicyKind::Bulkhead),
+        ("rateLimits", PolicyKind::RateLimit),
+        ("hedges", PolicyKind::Hedge),
+        ("throttles", PolicyKind::Throttle),
+    ] {
+        for (key, place) in fields.places(name) {
+            origins.insert((kind, key.to_owned()), report.origin(place));
+        }
     }
     let policies = Policies {
-        timeouts,
+        timeouts: read_timeouts(report, &mut fields),
         retries: named(report, &mut fields, "retries", read_retry),
         circuit_breakers: named(report, &mut fields, "circuitBreakers", read_breaker),
+        bulkheads: named(report, &mut fields, "bulkheads", read_bulkhead),
+        rate_limits: named(report, &mut fields, "rateLimits", read_rate),
+        hedges: named(report, &mut fields, "hedges", read_hedge),
+        throttles: named(report, &mut fields, "throttles", read_throttle),
+        origins,
     };
     fields.finish(report);
     policies
+}
+
+/// Timeouts are durations, or mappings.
+fn read_timeouts(report: &mut Report, fields: &mut Fields<'_>) -> BTreeMap<String, TimeoutPolicy> {
+    let mut timeouts = BTreeMap::new();
+    let Some(mut all) = fields.object(report, "timeouts") else { return timeouts };
+    let (durations, mappings) = all.durations_and_mappings(report, UNIT);
+    for (name, duration) in durations {
+        let attempt = Some(duration);
+        timeouts.insert(name, TimeoutPolicy { attempt, ..TimeoutPolicy::default() });
+    }
+    for (name, mut mapping) in mappings {
+        timeouts.insert(name.to_owned(), read_timeout(report, &mut mapping));
+        mapping.finish(report);
+    }
+    timeouts
 }
 
 fn read_retry(report: &mut Report, fields: &mut Fields<'_>) -> RetryPolicy {
@@ -72,6 +107,16 @@ fn read_retry(report: &mut Report, fields: &mut Fields<'_>) -> RetryPolicy {
     let exponential = fields.choice(report, "policy", &kinds).unwrap_or(false);
     let delay = fields.duration(report, "duration", UNIT);
     let max = fields.duration(report, "maxInterval", UNIT);
+    let first = fields.duration(report, "initialInterval", UNIT);
+    let jitters =
+        [("full", Jitter::Full), ("equal", Jitter::Equal), ("decorrelated", Jitter::Decorrelated)];
+    let jitter = fields.choice(report, "jitter", &jitters);
+    for name in ["jitter", "initialInterval"] {
+        if !exponential && fields.has(name) {
+            let message = format!("{} has no effect: the policy is constant", fields.path_of(name));
+            report.note(codes::NO_EFFECT, fields.place_of(name), message);
+        }
+    }
     let (idle, kind, other) = match exponential {
         true => (delay.is_some(), "exponential", "duration"),
         false => (max.is_some(), "constant", "maxInterval"),
@@ -82,7 +127,17 @@ fn read_retry(report: &mut Report, fields: &mut Fields<'_>) -> RetryPolicy {
     }
     let backoff = if exponential {
         let max = max.unwrap_or(MAX_INTERVAL_DEFAULT);
-        RetryBackoff::Exponential { initial: EXPONENTIAL_INITIAL.min(max), max }
+        match jitter {
+            None => RetryBackoff::Exponential {
+                initial: first.unwrap_or(EXPONENTIAL_INITIAL).min(max),
+                max,
+            },
+            Some(jitter) => RetryBackoff::Jittered {
+                jitter,
+                initial: first.unwrap_or(JITTERED_INITIAL).min(max),
+                max,
+            },
+        }
     } else {
         RetryBackoff::Constant { delay: delay.unwrap_or(DELAY_DEFAULT) }
     };
@@ -97,6 +152,7 @@ fn read_retry(report: &mut Report, fields: &mut Fields<'_>) -> RetryPolicy {
         backoff,
         max_retries: retries.and_then(|n| u32::try_from(n).ok()),
         matching: matching.unwrap_or_default(),
+        rules: read_rules(report, fields),
     }
 }
 
@@ -132,6 +188,9 @@ fn read_breaker(report: &mut Report, fields: &mut Fields<'_>) -> CircuitBreakerP
         interval: interval.unwrap_or_default(),
         timeout: timeout.unwrap_or(BREAKER_TIMEOUT_DEFAULT),
         trip: fields.string(report, "trip"),
+        rates: read_rates(report, fields),
+        max_timeout: fields.duration(report, "maxTimeout", UNIT),
+        ramp_up: fields.duration(report, "rampUp", UNIT),
         origin: report.origin(fields.place_of("trip")),
     }
 }
@@ -139,22 +198,26 @@ fn read_breaker(report: &mut Report, fields: &mut Fields<'_>) -> CircuitBreakerP
 fn read_targets(report: &mut Report, mut fields: Fields<'_>) -> Targets {
     let targets = Targets {
         apps: named(report, &mut fields, "apps", |report, fields| AppTarget {
-            policies: policy_names(report, fields),
+            policies: PolicyNames {
+                hedge: fields.string(report, "hedge"),
+                ..outbound_names(report, fields)
+            },
             circuit_breaker_cache_size: fields
                 .integer(report, "circuitBreakerCacheSize", CACHE_SIZES)
                 .unwrap_or(APP_CACHE_SIZE_DEFAULT),
         }),
         actors: named(report, &mut fields, "actors", read_actor),
         components: named(report, &mut fields, "components", |report, fields| {
-            let mut way = |name| {
+            type Names = fn(&mut Report, &mut Fields<'_>) -> PolicyNames;
+            let mut way = |name, read: Names| {
                 let mut way = fields.object(report, name)?;
-                let names = policy_names(report, &mut way);
+                let names = read(report, &mut way);
                 way.finish(report);
                 Some(names)
             };
             ComponentTarget {
-                outbound: way("outbound").unwrap_or_default(),
-                inbound: way("inbound").unwrap_or_default(),
+                outbound: way("outbound", outbound_names).unwrap_or_default(),
+                inbound: way("inbound", policy_names).unwrap_or_default(),
             }
         }),
     };
@@ -182,5 +245,16 @@ fn policy_names(report: &mut Report, fields: &mut Fields<'_>) -> PolicyNames {
         retry: fields.string(report, "retry"),
         circuit_breaker: fields.string(report, "circuitBreaker"),
         origin: Some(report.origin(fields.place())),
+        ..PolicyNames::default()
+    }
+}
+
+/// The names of what leaves this process, which more can be done about.
+fn outbound_names(report: &mut Report, fields: &mut Fields<'_>) -> PolicyNames {
+    PolicyNames {
+        bulkhead: fields.string(report, "bulkhead"),
+        rate_limit: fields.string(report, "rateLimit"),
+        throttle: fields.string(report, "throttle"),
+        ..policy_names(report, fields)
     }
 }

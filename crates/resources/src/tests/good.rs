@@ -78,7 +78,8 @@ fn resiliency() {
     let [Body::Resiliency(resiliency)] = bodies.as_slice() else { panic!("{bodies:?}") };
     let Resiliency { policies, targets, head, .. } = &**resiliency;
     assert!(head.applies_to("shop", None) && !head.applies_to("cart", None));
-    let timeouts: Vec<_> = policies.timeouts.iter().map(|(n, d)| (n.as_str(), *d)).collect();
+    let timeouts: Vec<_> =
+        policies.timeouts.iter().map(|(n, d)| (n.as_str(), d.attempt.unwrap())).collect();
     let (millis, secs) = (Duration::from_millis, Duration::from_secs);
     assert_eq!(timeouts, [("bare", millis(250)), ("general", secs(5)), ("long", secs(60))]);
     let steady = &policies.retries["steady"];

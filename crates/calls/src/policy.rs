@@ -1,0 +1,309 @@
+//! What stands between a call and its target: a policy, what is remembered under it, and what the call brings along.
+//!
+//! ```text
+//!   headers --CallContext--> Stack::call( attempt, attempt, .. ) --> answer, or why there is none
+//!      ^ deadline, criticality, attempt,          |
+//!        idempotency                              +-- headers of the attempt: what is left, which attempt
+//! ```
+//!
+//! The machines are `outrigger_resilience`'s; here is what only this crate knows: what an answer means for them, and how
+//! a call says in headers what they have to know. Nothing of ours goes to services outside.
+
+use crate::{
+    Body, CallError, Invocation, Patience, Phase, Target, grpc, invoke::Terms, outgoing::Outgoing,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use outrigger_kernel::{Deadline, Kind, Mono, World};
+use outrigger_resilience::{
+    Attempt, Breakers, CallContext, Called, Class, GaveUp, Headers, Idempotency, Incoming, Policy,
+    PolicyState, Pushback, Reach, Report, Watch, header, parse_grpc_timeout, parse_request_timeout,
+    parse_timeout_ms,
+};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+/// What a callee says on trying again, and we say to our caller.
+pub const RETRY: HeaderName = HeaderName::from_static(header::RETRY);
+
+const TIMEOUT_MS: HeaderName = HeaderName::from_static(header::TIMEOUT_MS);
+const ENVOY_TIMEOUT_MS: HeaderName = HeaderName::from_static(header::ENVOY_TIMEOUT_MS);
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static(header::REQUEST_TIMEOUT);
+
+/// A deadline for calls that end by other means.
+const NEVER: Deadline = Deadline(Mono(u64::MAX));
+
+/// A policy for one target and what is remembered under it: a breaker per operation, the rest for the target.
+#[derive(Debug)]
+pub struct CallPolicy {
+    policy: Policy,
+    /// The same for a call that can be sent once only.
+    once: Policy,
+    repeat_all: bool,
+    state: PolicyState,
+    breakers: Option<Arc<Breakers>>,
+    operations: usize,
+    watch: OnceLock<Arc<dyn Watch>>,
+}
+
+impl CallPolicy {
+    /// A policy for one target that remembers at most `operations` breakers.
+    #[must_use]
+    pub fn new(policy: Policy, operations: usize) -> Self {
+        let settings = policy.breaker.clone();
+        let breakers = settings.map(|settings| Arc::new(Breakers::new(settings, operations)));
+        let once = Policy { retry: None, restraint: None, hedge: None, ..policy.clone() };
+        let state = PolicyState::new(&policy);
+        let watch = OnceLock::new();
+        Self { policy, once, repeat_all: false, state, breakers, operations, watch }
+    }
+
+    /// The same; with `yes`, every call to the target may be repeated, whatever its method.
+    #[must_use]
+    pub fn repeating_all(mut self, yes: bool) -> Self {
+        self.repeat_all = yes;
+        self
+    }
+
+    /// The same policy with what `old`, whose place it takes, remembers: each part whose settings have not changed goes on
+    /// with what it knows.
+    #[must_use]
+    pub fn keeping(&self, old: &Self) -> Self {
+        let same = self.policy.breaker == old.policy.breaker && self.operations == old.operations;
+        Self {
+            policy: self.policy.clone(),
+            once: self.once.clone(),
+            repeat_all: self.repeat_all,
+            state: old.state.carried_over(&old.policy, &self.policy),
+            breakers: if same { old.breakers.clone() } else { self.breakers.clone() },
+            operations: self.operations,
+            watch: OnceLock::new(),
+        }
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Tells whoever `make` makes what the policy does, unless somebody is told already.
+    pub fn watch_with(&self, make: impl FnOnce() -> Arc<dyn Watch>) {
+        self.watch.get_or_init(make);
+    }
+
+    /// The breakers, by path.
+    #[must_use]
+    pub fn breakers(&self) -> Option<&Breakers> {
+        self.breakers.as_deref()
+    }
+
+    /// What holds for a call that can be sent again, or that cannot. What is left for one that cannot is everything but
+    /// retry and hedge.
+    pub(crate) fn for_call(&self, replayable: bool) -> &Policy {
+        if replayable { &self.policy } else { &self.once }
+    }
+
+    /// What is remembered of calls to `operation`.
+    pub(crate) fn state(&self, operation: &str) -> PolicyState {
+        let breaker = self.breakers.as_ref().map(|known| known.get(operation));
+        let state = self.state.clone().breaking(breaker);
+        match self.watch.get() {
+            Some(watch) => state.watched_by(Arc::clone(watch)),
+            None => state,
+        }
+    }
+
+    /// What the call brings along, as far as the policy asks.
+    pub(crate) fn context(&self, call: &Invocation<'_>, now: Mono) -> CallContext {
+        let header = |name: &str| call.headers.get(name)?.to_str().ok();
+        // Calls come from the app beside us, which is as trusted as we are.
+        let method = call.method.as_str();
+        let incoming = Incoming { method, limit: Duration::MAX, trusted: true };
+        let context = CallContext::read(&incoming, header, now);
+        match context.idempotency {
+            Idempotency::Unknown if self.repeat_all => context.idempotent(Idempotency::Declared),
+            _ => context,
+        }
+    }
+
+    /// When no further attempt is made and the last one is given up.
+    pub(crate) fn last_moment(&self, world: &dyn World, patience: Patience) -> Deadline {
+        let endless = self.policy.retry.as_ref().is_some_and(|retry| retry.max_retries.is_none());
+        // Attempts have ends of their own, so only retries without number need one more.
+        let enough = if endless { Deadline::after(world, patience.quiet) } else { NEVER };
+        patience.due().map_or(enough, |due| due.earliest(enough))
+    }
+
+    /// What the end of an attempt means.
+    pub(crate) fn report(
+        &self,
+        ended: &Result<Response<Body>, CallError>,
+        terms: &Terms<'_>,
+        replayable: bool,
+        world: &dyn World,
+    ) -> Report {
+        let class = classify(ended, terms.class, replayable, &self.policy);
+        let mut report = Report::from(class);
+        match ended {
+            Err(error) if error.nothing_sent() => report.reach = Reach::NotSent,
+            // Without restraint a policy is one of the old kind, which asks nobody.
+            Ok(answer) if class != Class::Success && self.policy.restraint.is_some() => {
+                let header = |name: &str| answer.headers().get(name)?.to_str().ok();
+                report.pushback = Pushback::read(header, world.wall());
+            }
+            _ => {}
+        }
+        report
+    }
+
+    /// A call's end, with what its caller has to know of it.
+    pub(crate) fn settled(
+        &self,
+        called: Called<Result<Response<Body>, CallError>>,
+        target: &Target,
+    ) -> Result<Response<Body>, CallError> {
+        let Called { result, attempts, pushback, .. } = called;
+        let last = pushback == Pushback::No && attempts > 0;
+        let ended = result.unwrap_or_else(|gave_up| Err(self.no_outcome(target, gave_up)));
+        match ended {
+            Ok(mut answer) => {
+                if last {
+                    answer.headers_mut().insert(RETRY, HeaderValue::from_static("no"));
+                }
+                Ok(answer)
+            }
+            Err(error) if last => Err(CallError::Tried { attempts, source: Box::new(error) }),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn no_outcome(&self, target: &Target, gave_up: GaveUp) -> CallError {
+        let target = target.id().to_owned();
+        match gave_up {
+            GaveUp::Open(open) => CallError::BreakerOpen { target, open },
+            GaveUp::DeadlinePassed { attempts: 0 } => {
+                CallError::Timeout { target, waiting_for: Phase::Start }
+            }
+            GaveUp::TimedOut { .. } | GaveUp::DeadlinePassed { .. } => {
+                CallError::Timeout { target, waiting_for: Phase::Answer }
+            }
+            GaveUp::NotAdmitted { reason, retry_after } => {
+                let limited = reason == outrigger_resilience::reason::RATE_LIMITED;
+                let quota = self.policy.rate.filter(|_| limited);
+                CallError::NotAdmitted { target, reason, retry_after, quota }
+            }
+        }
+    }
+}
+
+/// By when a caller wants its answer, if a header of its says so.
+pub(crate) fn named_deadline(headers: &HeaderMap, now: Mono) -> Option<Deadline> {
+    let read = |name: &HeaderName, parse: fn(&str) -> Option<Duration>| {
+        headers.get(name).and_then(|value| parse(value.to_str().ok()?))
+    };
+    let named = [
+        read(&grpc::GRPC_TIMEOUT, parse_grpc_timeout),
+        read(&TIMEOUT_MS, parse_timeout_ms),
+        read(&ENVOY_TIMEOUT_MS, parse_timeout_ms),
+        read(&REQUEST_TIMEOUT, parse_request_timeout),
+    ];
+    let left = named.into_iter().flatten().min()?;
+    Some(Deadline(now.plus(left)))
+}
+
+/// Tells an app what is left of the time, where somebody named one.
+pub(crate) fn tell_deadline(
+    outgoing: &mut Outgoing,
+    target: &Target,
+    due: Option<Deadline>,
+    world: &dyn World,
+) {
+    let Some(due) = due else { return };
+    let context = CallContext::until(due);
+    tell(outgoing, target, &Attempt { deadline: due, ..Attempt::default() }, &context, world);
+}
+
+/// Tells an app what it has to know of an attempt: how long it may take, which one it is, how much it matters.
+pub(crate) fn tell(
+    outgoing: &mut Outgoing,
+    target: &Target,
+    attempt: &Attempt,
+    context: &CallContext,
+    world: &dyn World,
+) {
+    if !matches!(target, Target::App(_)) {
+        return;
+    }
+    let due = context.deadline.earliest(attempt.deadline);
+    let onward = CallContext { deadline: due, ..*context }.onward(world.mono(), None);
+    let left = onward.filter(|_| due != NEVER);
+    // gRPC has a header of its own for it, which is written when the request is.
+    let told_apart = outgoing.budget.is_some();
+    let told = Headers {
+        context: *context,
+        left: left.unwrap_or_default(),
+        attempt: attempt.number,
+        hedge: attempt.hedge,
+    };
+    let headers = outgoing.headers_mut();
+    told.print(|name, value| {
+        let timeout = name == header::GRPC_TIMEOUT || name == header::TIMEOUT_MS;
+        if timeout && (left.is_none() || told_apart) {
+            return;
+        }
+        let name = HeaderName::from_static(name);
+        if name == grpc::GRPC_TIMEOUT && !headers.contains_key(&name) {
+            return;
+        }
+        if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+            headers.insert(name, value);
+        }
+    });
+}
+
+/// What an HTTP status means.
+pub(crate) fn http_class(answer: &Response<Body>) -> Class {
+    match answer.status().as_u16() {
+        200..=399 => Class::Success,
+        status => Class::Http(status),
+    }
+}
+
+/// What a gRPC status means. A verdict without messages comes in the headers, where it can still be retried.
+pub(crate) fn grpc_class(answer: &Response<Body>) -> Class {
+    let status = answer.headers().get(grpc::GRPC_STATUS).and_then(|value| value.to_str().ok());
+    match status.map(str::parse::<u16>) {
+        None | Some(Ok(0)) if answer.status().is_success() => Class::Success,
+        Some(Ok(code)) => Class::Grpc(code),
+        _ => Class::Http(answer.status().as_u16()),
+    }
+}
+
+fn classify(
+    ended: &Result<Response<Body>, CallError>,
+    class: fn(&Response<Body>) -> Class,
+    replayable: bool,
+    policy: &Policy,
+) -> Class {
+    match ended {
+        Ok(answer) => match class(answer) {
+            Class::Success => Class::Success,
+            failed if replayable => failed,
+            // A stream is not sent again, but the breaker is to know what its user counts as a failure.
+            failed => match &policy.retry {
+                Some(retry) if !retry.matching.has(failed) => Class::Success,
+                _ => Class::Permanent,
+            },
+        },
+        // The caller's own fault, or our own refusal: neither says anything about the callee.
+        Err(
+            CallError::RequestBody(_)
+            | CallError::Overloaded { .. }
+            | CallError::Relayed { kind: Kind::Exhausted | Kind::Forbidden | Kind::Invalid, .. },
+        ) => Class::Ignored,
+        Err(_) if replayable => Class::Failure,
+        Err(_) => Class::Permanent,
+    }
+}

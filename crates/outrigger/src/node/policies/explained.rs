@@ -1,0 +1,131 @@
+//! What applies to a target, in words: each part in the order in which a call meets it, with where it comes from.
+
+use super::{Effective, Policies, RECONNECT, parts};
+use crate::failure::Failure;
+use outrigger_resilience::{Policy, Retry};
+use outrigger_resources::PolicyKind;
+
+/// A part of what applies to a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Explained {
+    /// Its name.
+    pub(crate) part: &'static str,
+    /// What it does.
+    pub(crate) says: String,
+    /// The policy and its place in a file, or the default.
+    pub(crate) from: String,
+}
+
+const BUILT_IN: &str = "built-in default";
+
+impl Effective<'_> {
+    /// The parts in order.
+    pub(crate) fn explained(&self) -> Vec<Explained> {
+        let parts = self.policy.explain().into_iter();
+        parts.map(|(part, says)| Explained { part, says, from: self.from(part) }).collect()
+    }
+
+    fn from(&self, part: &str) -> String {
+        let (kind, group) = match part {
+            "overall" | "attempt" => (PolicyKind::Timeout, "timeouts"),
+            "retry" | "restraint" => (PolicyKind::Retry, "retries"),
+            "budget" if self.has_own_budget => (PolicyKind::Retry, "retries"),
+            "breaker" => (PolicyKind::CircuitBreaker, "circuitBreakers"),
+            "bulkhead" => (PolicyKind::Bulkhead, "bulkheads"),
+            "rate" => (PolicyKind::RateLimit, "rateLimits"),
+            "hedge" => (PolicyKind::Hedge, "hedges"),
+            "throttle" => (PolicyKind::Throttle, "throttles"),
+            _ => return BUILT_IN.to_owned(),
+        };
+        match self.chosen.iter().find(|(chosen, ..)| *chosen == kind) {
+            None => BUILT_IN.to_owned(),
+            Some((_, name, None)) => format!("{group}.{name}"),
+            Some((_, name, Some(origin))) => format!("{group}.{name} at {origin}"),
+        }
+    }
+}
+
+impl Policies<'_> {
+    /// How an app that cannot be reached is waited for, where no retry of its own takes the place of that.
+    pub(crate) fn reconnect_explained(&self) -> Result<Explained, Failure> {
+        let retry = self.calls()?.reconnect();
+        let waits = Policy { retry: Some(Retry::clone(&retry)), ..Policy::default() };
+        let says = waits.explain().into_iter().find(|(part, _)| *part == "retry");
+        let says = says.map(|(_, says)| says).unwrap_or_default();
+        let says = says.split(", after").next().unwrap_or_default();
+        let origin = self.origins.get(&(PolicyKind::Retry, RECONNECT));
+        let from = match (self.retries.contains_key(RECONNECT), origin) {
+            (true, Some(origin)) => format!("retries.{RECONNECT} at {origin}"),
+            _ => BUILT_IN.to_owned(),
+        };
+        let says = format!("when no connection comes up: {says}");
+        Ok(Explained { part: "reconnect", says, from })
+    }
+}
+
+/// Whether a retry says anything of its budget.
+pub(super) fn has_own_budget(rules: Option<&outrigger_resources::RetryRules>) -> bool {
+    rules.is_some_and(|rules| parts::budget(&rules.budget) != parts::budget(&Default::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Policies, RECONNECT};
+    use outrigger_resources::Body;
+    use std::path::Path;
+
+    const FILE: &str = "\
+apiVersion: dapr.io/v1alpha1
+kind: Resiliency
+metadata: {name: shop}
+spec:
+  policies:
+    timeouts:
+      patient: {attempt: 2s, overall: 10s}
+    retries:
+      careful: {policy: exponential, jitter: full, maxInterval: 5s, maxRetries: 2}
+      DaprBuiltInServiceRetries: {duration: 2s, maxRetries: 5}
+    bulkheads:
+      DefaultAppBulkheadPolicy: {maxConcurrent: 10, maxQueue: 0}
+    rateLimits:
+      hundred: {calls: 100, period: 1s, burst: 10}
+  targets:
+    apps:
+      cart: {timeout: patient, retry: careful, rateLimit: hundred}
+";
+
+    #[test]
+    fn every_part_says_where_it_comes_from() {
+        let (found, issues) = outrigger_resources::parse(Path::new("r.yaml"), FILE.as_bytes());
+        assert!(issues.is_empty(), "{issues:?}");
+        let Body::Resiliency(resource) = &found[0].body else { panic!("{found:?}") };
+        let policies = Policies::new(vec![&**resource]);
+        let told: Vec<String> = policies
+            .app(Some("cart"))
+            .unwrap()
+            .explained()
+            .into_iter()
+            .map(|part| format!("{}: {} [{}]", part.part, part.says, part.from))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "overall: 10s for the call, queues and waits included [timeouts.patient at r.yaml:7:7]",
+                "rate: 100 calls in 1s, 10 at once [rateLimits.hundred at r.yaml:14:7]",
+                "retry: up to 2 times, waits of up to 50ms doubling to 5s, after no answer, HTTP any failure, gRPC any \
+                 failure [retries.careful at r.yaml:9:7]",
+                "restraint: only what was not sent or may be repeated; Retry-After up to 20s; after overload waits of up \
+                 to 1s doubling to 5s [retries.careful at r.yaml:9:7]",
+                "budget: retries and hedges for 10 % of the calls, 3 a second at least; 20 % of those under way, 3 at \
+                 least [built-in default]",
+                "bulkhead: 10 at once; 0 may wait, 50ms at most [bulkheads.DefaultAppBulkheadPolicy at r.yaml:12:7]",
+                "attempt: 2s [timeouts.patient at r.yaml:7:7]",
+            ]
+        );
+        let others = policies.app(Some("other")).unwrap().explained();
+        assert_eq!(others.iter().map(|part| part.part).collect::<Vec<_>>(), ["bulkhead"]);
+        let reconnect = policies.reconnect_explained().unwrap();
+        assert_eq!(reconnect.says, "when no connection comes up: up to 5 times, waits of 2s");
+        assert_eq!(reconnect.from, format!("retries.{RECONNECT} at r.yaml:10:7"));
+    }
+}
