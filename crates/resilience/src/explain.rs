@@ -1,7 +1,7 @@
 //! A policy in words, part by part in the order in which a call meets them.
 
 use crate::{
-    Backoff, BreakerSettings, BulkheadSettings, Matching, Policy, Retry, Seats, Trip, Window,
+    Backoff, BreakerSettings, BulkheadSettings, Matching, Policy, Rates, Retry, Seats, Trip, Window,
 };
 use std::{fmt::Write, ops::RangeInclusive, time::Duration};
 
@@ -154,20 +154,7 @@ fn breaker(settings: &BreakerSettings) -> String {
     let trips = match &settings.trip {
         Trip::ConsecutiveFailures(most) => format!("more than {most} failures in a row"),
         Trip::Custom { condition, .. } => condition.to_string(),
-        Trip::Rates(rates) => {
-            let window = match rates.window {
-                Window::Calls(calls) => format!("{calls} calls"),
-                Window::Time(time) => format!("{time:?}"),
-            };
-            format!(
-                "{} failures in a row, or of at least {} calls in {window} {} failures or {} slower than {:?}",
-                rates.consecutive,
-                rates.calls_min,
-                share(rates.failure_share),
-                share(rates.slow_share),
-                rates.slow_after,
-            )
-        }
+        Trip::Rates(rates) => rates_in_words(rates),
     };
     let grows = settings.timeout_max.max(settings.timeout);
     let open = if grows > settings.timeout {
@@ -176,6 +163,24 @@ fn breaker(settings: &BreakerSettings) -> String {
         format!("{:?}", settings.timeout)
     };
     format!("opens on {trips}; open for {open}; {} probes", settings.max_requests.max(1))
+}
+
+/// Only the conditions that can be met.
+fn rates_in_words(rates: &Rates) -> String {
+    let window = match rates.window {
+        Window::Calls(calls) => format!("{calls} calls"),
+        Window::Time(time) => format!("{time:?}"),
+    };
+    let is_share = |share: f64| share <= 1.0;
+    let in_row =
+        (rates.consecutive > 0).then(|| format!("{} failures in a row", rates.consecutive));
+    let of = format!("of at least {} calls in {window}", rates.calls_min.max(1));
+    let failed = is_share(rates.failure_share)
+        .then(|| format!("{of} {} failed", share(rates.failure_share)));
+    let slow = (is_share(rates.slow_share) && !rates.slow_after.is_zero())
+        .then(|| format!("{of} {} slower than {:?}", share(rates.slow_share), rates.slow_after));
+    let all: Vec<String> = [in_row, failed, slow].into_iter().flatten().collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", or ") }
 }
 
 fn bulkhead(settings: &BulkheadSettings) -> String {
@@ -190,7 +195,8 @@ fn bulkhead(settings: &BulkheadSettings) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::{AdaptiveTimeout, HedgeSettings, Policy, Quota};
+    use super::breaker;
+    use crate::{AdaptiveTimeout, BreakerSettings, HedgeSettings, Policy, Quota, Rates, Trip};
     use std::time::Duration;
 
     #[test]
@@ -220,5 +226,20 @@ mod tests {
              what is left"
         );
         assert_eq!(parts.len(), 11);
+    }
+
+    #[test]
+    fn a_condition_that_is_off_is_not_told() {
+        let with = |rates| {
+            breaker(&BreakerSettings { trip: Trip::Rates(rates), ..BreakerSettings::recommended() })
+        };
+        assert_eq!(
+            with(Rates::default()),
+            "opens on 5 failures in a row, or of at least 20 calls in 10s 50 % failed, or of at least 20 calls in 10s \
+             80 % slower than 2s; open for 5s growing to 300s; 3 probes"
+        );
+        let off =
+            Rates { consecutive: 0, failure_share: 2.0, slow_share: f64::NAN, ..Rates::default() };
+        assert!(with(off).starts_with("opens on nothing;"), "{}", with(off));
     }
 }

@@ -1,7 +1,7 @@
 //! The context in headers.
 
 use super::{CallContext, Idempotency, Incoming, header};
-use crate::{Criticality, Pushback};
+use crate::{Criticality, Pushback, Rank};
 use outrigger_kernel::{Deadline, Mono, Wall};
 use std::{
     fmt,
@@ -10,7 +10,6 @@ use std::{
 
 /// The longest timeout that is believed: a day. A longer one means "none".
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-const COHORTS: u8 = 128;
 
 impl CallContext {
     /// Reads the context of a call that came in at `now`. Whatever is not understood counts as not there.
@@ -42,7 +41,7 @@ impl CallContext {
                 Some(class) => class.min(usual),
                 None => usual,
             },
-            cohort: cohort.filter(|cohort| *cohort < COHORTS).unwrap_or(0),
+            cohort: cohort.filter(|cohort| *cohort < Rank::COHORTS).unwrap_or(0),
             idempotency: if header(header::IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty()) {
                 Idempotency::Key
             } else if says(header::IDEMPOTENT) {
