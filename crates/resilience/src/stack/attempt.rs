@@ -125,7 +125,7 @@ impl<'a, T: Target> Course<'a, T> {
         &mut self,
         seat: Sitting<'a>,
         now: Mono,
-        extra: Option<Extra<'a>>,
+        extra: &mut Option<Extra<'a>>,
     ) -> Result<Held<'a, T>, GaveUp> {
         let Stack { world, policy, state } = self.stack;
         let watch = state.watch().map(|watch| &**watch);
@@ -146,7 +146,7 @@ impl<'a, T: Target> Course<'a, T> {
             let delay = latencies.hedge_delay(&hedge, now);
             self.attempts.hedge_after(delay, &self.stack.rules(now), &self.context, now);
         }
-        Ok(self.held(attempt, place, (pass, seat), [extra, None], watched, now))
+        Ok(self.held(attempt, place, (pass, seat), [extra.take(), None], watched, now))
     }
 
     /// A seat, and the time when it was there.
@@ -234,7 +234,8 @@ impl<'a, T: Target> Course<'a, T> {
         }
     }
 
-    fn put_back(&self, [common, own]: [Option<Extra<'a>>; 2]) {
+    /// Gives back what was paid for an attempt that is not made.
+    pub(super) fn put_back(&self, [common, own]: [Option<Extra<'a>>; 2]) {
         let state = self.stack.state;
         if let Some((budget, extra)) = state.budget().zip(common) {
             budget.put_back(extra);

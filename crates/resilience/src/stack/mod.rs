@@ -155,10 +155,14 @@ impl<'a> Stack<'a> {
                 (Ok(()), None) => Ok((Sitting::None, begins)),
                 (Ok(()), Some(bulkhead)) => course.seat(bulkhead, begins).await,
             };
-            let begun = seated.and_then(|(seat, now)| course.begin(seat, now, extra.take()));
+            let begun = seated.and_then(|(seat, now)| course.begin(seat, now, &mut extra));
             let first_held = match begun {
                 Ok(held) => held,
-                Err(gave_up) => return course.done(Err(gave_up), None, true),
+                Err(gave_up) => {
+                    // Paid for, and not made.
+                    course.put_back([extra, None]);
+                    return course.done(Err(gave_up), None, true);
+                }
             };
             let first = pin!(first_held.under_way().map(|(attempt, place)| op(attempt, place)));
             // Lent and not given: it is too large to be moved about.

@@ -352,6 +352,34 @@ async fn a_seat_is_held_on_the_wire_and_not_while_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_that_finds_no_seat_is_not_paid_for() {
+    let world = SimWorld::new(1);
+    let policy = Policy {
+        retry: retry(1, 100 * MS),
+        budget: Some(BudgetSettings::default()),
+        bulkhead: Some(BulkheadSettings {
+            seats: Seats::Fixed(1),
+            queue_max: 0,
+            ..BulkheadSettings::default()
+        }),
+        ..Policy::default()
+    };
+    let state = PolicyState::new(&policy);
+    let stack = Stack::new(&*world, &policy, &state);
+    let taken = Cell::new(None);
+    let before = state.budget().unwrap().tokens(world.mono());
+    let call = stack.call(get(&*world), &(), http, |_, ()| async { 503 });
+    let somebody_else = async {
+        world.sleep(50 * MS).await;
+        taken.set(state.bulkhead().unwrap().try_seat());
+    };
+    let (called, ()) = tokio::join!(call, somebody_else);
+    let full = GaveUp::NotAdmitted { reason: reason::BULKHEAD_FULL, retry_after: Some(SECOND) };
+    assert_eq!((called.result, called.attempts), (Err(full), 1));
+    assert_eq!(state.budget().unwrap().tokens(world.mono()), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_can_be_spawned() {
     fn spawnable<T: Send>(future: T) -> T {
         future
