@@ -143,6 +143,7 @@ pub struct CallPolicies {
     named: BTreeMap<String, Arc<CallPolicy>>,
     default: Option<Policy>,
     repeat_all: bool,
+    seed: u64,
     defaulted: Arc<Mutex<BTreeMap<String, Arc<CallPolicy>>>>,
 }
 
@@ -150,7 +151,21 @@ impl CallPolicies {
     /// Policies for the targets named, and one for all others.
     #[must_use]
     pub fn new(named: BTreeMap<String, Arc<CallPolicy>>, default: Option<Policy>) -> Self {
-        Self { reconnect: None, named, default, repeat_all: false, defaulted: Arc::default() }
+        Self {
+            reconnect: None,
+            named,
+            default,
+            repeat_all: false,
+            seed: 0,
+            defaulted: Arc::default(),
+        }
+    }
+
+    /// The same, with a seed for the random part of the breakers' open times.
+    #[must_use]
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// The same; with `yes`, every call under the policy for all others may be repeated, whatever its method.
@@ -188,7 +203,8 @@ impl CallPolicies {
     }
 
     fn made(&self, default: &Policy) -> CallPolicy {
-        CallPolicy::new(default.clone(), OPERATIONS_MAX).repeating_all(self.repeat_all)
+        CallPolicy::seeded(default.clone(), OPERATIONS_MAX, self.seed)
+            .repeating_all(self.repeat_all)
     }
 
     /// The same with another way of waiting for apps that cannot be reached.

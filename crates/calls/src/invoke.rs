@@ -68,6 +68,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) patience: Patience,
     pub(crate) class: fn(&Response<Body>) -> Class,
     context: CallContext,
+    /// By when the caller says in a header that it wants its answer.
+    named: Option<Deadline>,
 }
 
 impl<'a> Terms<'a> {
@@ -79,7 +81,7 @@ impl<'a> Terms<'a> {
         let Invocation { policy, reconnect, patience, .. } = *call;
         let unknown = || CallContext::until(Deadline(Mono(u64::MAX)));
         let context = policy.map_or_else(unknown, |policy| policy.context(call, now));
-        Self { policy, reconnect, patience, class, context }
+        Self { policy, reconnect, patience, class, context, named: None }
     }
 }
 
@@ -117,10 +119,12 @@ impl Invoker {
     pub async fn invoke(&self, mut call: Invocation<'_>) -> Result<Response<Body>, CallError> {
         let bodiless = call.method == Method::HEAD;
         let now = self.world.mono();
-        if let Some(named) = policy::named_deadline(&call.headers, now) {
+        let named = policy::named_deadline(&call.headers, now);
+        if let Some(named) = named {
             call.patience = call.patience.no_later_than(named);
         }
-        let (target, terms) = (call.target, Terms::of(&call, policy::http_class, now));
+        let terms = Terms { named, ..Terms::of(&call, policy::http_class, now) };
+        let target = call.target;
         let operation = call.operation.unwrap_or(call.path);
         check_access(&call)?;
         let outgoing = prepare(call).await?;
@@ -177,10 +181,10 @@ impl Invoker {
         operation: &CanonicalPath,
         terms: Terms<'_>,
     ) -> Result<Response<Body>, CallError> {
-        let Terms { policy, reconnect, patience, context, .. } = terms;
+        let Terms { policy, reconnect, patience, context, named, .. } = terms;
         let world = self.world();
         let Some(known) = policy else {
-            policy::tell_deadline(&mut outgoing, target, patience.due(), world);
+            policy::tell_deadline(&mut outgoing, target, named, world);
             return self.attempt(target, &mut outgoing, patience, reconnect).await;
         };
         let policy = known.policy();

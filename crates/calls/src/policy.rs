@@ -51,10 +51,19 @@ impl CallPolicy {
     /// A policy for one target that remembers at most `operations` breakers.
     #[must_use]
     pub fn new(policy: Policy, operations: usize) -> Self {
-        let settings = policy.breaker.clone();
-        let breakers = settings.map(|settings| Arc::new(Breakers::new(settings, operations)));
+        Self::seeded(policy, operations, 0)
+    }
+
+    /// The same, with a seed for the random part of the breakers' open times, so that many processes do not probe in one
+    /// instant.
+    #[must_use]
+    pub fn seeded(policy: Policy, operations: usize, seed: u64) -> Self {
+        let breakers = policy
+            .breaker
+            .clone()
+            .map(|settings| Arc::new(Breakers::new(settings, operations).seeded(seed)));
         let once = Policy { retry: None, restraint: None, hedge: None, ..policy.clone() };
-        let state = PolicyState::new(&policy);
+        let state = PolicyState::seeded(&policy, seed);
         let watch = OnceLock::new();
         Self { policy, once, repeat_all: false, state, breakers, operations, watch }
     }

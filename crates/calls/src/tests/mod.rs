@@ -10,3 +10,4 @@ mod http2;
 mod invocation;
 mod neighbours;
 mod outside;
+mod policies;

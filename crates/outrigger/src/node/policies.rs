@@ -81,19 +81,19 @@ impl<'a> Policies<'a> {
         self.resources.iter().map(|resource| resource.head.name.clone()).collect()
     }
 
-    /// The policies of calls, by whom they go to.
-    pub(crate) fn calls(&self) -> Result<CallPolicies, Failure> {
+    /// The policies of calls, by whom they go to. `seed` is what sets their breakers apart from other processes'.
+    pub(crate) fn calls(&self, seed: u64) -> Result<CallPolicies, Failure> {
         let mut named = BTreeMap::new();
         for id in self.apps() {
             let Effective { policy, repeat_all, operations, .. } = self.app(Some(id))?;
             let operations = usize::try_from(operations).unwrap_or(usize::MAX);
-            let policy = CallPolicy::new(policy, operations).repeating_all(repeat_all);
+            let policy = CallPolicy::seeded(policy, operations, seed).repeating_all(repeat_all);
             named.insert(id.to_owned(), Arc::new(policy));
         }
         let default = self.app(None)?;
         let repeat_all = default.repeat_all;
         let default = Some(default.policy).filter(|policy| !policy.is_idle());
-        let calls = CallPolicies::new(named, default).repeating_all(repeat_all);
+        let calls = CallPolicies::new(named, default).repeating_all(repeat_all).seeded(seed);
         Ok(match self.retries.get(RECONNECT) {
             Some(policy) => {
                 let retry = parts::retry(policy)?;
@@ -234,7 +234,7 @@ mod tests {
     fn the_wait_for_apps_that_are_away_has_a_name() {
         let seconds = Duration::from_secs;
         let policies = Policies::default();
-        let usual = policies.calls().unwrap().reconnect();
+        let usual = policies.calls(1).unwrap().reconnect();
         assert_eq!(usual.backoff, Backoff::Constant { delay: seconds(1) });
         assert_eq!(usual.max_retries, Some(3));
         for (said, meant) in [(Some(1), Some(3)), (Some(7), Some(7)), (None, None)] {
@@ -243,7 +243,7 @@ mod tests {
             let policy = RetryPolicy { backoff, max_retries: said, matching, rules: None };
             let mut policies = Policies::default();
             policies.retries.insert(RECONNECT, &policy);
-            let own = policies.calls().unwrap().reconnect();
+            let own = policies.calls(1).unwrap().reconnect();
             assert_eq!(own.backoff, Backoff::Constant { delay: seconds(2) });
             assert_eq!(own.max_retries, meant);
         }

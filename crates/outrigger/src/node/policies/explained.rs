@@ -48,7 +48,7 @@ impl Effective<'_> {
 impl Policies<'_> {
     /// How an app that cannot be reached is waited for, where no retry of its own takes the place of that.
     pub(crate) fn reconnect_explained(&self) -> Result<Explained, Failure> {
-        let retry = self.calls()?.reconnect();
+        let retry = self.calls(0)?.reconnect();
         let waits = Policy { retry: Some(Retry::clone(&retry)), ..Policy::default() };
         let says = waits.explain().into_iter().find(|(part, _)| *part == "retry");
         let says = says.map(|(_, says)| says).unwrap_or_default();
