@@ -151,7 +151,8 @@ async fn append(
         .outbound
         .run(host, ("Pubsub", &component.name), deadline, class, publishing)
         .await;
-    answer.map_err(|gave_up| publish_fault(place, &gave_up))?.map(drop).map_err(|error| {
+    let given_up = |gave_up| super::given_up(publish_fault(place, &gave_up), &gave_up);
+    answer.map_err(given_up)?.map(drop).map_err(|error| {
         let fault = publish_fault(place, &error);
         match error {
             PublishError::Topic(_) => fault.status(StatusCode::BAD_REQUEST, Code::InvalidArgument),

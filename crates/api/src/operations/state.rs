@@ -11,7 +11,7 @@ use crate::{
 use bytes::Bytes;
 use http::StatusCode;
 use outrigger_kernel::Deadline;
-use outrigger_resilience::Class;
+use outrigger_resilience::{Class, GaveUp};
 use outrigger_state::{
     ApplyError, Change, Concurrency, Delete, GetError, IllegalKey, Item, Set, Ttl,
 };
@@ -158,7 +158,7 @@ where
         match store.outbound.run(host, ("Statestore", &store.name), deadline, class, attempt).await
         {
             Ok(answer) => answer.map_err(Into::into),
-            Err(gave_up) => Err(Failed::GaveUp(gave_up.to_string())),
+            Err(gave_up) => Err(Failed::GaveUp(gave_up)),
         };
     host.metrics.state(&stage, started, &*host.world, answer.is_ok());
     answer
@@ -213,7 +213,7 @@ fn illegal_key(store: &StateComponent, key: &str, error: &IllegalKey) -> Fault {
 enum Failed {
     Read(GetError),
     Apply(ApplyError),
-    GaveUp(String),
+    GaveUp(GaveUp),
 }
 
 impl From<GetError> for Failed {
@@ -238,7 +238,7 @@ impl Failed {
     ) -> Fault {
         let fault = |reason: &dyn std::fmt::Display| Fault::new(entry, format!("{what}: {reason}"));
         match self {
-            Self::GaveUp(reason) => fault(&reason),
+            Self::GaveUp(gave_up) => super::given_up(fault(&gave_up), &gave_up),
             Self::Read(error) => match &error {
                 GetError::Key(key) => illegal_key(store, "", key),
                 GetError::TooManyKeys { .. } => {

@@ -11,7 +11,7 @@ use outrigger_calls::{
     AccessList, Caller,
     access::{Action, CallerPolicy, Operation},
 };
-use outrigger_resilience::{Backoff, Matching, Policy, Retry};
+use outrigger_resilience::{Backoff, Matching, Policy, Quota, Retry};
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
@@ -255,6 +255,38 @@ async fn what_policies_do_is_counted() {
     ] {
         assert!(text.contains(&line), "{line}{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_over_its_limit_is_told_when_to_come_back() {
+    let app = App::http(&world(), "").await;
+    let node = Node::start(Plan { app: of(&app), ..Plan::default() }).await;
+    let limited =
+        Policy { rate: Some(Quota::new(1, Duration::from_secs(3_600))), ..Policy::default() };
+    let under = |policy: Policy| {
+        let mut components = Components::clone(&node.host.components.load());
+        components.calls = CallPolicies::new(BTreeMap::new(), Some(policy));
+        let components = components.keeping(&node.host.components.load());
+        node.host.use_components(Arc::new(components));
+    };
+    under(limited.clone());
+    let call = || ask(node.http, "GET", "/v1.0/invoke/compat/method/echo", vec![], "");
+    assert_eq!(call().await.status, 200);
+    let refused = call().await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "ERR_DIRECT_INVOKE"));
+    assert_eq!(refused.header("ratelimit-policy"), Some("\"compat\";q=1;w=3600"));
+    assert!(
+        refused.header("ratelimit").is_some_and(|value| value.starts_with("\"compat\";r=0;t="))
+    );
+    assert!(refused.header("retry-after").is_some_and(|value| value.parse::<u64>().is_ok()));
+    // Reading the same once more, or more of it, does not let anybody in.
+    under(Policy { timeout: Some(Duration::from_secs(5)), ..limited });
+    assert_eq!(call().await.status, 429);
+    let counted = "outrigger_policy_decisions_total{app_id=\"compat\",namespace=\"\",flow_direction=\"outbound\",reason=\"rate.limited\",target=\"app_compat\"} 2\n";
+    let text = node.host.metrics.node().text();
+    assert!(text.contains(counted), "{text}");
+    under(Policy { timeout: Some(Duration::from_secs(5)), ..Policy::default() });
+    assert_eq!(call().await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
