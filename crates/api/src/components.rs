@@ -8,7 +8,7 @@ use outrigger_calls::CallPolicy;
 use outrigger_events::Broker;
 use outrigger_kernel::Deadline;
 use outrigger_resilience::{
-    Attempt, Backoff, Class, GaveUp, Matching, Policy, PolicyState, Retry, Watch,
+    Attempt, Backoff, BalanceSettings, Class, GaveUp, Matching, Policy, PolicyState, Retry, Watch,
 };
 use outrigger_resources::TopicScopes;
 use outrigger_state::{KeyPrefix, Store};
@@ -143,6 +143,7 @@ pub struct CallPolicies {
     named: BTreeMap<String, Arc<CallPolicy>>,
     default: Option<Policy>,
     repeat_all: bool,
+    balance: Option<BalanceSettings>,
     seed: u64,
     defaulted: Arc<Mutex<BTreeMap<String, Arc<CallPolicy>>>>,
 }
@@ -156,9 +157,17 @@ impl CallPolicies {
             named,
             default,
             repeat_all: false,
+            balance: None,
             seed: 0,
             defaulted: Arc::default(),
         }
+    }
+
+    /// The same; with settings, the instances of targets under the policy for all others are balanced.
+    #[must_use]
+    pub fn balancing(mut self, balance: Option<BalanceSettings>) -> Self {
+        self.balance = balance;
+        self
     }
 
     /// The same, with a seed for the random part of the breakers' open times.
@@ -205,6 +214,7 @@ impl CallPolicies {
     fn made(&self, default: &Policy) -> CallPolicy {
         CallPolicy::seeded(default.clone(), OPERATIONS_MAX, self.seed)
             .repeating_all(self.repeat_all)
+            .balancing(self.balance.clone())
     }
 
     /// The same with another way of waiting for apps that cannot be reached.

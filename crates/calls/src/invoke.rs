@@ -16,6 +16,7 @@ use crate::{
     Target, headers,
     neighbour::Passage,
     outgoing::{Held, Outgoing, Upload},
+    places::{Chosen, Preferred},
     policy::{self, CallPolicy},
 };
 use http::{
@@ -161,7 +162,7 @@ impl Invoker {
                 break;
             }
             world.sleep(wait).await;
-            ended = any_of(instances, outgoing, patience).await;
+            ended = any_of(instances, outgoing, patience, None).await;
             if !is_away(&ended, instances, outgoing) {
                 break;
             }
@@ -185,7 +186,7 @@ impl Invoker {
         let world = self.world();
         let Some(known) = policy else {
             policy::tell_deadline(&mut outgoing, target, named, world);
-            return self.attempt(target, &mut outgoing, patience, reconnect).await;
+            return self.attempt(target, &mut outgoing, patience, reconnect, None).await;
         };
         let policy = known.policy();
         let reconnect = reconnect.filter(|_| policy.retry.is_none());
@@ -210,17 +211,27 @@ impl Invoker {
         let held = Held::new(outgoing);
         let (held, context, terms) = (&held, &context, &terms);
         let stack = Stack::new(world, effective, &state);
+        let places = known.places(target, world.mono());
         // On the heap, so that calls without a policy, which are most, need not be as large.
         let called = Box::pin(stack.call(
             *context,
-            &(),
+            &places,
             |ended| known.report(ended, terms, replayable, world),
-            move |attempt, &()| async move {
-                let Some(mut outgoing) = held.take() else {
-                    return Err(CallError::RequestBody("it was sent before".into()));
-                };
-                policy::tell(&mut outgoing, target, &attempt, context, world);
-                self.attempt(target, &mut outgoing, patience, reconnect).await
+            move |attempt, place: &Option<Chosen>| {
+                let preferred = place.as_ref().map(Chosen::preferred);
+                async move {
+                    let Some(mut outgoing) = held.take() else {
+                        return Err(CallError::RequestBody("it was sent before".into()));
+                    };
+                    policy::tell(&mut outgoing, target, &attempt, context, world);
+                    let first = preferred.as_ref();
+                    let ended =
+                        self.attempt(target, &mut outgoing, patience, reconnect, first).await;
+                    if let Some((preferred, answer)) = first.zip(ended.as_ref().ok()) {
+                        preferred.ended(&(terms.class)(answer));
+                    }
+                    ended
+                }
             },
         ));
         known.settled(called.await, target)
@@ -233,10 +244,11 @@ impl Invoker {
         outgoing: &mut Outgoing,
         patience: Patience,
         reconnect: Option<&Retry>,
+        preferred: Option<&Preferred>,
     ) -> Result<Response<Body>, CallError> {
         match target {
             Target::App(instances) => {
-                let ended = any_of(instances, outgoing, patience).await;
+                let ended = any_of(instances, outgoing, patience, preferred).await;
                 let Some(retry) = reconnect else { return ended };
                 if !is_away(&ended, instances, outgoing) {
                     return ended;
@@ -256,15 +268,20 @@ impl Invoker {
     }
 }
 
-/// Calls one of the instances. One that cannot be reached is passed over for the next: it has seen nothing.
+/// Calls one of the instances, the preferred one first. One that cannot be reached is passed over for the next: it has seen nothing.
 async fn any_of(
     instances: &Instances,
     outgoing: &mut Outgoing,
     patience: Patience,
+    preferred: Option<&Preferred>,
 ) -> Result<Response<Body>, CallError> {
     let mut tried = Vec::new();
     loop {
-        let channel = instances.pick(&tried)?;
+        let first = preferred.filter(|_| tried.is_empty());
+        let channel = match first {
+            Some(preferred) => Arc::clone(&preferred.channel),
+            None => instances.pick(&tried)?,
+        };
         let ended = channel.exchange(outgoing, patience).await;
         let failed_over = ended.as_ref().is_err_and(|error| {
             is_its_own(error) && error.nothing_sent() && !matches!(outgoing.upload, Upload::Gone)
@@ -272,6 +289,9 @@ async fn any_of(
         tried.push(channel);
         if !failed_over || tried.len() >= instances.channels().len() {
             return ended;
+        }
+        if let Some(preferred) = first {
+            preferred.passed_over();
         }
     }
 }

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `invoke.rs` | [`Invoker`]: a call by address, under a policy |
 //! | `policy.rs` | [`CallPolicy`]: what stands between a call and its target |
+//! | `places.rs` | which instance gets an attempt, where a policy balances |
 //! | `grpc.rs` | the same for gRPC, undecoded |
 //! | `directory.rs`, `target.rs` | who can be called, and what an address means |
 //! | `access.rs`, `path.rs`, `headers.rs` | what may be called, and how a request looks when it leaves |
@@ -26,7 +27,7 @@
 //! The invariant: the path that the access list judged is the path that is sent, and a request that may have reached
 //! the callee is never sent a second time unless a policy says so or the method is safe to repeat.
 //!
-//! It is not: a gateway with routes, nor a load balancer beyond taking turns. It knows no header names but those of
+//! It is not: a gateway with routes. It knows no header names but those of
 //! HTTP and gRPC; whoever calls it brings the others along as values.
 #![forbid(unsafe_code)]
 
@@ -46,6 +47,7 @@ mod outbound;
 mod outgoing;
 mod path;
 mod patience;
+mod places;
 mod policy;
 mod target;
 mod wire;

@@ -10,14 +10,17 @@
 //! a call says in headers what they have to know. Nothing of ours goes to services outside.
 
 use crate::{
-    Body, CallError, Invocation, Patience, Phase, Target, grpc, invoke::Terms, outgoing::Outgoing,
+    Body, CallError, Invocation, Patience, Phase, Target, grpc,
+    invoke::Terms,
+    outgoing::Outgoing,
+    places::{Places, Spread},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use outrigger_kernel::{Deadline, Kind, Mono, World};
 use outrigger_resilience::{
-    Attempt, Breakers, CallContext, Called, Class, GaveUp, Headers, Idempotency, Incoming, Policy,
-    PolicyState, Pushback, Reach, Report, Watch, header, parse_grpc_timeout, parse_request_timeout,
-    parse_timeout_ms,
+    Attempt, BalanceSettings, Breakers, CallContext, Called, Class, GaveUp, Headers, Idempotency,
+    Incoming, Policy, PolicyState, Pushback, Reach, Report, Watch, header, parse_grpc_timeout,
+    parse_request_timeout, parse_timeout_ms,
 };
 use std::{
     sync::{Arc, OnceLock},
@@ -43,6 +46,8 @@ pub struct CallPolicy {
     repeat_all: bool,
     state: PolicyState,
     breakers: Option<Arc<Breakers>>,
+    balance: Option<BalanceSettings>,
+    places: Option<Arc<Places>>,
     operations: usize,
     watch: OnceLock<Arc<dyn Watch>>,
 }
@@ -65,7 +70,18 @@ impl CallPolicy {
         let once = Policy { retry: None, restraint: None, hedge: None, ..policy.clone() };
         let state = PolicyState::seeded(&policy, seed);
         let watch = OnceLock::new();
-        Self { policy, once, repeat_all: false, state, breakers, operations, watch }
+        let (balance, places) = (None, None);
+        Self {
+            policy,
+            once,
+            repeat_all: false,
+            state,
+            breakers,
+            balance,
+            places,
+            operations,
+            watch,
+        }
     }
 
     /// The same; with `yes`, every call to the target may be repeated, whatever its method.
@@ -75,17 +91,34 @@ impl CallPolicy {
         self
     }
 
+    /// The same; with settings, the instances of the target are balanced rather than taken in turns.
+    #[must_use]
+    pub fn balancing(mut self, balance: Option<BalanceSettings>) -> Self {
+        self.places = balance.clone().map(|settings| Arc::new(Places::new(settings)));
+        self.balance = balance;
+        self
+    }
+
     /// The same policy with what `old`, whose place it takes, remembers: each part whose settings have not changed goes on
     /// with what it knows.
     #[must_use]
     pub fn keeping(&self, old: &Self) -> Self {
         let same = self.policy.breaker == old.policy.breaker && self.operations == old.operations;
+        let places = match (&self.balance, &old.places) {
+            (Some(settings), Some(known)) => {
+                known.configure(settings.clone());
+                Some(Arc::clone(known))
+            }
+            _ => self.places.clone(),
+        };
         Self {
             policy: self.policy.clone(),
             once: self.once.clone(),
             repeat_all: self.repeat_all,
             state: old.state.carried_over(&old.policy, &self.policy),
             breakers: if same { old.breakers.clone() } else { self.breakers.clone() },
+            balance: self.balance.clone(),
+            places,
             operations: self.operations,
             watch: OnceLock::new(),
         }
@@ -112,6 +145,14 @@ impl CallPolicy {
     /// retry and hedge.
     pub(crate) fn for_call(&self, replayable: bool) -> &Policy {
         if replayable { &self.policy } else { &self.once }
+    }
+
+    /// Where the attempts of a call go.
+    pub(crate) fn places(&self, target: &Target, now: Mono) -> Spread<'_> {
+        match (&self.places, target) {
+            (Some(places), Target::App(instances)) => places.of(instances, now),
+            _ => Spread::NONE,
+        }
     }
 
     /// What is remembered of calls to `operation`.

@@ -75,11 +75,12 @@ pub use load::{
 };
 pub use render::render;
 pub use resiliency::{
-    ActorTarget, AdaptiveTimeoutPolicy, AppTarget, BUILT_IN_POLICIES, BreakerRates, BreakerScope,
-    BreakerWindow, BulkheadPolicy, BulkheadSeats, CircuitBreakerPolicy, ComponentBlock,
-    ComponentTarget, Decimal, Direction, HedgePolicy, Jitter, Policies, PolicyKind, PolicyNames,
-    PolicyTarget, RateLimitPolicy, Resiliency, RetryBackoff, RetryBudget, RetryPolicy, RetryRules,
-    StatusMatching, Targets, ThrottlePolicy, TimeoutPolicy, default_policy_names,
+    ActorTarget, AdaptiveTimeoutPolicy, AppTarget, BUILT_IN_POLICIES, BalanceStrategy,
+    BreakerRates, BreakerScope, BreakerWindow, BulkheadPolicy, BulkheadSeats, CircuitBreakerPolicy,
+    ComponentBlock, ComponentTarget, Decimal, Direction, EjectionPolicy, HedgePolicy, Jitter,
+    LoadBalancerPolicy, Policies, PolicyKind, PolicyNames, PolicyTarget, RateLimitPolicy,
+    Resiliency, RetryBackoff, RetryBudget, RetryPolicy, RetryRules, StatusMatching, Targets,
+    ThrottlePolicy, TimeoutPolicy, default_policy_names,
 };
 pub use resolve::{
     EnvReader, SecretReader, Templates, TlsTexts, resolve, resolve_headers, resolve_tls,

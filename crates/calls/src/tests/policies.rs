@@ -9,8 +9,8 @@ use crate::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header::RETRY_AFTER};
 use hyper::body::Incoming;
 use outrigger_resilience::{
-    Backoff, BreakerSettings, BudgetSettings, BulkheadSettings, Matching, Outcome, Phase as Stands,
-    Policy, Quota, Restraint, Retry, Seats, Trip, reason,
+    Backoff, BalanceSettings, BreakerSettings, BudgetSettings, BulkheadSettings, Matching, Outcome,
+    OutlierSettings, Phase as Stands, Policy, Quota, Restraint, Retry, Seats, Trip, reason,
 };
 use outrigger_sim::SimWorld;
 use std::{
@@ -234,4 +234,65 @@ async fn a_deadline_in_a_header_holds_without_any_policy() {
     let seen = stage.seen.lock().unwrap();
     let left: u64 = seen[0]["outrigger-timeout-ms"].to_str().unwrap().parse().unwrap();
     assert!((10_000..20_000).contains(&left), "{left}: the earliest holds");
+}
+
+#[tokio::test]
+async fn an_instance_that_fails_is_left_alone_and_one_that_is_gone_is_passed_over() {
+    let world = SimWorld::new(1);
+    let asked: Arc<Mutex<[usize; 2]>> = Arc::default();
+    let mut servers = Vec::new();
+    for (number, status) in [(0, 200), (1, 500)] {
+        let asked = Arc::clone(&asked);
+        let server = Server::http1(&world, move |_| {
+            asked.lock().unwrap()[number] += 1;
+            async move { Response::builder().status(status).body(body::empty()).unwrap() }
+        });
+        servers.push(server.await);
+    }
+    let outbound = OutboundClient::new(OutboundSettings::default(), world.clone());
+    let (invoker, directory) = (Invoker::new(outbound, world.clone()), Directory::new());
+    let register =
+        |server: &Server| directory.register("app", "default", server.channel(&world, Http));
+    let _both: Vec<Registration> = servers.iter().map(register).collect();
+    let outliers = OutlierSettings { consecutive_failures: 3, ..OutlierSettings::default() };
+    let settings = BalanceSettings { outliers: Some(outliers), ..BalanceSettings::default() };
+    let policy = CallPolicy::new(Policy::default(), 10).balancing(Some(settings));
+    let target = directory.resolve("app", "default").unwrap();
+    let path = CanonicalPath::parse("/x").unwrap();
+    let call = async || {
+        let call = invoker.invoke(Invocation {
+            target: &target,
+            caller: None,
+            method: Method::POST,
+            path: &path,
+            operation: None,
+            query: None,
+            headers: HeaderMap::new(),
+            edits: HeaderEdits::default(),
+            body: body::empty(),
+            policy: Some(&policy),
+            reconnect: None,
+            patience: patient(&world),
+        });
+        soon(&world, call).await.unwrap().status()
+    };
+    for _ in 0..40 {
+        call().await;
+    }
+    let [well, ill] = *asked.lock().unwrap();
+    assert!(well + ill == 40 && ill <= 5, "{well} {ill}");
+
+    // Who is gone is no reason to fail.
+    let gone = servers.remove(0);
+    let address = gone.address;
+    drop(gone);
+    soon(&world, async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for _ in 0..10 {
+        assert_eq!(call().await, 500, "the other one answers");
+    }
 }

@@ -11,11 +11,11 @@ pub(crate) use explained::Explained;
 use crate::failure::Failure;
 use outrigger_api::CallPolicies;
 use outrigger_calls::CallPolicy;
-use outrigger_resilience::{BudgetSettings, Policy, Retry};
+use outrigger_resilience::{BalanceSettings, BudgetSettings, Policy, Retry};
 use outrigger_resources::{
-    BulkheadPolicy, CircuitBreakerPolicy, ComponentBlock, Direction, HedgePolicy, Origin,
-    PolicyKind, PolicyNames, PolicyTarget, RateLimitPolicy, Resiliency, RetryPolicy,
-    ThrottlePolicy, TimeoutPolicy, default_policy_names,
+    BulkheadPolicy, CircuitBreakerPolicy, ComponentBlock, Direction, HedgePolicy,
+    LoadBalancerPolicy, Origin, PolicyKind, PolicyNames, PolicyTarget, RateLimitPolicy, Resiliency,
+    RetryPolicy, ThrottlePolicy, TimeoutPolicy, default_policy_names,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -36,6 +36,7 @@ pub(crate) struct Policies<'a> {
     rates: ByName<'a, RateLimitPolicy>,
     hedges: ByName<'a, HedgePolicy>,
     throttles: ByName<'a, ThrottlePolicy>,
+    balancers: ByName<'a, LoadBalancerPolicy>,
     origins: BTreeMap<(PolicyKind, &'a str), &'a Origin>,
     resources: Vec<&'a Resiliency>,
 }
@@ -44,6 +45,8 @@ pub(crate) struct Policies<'a> {
 #[derive(Debug)]
 pub(crate) struct Effective<'a> {
     pub(crate) policy: Policy,
+    /// How one of several instances is chosen, if not in turns.
+    pub(crate) balance: Option<BalanceSettings>,
     /// Whether every call to it may be repeated, whatever its method.
     pub(crate) repeat_all: bool,
     /// The names chosen, and where they are defined.
@@ -70,6 +73,7 @@ impl<'a> Policies<'a> {
             add(&mut all.rates, &policies.rate_limits);
             add(&mut all.hedges, &policies.hedges);
             add(&mut all.throttles, &policies.throttles);
+            add(&mut all.balancers, &policies.load_balancers);
             let origins = policies.origins.iter();
             all.origins.extend(origins.map(|((kind, name), at)| ((*kind, name.as_str()), at)));
         }
@@ -85,15 +89,20 @@ impl<'a> Policies<'a> {
     pub(crate) fn calls(&self, seed: u64) -> Result<CallPolicies, Failure> {
         let mut named = BTreeMap::new();
         for id in self.apps() {
-            let Effective { policy, repeat_all, operations, .. } = self.app(Some(id))?;
+            let Effective { policy, balance, repeat_all, operations, .. } = self.app(Some(id))?;
             let operations = usize::try_from(operations).unwrap_or(usize::MAX);
-            let policy = CallPolicy::seeded(policy, operations, seed).repeating_all(repeat_all);
+            let policy = CallPolicy::seeded(policy, operations, seed)
+                .repeating_all(repeat_all)
+                .balancing(balance);
             named.insert(id.to_owned(), Arc::new(policy));
         }
         let default = self.app(None)?;
-        let repeat_all = default.repeat_all;
-        let default = Some(default.policy).filter(|policy| !policy.is_idle());
-        let calls = CallPolicies::new(named, default).repeating_all(repeat_all).seeded(seed);
+        let (repeat_all, balance) = (default.repeat_all, default.balance);
+        let default = Some(default.policy).filter(|policy| !policy.is_idle() || balance.is_some());
+        let calls = CallPolicies::new(named, default)
+            .repeating_all(repeat_all)
+            .balancing(balance)
+            .seeded(seed);
         Ok(match self.retries.get(RECONNECT) {
             Some(policy) => {
                 let retry = parts::retry(policy)?;
@@ -161,6 +170,8 @@ impl<'a> Policies<'a> {
         let rate = pick.one(PolicyKind::RateLimit, |names| &names.rate_limit, &self.rates);
         let hedge = pick.one(PolicyKind::Hedge, |names| &names.hedge, &self.hedges);
         let throttle = pick.one(PolicyKind::Throttle, |names| &names.throttle, &self.throttles);
+        let balancer =
+            pick.one(PolicyKind::LoadBalancer, |names| &names.load_balancer, &self.balancers);
         let rules = retry.and_then(|retry| retry.rules.as_ref());
         let budget = rules.map(|rules| parts::budget(&rules.budget));
         let policy = Policy {
@@ -183,7 +194,8 @@ impl<'a> Policies<'a> {
         let repeat_all = rules.is_some_and(|rules| rules.repeat_all);
         let has_own_budget = explained::has_own_budget(rules);
         let operations = BREAKERS_DEFAULT;
-        Ok(Effective { policy, repeat_all, chosen, operations, has_own_budget })
+        let balance = balancer.map(parts::balance);
+        Ok(Effective { policy, balance, repeat_all, chosen, operations, has_own_budget })
     }
 }
 
@@ -217,7 +229,7 @@ impl<'a> Pick<'_, 'a> {
 fn stands_in(target: PolicyTarget, kind: PolicyKind) -> bool {
     let guards = match kind {
         PolicyKind::Timeout | PolicyKind::Retry | PolicyKind::CircuitBreaker => return true,
-        PolicyKind::Hedge => return target == PolicyTarget::App,
+        PolicyKind::Hedge | PolicyKind::LoadBalancer => return target == PolicyTarget::App,
         PolicyKind::Bulkhead | PolicyKind::RateLimit | PolicyKind::Throttle => target,
     };
     matches!(guards, PolicyTarget::App | PolicyTarget::Component(_, Direction::Outbound))

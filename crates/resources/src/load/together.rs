@@ -83,6 +83,7 @@ fn check_policies(resources: &[Resource], issues: &mut Vec<Issue>) {
         defined.rate_limits.extend(policies.rate_limits.keys().map(String::as_str));
         defined.hedges.extend(policies.hedges.keys().map(String::as_str));
         defined.throttles.extend(policies.throttles.keys().map(String::as_str));
+        defined.balancers.extend(policies.load_balancers.keys().map(String::as_str));
     }
     defined.retries.extend(BUILT_IN_POLICIES);
     for resiliency in resiliencies() {
@@ -114,6 +115,7 @@ struct Defined<'a> {
     rate_limits: BTreeSet<&'a str>,
     hedges: BTreeSet<&'a str>,
     throttles: BTreeSet<&'a str>,
+    balancers: BTreeSet<&'a str>,
 }
 
 impl Defined<'_> {
@@ -127,6 +129,7 @@ impl Defined<'_> {
             ("rate limit", &names.rate_limit, &self.rate_limits),
             ("hedge", &names.hedge, &self.hedges),
             ("throttle", &names.throttle, &self.throttles),
+            ("load balancer", &names.load_balancer, &self.balancers),
         ] {
             let Some(name) = name.as_deref().filter(|name| !known.contains(name)) else {
                 continue;

@@ -17,6 +17,8 @@ pub enum PolicyKind {
     Hedge,
     /// A throttle.
     Throttle,
+    /// A load balancer.
+    LoadBalancer,
 }
 
 /// Which way a component is used.
@@ -95,6 +97,7 @@ pub fn default_policy_names(target: PolicyTarget, kind: PolicyKind) -> Vec<Strin
         PolicyKind::RateLimit => "RateLimit",
         PolicyKind::Hedge => "Hedge",
         PolicyKind::Throttle => "Throttle",
+        PolicyKind::LoadBalancer => "LoadBalancer",
     };
     let stems = match target {
         PolicyTarget::App => vec!["App".into()],

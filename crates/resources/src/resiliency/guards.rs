@@ -208,6 +208,51 @@ pub struct ThrottlePolicy {
     pub min_calls: Option<u32>,
 }
 
+/// A load balancer: which instance of an app gets an attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadBalancerPolicy {
+    /// `strategy`.
+    pub strategy: Option<BalanceStrategy>,
+    /// `slowStart`: how long a new instance takes to come up to its share.
+    pub slow_start: Option<Duration>,
+    /// `panicPercent`: below this usable share ejections are ignored.
+    pub panic_percent: Option<Decimal>,
+    /// `ejection`.
+    pub ejection: EjectionPolicy,
+}
+
+/// How an instance is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BalanceStrategy {
+    /// Of two drawn at random the one with the lower expected cost.
+    PeakEwma,
+    /// The one with the fewest calls under way.
+    LeastLoaded,
+    /// Each in turn.
+    RoundRobin,
+    /// Any.
+    Random,
+}
+
+/// `ejection` of a load balancer: an instance that does worse than the others is left alone for a while.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EjectionPolicy {
+    /// `consecutiveFailures`; 0 for never.
+    pub consecutive_failures: Option<u32>,
+    /// `interval` in which instances are compared.
+    pub interval: Option<Duration>,
+    /// `latencyFactor`: how many times slower than the others; 0 for never.
+    pub latency_factor: Option<Decimal>,
+    /// `minCalls` of an instance in an interval.
+    pub min_calls: Option<u32>,
+    /// `baseTime`: how long the first ejection lasts.
+    pub base_time: Option<Duration>,
+    /// `maxTime`.
+    pub max_time: Option<Duration>,
+    /// `maxPercent` of the instances at a time.
+    pub max_percent: Option<Decimal>,
+}
+
 /// A number within `range`.
 fn decimal(
     report: &mut Report,
@@ -398,6 +443,36 @@ pub(super) fn read_throttle(report: &mut Report, fields: &mut Fields<'_>) -> Thr
         window: span(report, fields, "window"),
         max_refused_percent: percent(report, fields, "maxRefusedPercent"),
         min_calls: fields.integer(report, "minCalls", COUNTS),
+    }
+}
+
+/// Reads a load balancer.
+pub(super) fn read_balancer(report: &mut Report, fields: &mut Fields<'_>) -> LoadBalancerPolicy {
+    let strategies = [
+        ("peakEwma", BalanceStrategy::PeakEwma),
+        ("leastLoaded", BalanceStrategy::LeastLoaded),
+        ("roundRobin", BalanceStrategy::RoundRobin),
+        ("random", BalanceStrategy::Random),
+    ];
+    let ejection = fields.object(report, "ejection").map(|mut ejection| {
+        let read = EjectionPolicy {
+            consecutive_failures: ejection.integer(report, "consecutiveFailures", 0..=1_000_000),
+            interval: span(report, &mut ejection, "interval"),
+            latency_factor: decimal(report, &mut ejection, "latencyFactor", 0.0..=1_000.0),
+            min_calls: ejection.integer(report, "minCalls", COUNTS),
+            base_time: span(report, &mut ejection, "baseTime"),
+            max_time: span(report, &mut ejection, "maxTime"),
+            max_percent: percent(report, &mut ejection, "maxPercent"),
+        };
+        ordered(report, &ejection, ("baseTime", read.base_time), ("maxTime", read.max_time));
+        ejection.finish(report);
+        read
+    });
+    LoadBalancerPolicy {
+        strategy: fields.choice(report, "strategy", &strategies),
+        slow_start: fields.duration(report, "slowStart", UNIT),
+        panic_percent: percent(report, fields, "panicPercent"),
+        ejection: ejection.unwrap_or_default(),
     }
 }
 

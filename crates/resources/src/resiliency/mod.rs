@@ -12,8 +12,9 @@ pub use defaults::{
     BUILT_IN_POLICIES, ComponentBlock, Direction, PolicyKind, PolicyTarget, default_policy_names,
 };
 pub use guards::{
-    AdaptiveTimeoutPolicy, BreakerRates, BreakerWindow, BulkheadPolicy, BulkheadSeats, Decimal,
-    HedgePolicy, Jitter, RateLimitPolicy, RetryBudget, RetryRules, ThrottlePolicy, TimeoutPolicy,
+    AdaptiveTimeoutPolicy, BalanceStrategy, BreakerRates, BreakerWindow, BulkheadPolicy,
+    BulkheadSeats, Decimal, EjectionPolicy, HedgePolicy, Jitter, LoadBalancerPolicy,
+    RateLimitPolicy, RetryBudget, RetryRules, ThrottlePolicy, TimeoutPolicy,
 };
 
 use crate::{issue::Origin, value::Head};
@@ -49,6 +50,8 @@ pub struct Policies {
     pub hedges: BTreeMap<String, HedgePolicy>,
     /// `throttles`.
     pub throttles: BTreeMap<String, ThrottlePolicy>,
+    /// `loadBalancers`.
+    pub load_balancers: BTreeMap<String, LoadBalancerPolicy>,
     /// Where each of them stands.
     pub origins: BTreeMap<(PolicyKind, String), Origin>,
 }
@@ -150,6 +153,8 @@ pub struct PolicyNames {
     pub hedge: Option<String>,
     /// `throttle`.
     pub throttle: Option<String>,
+    /// `loadBalancer`; of apps only.
+    pub load_balancer: Option<String>,
     /// Where the names stand; `None` when the target gives none.
     pub origin: Option<Origin>,
 }

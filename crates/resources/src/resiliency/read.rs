@@ -5,8 +5,8 @@ use super::{
     PolicyKind, PolicyNames, Resiliency, RetryBackoff, RetryPolicy, StatusMatching, Targets,
     TimeoutPolicy,
     guards::{
-        UNIT, read_bulkhead, read_hedge, read_rate, read_rates, read_rules, read_throttle,
-        read_timeout,
+        UNIT, read_balancer, read_bulkhead, read_hedge, read_rate, read_rates, read_rules,
+        read_throttle, read_timeout,
     },
 };
 use crate::{
@@ -67,6 +67,7 @@ fn read_policies(report: &mut Report, mut fields: Fields<'_>) -> Policies {
         ("rateLimits", PolicyKind::RateLimit),
         ("hedges", PolicyKind::Hedge),
         ("throttles", PolicyKind::Throttle),
+        ("loadBalancers", PolicyKind::LoadBalancer),
     ] {
         for (key, place) in fields.places(name) {
             origins.insert((kind, key.to_owned()), report.origin(place));
@@ -80,6 +81,7 @@ fn read_policies(report: &mut Report, mut fields: Fields<'_>) -> Policies {
         rate_limits: named(report, &mut fields, "rateLimits", read_rate),
         hedges: named(report, &mut fields, "hedges", read_hedge),
         throttles: named(report, &mut fields, "throttles", read_throttle),
+        load_balancers: named(report, &mut fields, "loadBalancers", read_balancer),
         origins,
     };
     fields.finish(report);
@@ -200,6 +202,7 @@ fn read_targets(report: &mut Report, mut fields: Fields<'_>) -> Targets {
         apps: named(report, &mut fields, "apps", |report, fields| AppTarget {
             policies: PolicyNames {
                 hedge: fields.string(report, "hedge"),
+                load_balancer: fields.string(report, "loadBalancer"),
                 ..outbound_names(report, fields)
             },
             circuit_breaker_cache_size: fields

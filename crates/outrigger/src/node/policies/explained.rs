@@ -2,7 +2,7 @@
 
 use super::{Effective, Policies, RECONNECT, parts};
 use crate::failure::Failure;
-use outrigger_resilience::{Policy, Retry};
+use outrigger_resilience::{BalanceSettings, Policy, Retry, Strategy};
 use outrigger_resources::PolicyKind;
 
 /// A part of what applies to a target.
@@ -21,7 +21,13 @@ const BUILT_IN: &str = "built-in default";
 impl Effective<'_> {
     /// The parts in order.
     pub(crate) fn explained(&self) -> Vec<Explained> {
-        let parts = self.policy.explain().into_iter();
+        let mut parts = self.policy.explain();
+        if let Some(balance) = &self.balance {
+            // An instance is chosen for each attempt, right before it.
+            let at = parts.iter().position(|(part, _)| *part == "attempt").unwrap_or(parts.len());
+            parts.insert(at, ("balance", in_words(balance)));
+        }
+        let parts = parts.into_iter();
         parts.map(|(part, says)| Explained { part, says, from: self.from(part) }).collect()
     }
 
@@ -35,6 +41,7 @@ impl Effective<'_> {
             "rate" => (PolicyKind::RateLimit, "rateLimits"),
             "hedge" => (PolicyKind::Hedge, "hedges"),
             "throttle" => (PolicyKind::Throttle, "throttles"),
+            "balance" => (PolicyKind::LoadBalancer, "loadBalancers"),
             _ => return BUILT_IN.to_owned(),
         };
         match self.chosen.iter().find(|(chosen, ..)| *chosen == kind) {
@@ -43,6 +50,23 @@ impl Effective<'_> {
             Some((_, name, Some(origin))) => format!("{group}.{name} at {origin}"),
         }
     }
+}
+
+fn in_words(balance: &BalanceSettings) -> String {
+    let picks = match balance.strategy {
+        Strategy::PeakEwma => "the cheaper of two instances drawn at random",
+        Strategy::LeastLoaded => "the instance with the fewest calls under way",
+        Strategy::RoundRobin => "each instance in turn",
+        Strategy::Random => "any instance",
+        Strategy::Sticky { .. } => "the instance that the call belongs to",
+    };
+    let ejects = balance.outliers.as_ref().map(|outliers| {
+        format!(
+            "; left alone for {:?} after {} failures in a row, or when it does worse than the others",
+            outliers.ejection_base, outliers.consecutive_failures
+        )
+    });
+    picks.to_owned() + &ejects.unwrap_or_default()
 }
 
 impl Policies<'_> {

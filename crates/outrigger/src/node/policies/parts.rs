@@ -2,13 +2,14 @@
 
 use crate::failure::{Exit, Failure};
 use outrigger_resilience::{
-    AdaptiveTimeout, Backoff, BreakerSettings, BudgetSettings, BulkheadSettings, HedgeSettings,
-    LimitSettings, Matching, Quota, Rates, Restraint, Retry, Seats, ThrottleSettings, Trip, Window,
+    AdaptiveTimeout, Backoff, BalanceSettings, BreakerSettings, BudgetSettings, BulkheadSettings,
+    HedgeSettings, LimitSettings, Matching, OutlierSettings, Quota, Rates, Restraint, Retry, Seats,
+    Strategy, ThrottleSettings, Trip, Window,
 };
 use outrigger_resources::{
-    AdaptiveTimeoutPolicy, BreakerRates, BreakerWindow, BulkheadPolicy, BulkheadSeats,
-    CircuitBreakerPolicy, Decimal, HedgePolicy, Jitter, RateLimitPolicy, RetryBackoff, RetryBudget,
-    RetryPolicy, RetryRules, ThrottlePolicy,
+    AdaptiveTimeoutPolicy, BalanceStrategy, BreakerRates, BreakerWindow, BulkheadPolicy,
+    BulkheadSeats, CircuitBreakerPolicy, Decimal, HedgePolicy, Jitter, LoadBalancerPolicy,
+    RateLimitPolicy, RetryBackoff, RetryBudget, RetryPolicy, RetryRules, ThrottlePolicy,
 };
 
 fn share(percent: Option<Decimal>, usual: f64) -> f64 {
@@ -139,5 +140,35 @@ pub(super) fn throttle(policy: &ThrottlePolicy) -> ThrottleSettings {
         window: policy.window.unwrap_or(usual.window),
         refused_max: share(policy.max_refused_percent, usual.refused_max),
         calls_min: policy.min_calls.unwrap_or(usual.calls_min),
+    }
+}
+
+pub(super) fn balance(policy: &LoadBalancerPolicy) -> BalanceSettings {
+    let usual = BalanceSettings::default();
+    let outlier = OutlierSettings::default();
+    let ejection = &policy.ejection;
+    let base = ejection.base_time.unwrap_or(outlier.ejection_base);
+    BalanceSettings {
+        strategy: match policy.strategy {
+            None | Some(BalanceStrategy::PeakEwma) => Strategy::PeakEwma,
+            Some(BalanceStrategy::LeastLoaded) => Strategy::LeastLoaded,
+            Some(BalanceStrategy::RoundRobin) => Strategy::RoundRobin,
+            Some(BalanceStrategy::Random) => Strategy::Random,
+        },
+        slow_start: policy.slow_start.unwrap_or(usual.slow_start),
+        panic_share: share(policy.panic_percent, usual.panic_share),
+        outliers: Some(OutlierSettings {
+            consecutive_failures: ejection
+                .consecutive_failures
+                .unwrap_or(outlier.consecutive_failures),
+            interval: ejection.interval.unwrap_or(outlier.interval),
+            latency_factor: ejection.latency_factor.map_or(outlier.latency_factor, Decimal::get),
+            requests_min: ejection.min_calls.unwrap_or(outlier.requests_min),
+            ejection_base: base,
+            ejection_max: ejection.max_time.unwrap_or(outlier.ejection_max).max(base),
+            ejected_share_max: share(ejection.max_percent, outlier.ejected_share_max),
+            ..outlier
+        }),
+        ..usual
     }
 }

@@ -1,0 +1,133 @@
+//! Which instance of an app gets an attempt, where a policy balances.
+//!
+//! Without a balancer instances take turns ([`Instances::pick`]). With one, the cheaper of two drawn at random gets the
+//! attempt, what ails one is noticed and it is left alone for a while, and a retry or a hedge goes elsewhere. Either way an
+//! instance that cannot be reached is passed over for another: it has seen nothing.
+
+use crate::{AppChannel, Instances};
+use outrigger_kernel::{Mono, World};
+use outrigger_resilience::{
+    Ask, BalanceSettings, Balancer, Class, Endpoint, Pick, Target, Tried, Verdict,
+};
+use std::sync::{
+    Arc, Mutex, PoisonError, Weak,
+    atomic::{AtomicU8, Ordering},
+};
+
+/// The instances of one app, as a balancer knows them.
+#[derive(Debug)]
+pub(crate) struct Places {
+    balancer: Balancer<Arc<AppChannel>>,
+    /// Those it was told of last.
+    told: Mutex<Weak<Instances>>,
+}
+
+impl Places {
+    pub(crate) fn new(settings: BalanceSettings) -> Self {
+        Self { balancer: Balancer::new(settings), told: Mutex::default() }
+    }
+
+    /// Takes other settings; what is known of the instances stays.
+    pub(crate) fn configure(&self, settings: BalanceSettings) {
+        self.balancer.configure(settings);
+    }
+
+    /// The balancer, knowing of `instances`.
+    pub(crate) fn of(&self, instances: &Arc<Instances>, now: Mono) -> Spread<'_> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::ptr::eq(told.as_ptr(), Arc::as_ptr(instances)) {
+            *told = Arc::downgrade(instances);
+            let endpoint = |channel: &Arc<AppChannel>| {
+                // A channel is the instance: a new one under the same address starts anew.
+                Endpoint::new(format!("{:p}", Arc::as_ptr(channel)), Arc::clone(channel))
+            };
+            self.balancer.update(instances.channels().iter().map(endpoint), now);
+        }
+        Spread(Some(&self.balancer))
+    }
+}
+
+/// Where the attempts of a call go; without a balancer, wherever the call's target says.
+#[derive(Debug)]
+pub(crate) struct Spread<'a>(Option<&'a Balancer<Arc<AppChannel>>>);
+
+impl Spread<'_> {
+    pub(crate) const NONE: Self = Spread(None);
+}
+
+/// An instance that was chosen, while an attempt is under way there.
+pub(crate) struct Chosen {
+    pick: Pick<Arc<AppChannel>>,
+    heard: Arc<AtomicU8>,
+}
+
+/// What an attempt itself knows of how its instance did.
+#[derive(Clone, Debug)]
+pub(crate) struct Preferred {
+    pub(crate) channel: Arc<AppChannel>,
+    heard: Arc<AtomicU8>,
+}
+
+const NOTHING: u8 = 0;
+const WELL: u8 = 1;
+const ILL: u8 = 2;
+
+impl Chosen {
+    pub(crate) fn preferred(&self) -> Preferred {
+        Preferred { channel: Arc::clone(self.pick.value()), heard: Arc::clone(&self.heard) }
+    }
+}
+
+impl Preferred {
+    /// It could not be reached, whatever another one answers.
+    pub(crate) fn passed_over(&self) {
+        self.heard.store(ILL, Ordering::Relaxed);
+    }
+
+    /// What an answer says of it: one that the caller has to answer for is a good one.
+    pub(crate) fn ended(&self, class: &Class) {
+        let well = match class {
+            Class::Success => true,
+            Class::Http(status) => *status < 500 && *status != 429,
+            // Unknown, deadline exceeded, exhausted, internal, unavailable, data loss.
+            Class::Grpc(code) => ![2, 4, 8, 13, 14, 15].contains(code),
+            Class::Failure | Class::Permanent | Class::Ignored => false,
+        };
+        if well && self.heard.load(Ordering::Relaxed) == NOTHING {
+            self.heard.store(WELL, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Target for Spread<'_> {
+    type Place = Option<Chosen>;
+
+    fn pick(&self, tried: &Tried, now: Mono, world: &dyn World) -> Option<Self::Place> {
+        let Some(balancer) = self.0 else { return Some(None) };
+        let ask = Ask { tried: tried.ids(), key: None };
+        let healthy = |channel: &Arc<AppChannel>| channel.is_healthy();
+        let pick = balancer.pick_where(ask, now, world.random(), healthy);
+        // With none to pick from, the instances say why.
+        Some(pick.ok().map(|pick| Chosen { pick, heard: Arc::default() }))
+    }
+
+    fn id(place: &Self::Place) -> Option<u64> {
+        place.as_ref().map(|chosen| chosen.pick.id())
+    }
+
+    fn ended(place: Self::Place, verdict: Verdict, now: Mono) {
+        let Some(Chosen { pick, heard }) = place else { return };
+        let verdict = match heard.load(Ordering::Relaxed) {
+            WELL => Verdict::Success,
+            ILL => Verdict::Failure,
+            _ => verdict,
+        };
+        let _ = pick.record(verdict, now);
+    }
+
+    fn cancelled(place: Self::Place, now: Mono) {
+        if let Some(Chosen { pick, .. }) = place {
+            pick.cancelled(now);
+        }
+    }
+}
