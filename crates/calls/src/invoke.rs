@@ -268,7 +268,8 @@ impl Invoker {
     }
 }
 
-/// Calls one of the instances, the preferred one first. One that cannot be reached is passed over for the next: it has seen nothing.
+/// Calls one of the instances, the preferred one first. One that cannot be reached is passed over for the next: it has
+/// seen nothing.
 async fn any_of(
     instances: &Instances,
     outgoing: &mut Outgoing,

@@ -298,6 +298,8 @@ pub(crate) fn tell(
         hedge: attempt.hedge,
     };
     let headers = outgoing.headers_mut();
+    // Each hop counts its own.
+    headers.remove(header::ATTEMPT);
     told.print(|name, value| {
         let timeout = name == header::GRPC_TIMEOUT || name == header::TIMEOUT_MS;
         if timeout && (left.is_none() || told_apart) {

@@ -133,6 +133,7 @@ async fn an_attempt_says_what_is_left_and_which_one_it_is() {
     };
     assert!(left(0) < 5_000 && left(1) <= left(0) && left(1) > 0, "{} {}", left(0), left(1));
     assert_eq!(seen[0]["outrigger-criticality"], "sheddable");
+    assert!(!seen[0].contains_key("outrigger-attempt"), "the caller's seventh is our first");
     assert_eq!(seen[1]["outrigger-attempt"], "2");
     assert!(!seen[0].contains_key("grpc-timeout"), "that is gRPC's");
 }

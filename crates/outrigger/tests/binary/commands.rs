@@ -55,6 +55,48 @@ fn explanations() {
 }
 
 #[test]
+fn policies_are_explained_with_the_line_they_come_from() {
+    let place = Place::new();
+    let resource = "\
+apiVersion: dapr.io/v1alpha1
+kind: Resiliency
+metadata: {name: shop}
+spec:
+  policies:
+    timeouts: {patient: {attempt: 2s, overall: 10s}}
+    rateLimits: {hundred: {calls: 100}}
+  targets:
+    apps: {cart: {timeout: patient, rateLimit: hundred}}
+";
+    let file = place.file("resources/policies.yaml", resource);
+    let explain = |more: &[&str]| {
+        let arguments = [&["policy", "explain", "cart", "-o", "json"], more].concat();
+        let output = place.output(&arguments);
+        (output.status.code(), stdout(&output), stderr(&output))
+    };
+    let (code, told, complaint) = explain(&["--call-timeout", "7s"]);
+    assert_eq!(code, Some(0), "{complaint}");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&told).unwrap();
+    let parts: Vec<&str> = rows.iter().map(|row| row["part"].as_str().unwrap()).collect();
+    assert_eq!(parts, ["end", "overall", "rate", "attempt", "reconnect"]);
+    assert_eq!(rows[0]["from"], "calls.timeout: flag --call-timeout");
+    let from = rows[2]["from"].as_str().unwrap();
+    assert!(
+        from.starts_with("rateLimits.hundred at ") && from.ends_with("policies.yaml:7:18"),
+        "{from}"
+    );
+    assert_eq!(rows[4]["from"], "built-in default");
+
+    std::fs::write(&file, resource.replace("calls: 100", "calls: none")).unwrap();
+    let (code, _, complaint) = explain(&[]);
+    assert_eq!(code, Some(2), "{complaint}");
+    assert!(
+        complaint.contains("OUTR-0114") && complaint.contains("policies.yaml:7:"),
+        "{complaint}"
+    );
+}
+
+#[test]
 fn completions_help_and_versions() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish"] {

@@ -28,10 +28,10 @@ impl Effective<'_> {
             parts.insert(at, ("balance", in_words(balance)));
         }
         let parts = parts.into_iter();
-        parts.map(|(part, says)| Explained { part, says, from: self.from(part) }).collect()
+        parts.map(|(part, says)| Explained { part, says, from: self.origin(part) }).collect()
     }
 
-    fn from(&self, part: &str) -> String {
+    fn origin(&self, part: &str) -> String {
         let (kind, group) = match part {
             "overall" | "attempt" => (PolicyKind::Timeout, "timeouts"),
             "retry" | "restraint" => (PolicyKind::Retry, "retries"),
