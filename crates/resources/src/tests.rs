@@ -5,6 +5,7 @@
 
 mod fuzz;
 mod good;
+mod schema;
 mod together;
 
 use crate::{Issue, Resource, Severity, multi_app};

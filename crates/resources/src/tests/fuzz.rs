@@ -66,7 +66,7 @@ proptest! {
         case in any::<prop::sample::Index>(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..8),
     ) {
-        let names = ["component-good.yaml", "configuration-good.yaml", "resiliency.yaml",
+        let names = ["component-good.yaml", "configuration-good.yaml", "resiliency.yaml", "resiliency-policies.yaml",
             "subscription.yaml", "http-endpoint.yaml", "run-good.yaml", "aliases.yaml"];
         let mut bytes = super::read(names[case.index(names.len())]).into_bytes();
         for (place, byte, how) in damage {
