@@ -15,7 +15,7 @@ use tower_service::Service;
 /// Puts a policy around a service. All services made by one layer (and its clones) share the policy's state.
 ///
 /// ```
-/// use outrigger_kernel::{Deadline, World};
+/// use outrigger_kernel::{Deadline, Mono, World};
 /// use outrigger_resilience::{CallContext, Class, Idempotency, Policy, layers::PolicyLayer};
 /// use std::{sync::Arc, task::{Context, Poll}, time::Duration};
 /// # use tower_layer::Layer;
@@ -37,7 +37,7 @@ use tower_service::Service;
 ///     world,
 ///     Policy::recommended(),
 ///     // What a request says of itself, and what an answer means.
-///     |_request: &u32, now| {
+///     |_request: &u32, now: Mono| {
 ///         let deadline = Deadline(now.plus(Duration::from_secs(5)));
 ///         CallContext::until(deadline).idempotent(Idempotency::Declared)
 ///     },
