@@ -271,7 +271,7 @@ async fn a_call_over_its_limit_is_told_when_to_come_back() {
     };
     under(limited.clone());
     let call = || ask(node.http, "GET", "/v1.0/invoke/compat/method/echo", vec![], "");
-    assert_eq!(call().await.status, 200);
+    assert_eq!(call().await.status, 201);
     let refused = call().await;
     assert_eq!((refused.status, refused.code().as_str()), (429, "ERR_DIRECT_INVOKE"));
     assert_eq!(refused.header("ratelimit-policy"), Some("\"compat\";q=1;w=3600"));
@@ -286,7 +286,7 @@ async fn a_call_over_its_limit_is_told_when_to_come_back() {
     let text = node.host.metrics.node().text();
     assert!(text.contains(counted), "{text}");
     under(Policy { timeout: Some(Duration::from_secs(5)), ..Policy::default() });
-    assert_eq!(call().await.status, 200);
+    assert_eq!(call().await.status, 201);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
