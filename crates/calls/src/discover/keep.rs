@@ -198,7 +198,9 @@ impl Inner {
     /// Up to a tenth less.
     fn spread(&self, duration: Duration) -> Duration {
         let share = (self.world.random() >> 32) as f64 / f64::from(u32::MAX);
-        duration.mul_f64(1.0 - 0.1 * share)
+        // The end of all time may be rounded to what is past it.
+        let spread = duration.as_secs_f64() * (1.0 - 0.1 * share);
+        Duration::try_from_secs_f64(spread).unwrap_or(duration)
     }
 
     /// Until the set is over and somebody wants another one, or is in a hurry.

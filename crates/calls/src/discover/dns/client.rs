@@ -63,6 +63,21 @@ pub enum DnsFailure {
     },
 }
 
+impl DnsFailure {
+    /// The failure, if the server may well know another name: one broken domain of the search list does not hide the others.
+    fn about_this_name(self) -> Result<Self, Self> {
+        if let Self::Refused { .. } = self { Ok(self) } else { Err(self) }
+    }
+}
+
+/// None of the names is there, or not all of them are known.
+fn none<T>(denied_for: Duration, refused: Option<DnsFailure>) -> Result<Records<T>, DnsFailure> {
+    match refused {
+        Some(failure) => Err(failure),
+        None => Ok(Records { records: Vec::new(), valid_for: denied_for }),
+    }
+}
+
 /// A stub resolver. Keeps nothing.
 #[derive(Clone)]
 pub struct DnsClient {
@@ -89,7 +104,7 @@ impl DnsClient {
         if let Some(known) = known {
             return Ok(Records { records: known.clone(), valid_for: HOSTS_FOR });
         }
-        let mut denied_for = Duration::MAX;
+        let (mut denied_for, mut refused) = (Duration::MAX, None);
         for name in self.settings.candidates(name) {
             let (a, aaaa) =
                 futures_util::future::join(self.ask(&name, Kind::A), self.ask(&name, Kind::Aaaa))
@@ -111,7 +126,10 @@ impl DnsClient {
                 {
                     (some, valid_for)
                 }
-                (Err(failure), _) | (_, Err(failure)) => return Err(failure),
+                (Err(failure), _) | (_, Err(failure)) => {
+                    refused = Some(failure.about_this_name()?);
+                    continue;
+                }
             };
             if !records.is_empty() {
                 let ip = |datum| match datum {
@@ -125,7 +143,7 @@ impl DnsClient {
             }
             denied_for = denied_for.min(valid_for);
         }
-        Ok(Records { records: Vec::new(), valid_for: denied_for })
+        none(denied_for, refused)
     }
 
     /// The places of a service, by its full name: `_grpc._tcp.shop.example.org`.
@@ -133,9 +151,15 @@ impl DnsClient {
     /// # Errors
     /// [`DnsFailure`] when it is not known whether there are any.
     pub async fn services(&self, name: &str) -> Result<Records<Service>, DnsFailure> {
-        let mut denied_for = Duration::MAX;
+        let (mut denied_for, mut refused) = (Duration::MAX, None);
         for name in self.settings.candidates(name) {
-            let (records, valid_for) = self.ask(&name, Kind::Srv).await?;
+            let (records, valid_for) = match self.ask(&name, Kind::Srv).await {
+                Ok(found) => found,
+                Err(failure) => {
+                    refused = Some(failure.about_this_name()?);
+                    continue;
+                }
+            };
             let service = |datum| match datum {
                 // A lone dot says that the service is decidedly not offered.
                 Datum::Service(service) => Some(service).filter(|service| !service.host.is_empty()),
@@ -147,7 +171,7 @@ impl DnsClient {
             }
             denied_for = denied_for.min(valid_for);
         }
-        Ok(Records { records: Vec::new(), valid_for: denied_for })
+        none(denied_for, refused)
     }
 
     async fn ask(&self, name: &str, kind: Kind) -> Result<(Vec<Datum>, Duration), DnsFailure> {

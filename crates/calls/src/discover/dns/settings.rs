@@ -10,6 +10,8 @@ use std::{
 const SERVERS_MAX: usize = 3;
 const SEARCH_MAX: usize = 16;
 const HOSTS_MAX: usize = 10_000;
+/// The longest name that can be asked for, written with dots.
+const NAME_MAX: usize = 253;
 
 /// Whom to ask, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +101,9 @@ impl DnsSettings {
         if name.ends_with('.') {
             return vec![whole];
         }
-        let mut names: Vec<String> =
-            self.search.iter().map(|domain| [&whole, ".", domain].concat()).collect();
+        let longer = self.search.iter().map(|domain| [&whole, ".", domain].concat());
+        // What is no name with a domain behind it may be one without.
+        let mut names: Vec<String> = longer.filter(|name| name.len() <= NAME_MAX).collect();
         let place = if whole.matches('.').count() >= self.ndots { 0 } else { names.len() };
         names.insert(place, whole);
         names
@@ -130,6 +133,8 @@ mod tests {
         assert_eq!(names[3], "cart.shop.svc");
         assert_eq!(settings.candidates("example.org."), ["example.org"]);
         assert_eq!(settings.candidates("a.b.c.d.e.f")[0], "a.b.c.d.e.f");
+        let long = ["a".repeat(59).as_str(); 4].join(".");
+        assert_eq!(settings.candidates(&long).len(), 2, "with the shortest domain, and by itself");
     }
 
     #[test]

@@ -95,13 +95,32 @@ async fn the_search_list_and_the_hosts_file_are_used() {
 }
 
 #[tokio::test]
+async fn a_domain_that_is_broken_does_not_hide_the_others() {
+    let records = vec![
+        ("cart.shop.example", A, 5, vec![10, 0, 0, 1]),
+        ("_http._tcp.cart.example", SRV, 5, srv(0, 0, 80, "cart.shop.example")),
+    ];
+    let broken = "cart.shop.example.broken.example";
+    let server = Server::start(Zone { records, breaks_at: broken, ..Zone::default() }).await;
+    let search = vec!["broken.example".to_owned()];
+    let client = server.client(DnsSettings { search, ndots: 9, ..calm() });
+    assert_eq!(client.addresses("cart.shop.example").await.unwrap().records, ips(&["10.0.0.1"]));
+    server.zone.lock().unwrap().breaks_at = "_http._tcp.cart.example.broken.example";
+    assert_eq!(client.services("_http._tcp.cart.example").await.unwrap().records.len(), 1);
+    // Whether there is none is not known as long as one of the names is not.
+    server.zone.lock().unwrap().breaks_at = "gone.example.broken.example";
+    let gone = client.addresses("gone.example").await;
+    assert_eq!(gone, Err(DnsFailure::Refused { server: server.address, code: 2 }));
+}
+
+#[tokio::test]
 async fn the_next_server_is_asked_when_one_cannot_say() {
     let records = vec![("shop", A, 5, vec![10, 0, 0, 1])];
     let good = Server::start(Zone { records, ..Zone::default() }).await;
     let broken = Server::start(Zone { code: 2, ..Zone::default() }).await;
     let more = DnsSettings { servers: vec![good.address], ..calm() };
     assert_eq!(broken.client(more).addresses("shop").await.unwrap().records.len(), 1);
-    let alone = broken.client(quick()).addresses("shop").await;
+    let alone = broken.client(calm()).addresses("shop").await;
     assert_eq!(alone, Err(DnsFailure::Refused { server: broken.address, code: 2 }));
 
     let silent = Server::start(Zone { silent: true, ..Zone::default() }).await;

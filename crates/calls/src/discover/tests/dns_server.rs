@@ -20,6 +20,8 @@ pub(super) struct Zone {
     pub(super) records: Vec<(&'static str, u16, u32, Vec<u8>)>,
     /// Answers with this code, whatever was asked.
     pub(super) code: u8,
+    /// Answers with the code 2 what is asked of this name.
+    pub(super) breaks_at: &'static str,
     /// Says nothing.
     pub(super) silent: bool,
     /// Says by UDP that it does not fit.
@@ -91,7 +93,8 @@ impl Zone {
         let authority = answers.is_empty().then(|| record(&[0], 6, 60, &soa));
         let counts = [1, if cut { 0 } else { answers.len() as u8 }, u8::from(authority.is_some())];
         let mut bytes = question[..2].to_vec();
-        bytes.extend([0x81 | u8::from(cut) << 1, 0x80 | self.code]);
+        let code = if name == self.breaks_at { 2 } else { self.code };
+        bytes.extend([0x81 | u8::from(cut) << 1, 0x80 | code]);
         bytes.extend([0, counts[0], 0, counts[1], 0, counts[2], 0, 0]);
         bytes.extend(&question[12..at + 5]);
         if !cut {
@@ -104,9 +107,14 @@ impl Zone {
 
 impl Server {
     pub(super) async fn start(zone: Zone) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let listener = TcpListener::bind(address).await.unwrap();
+        // A port that is free for the one may be taken for the other.
+        let (socket, address, listener) = loop {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let address = socket.local_addr().unwrap();
+            if let Ok(listener) = TcpListener::bind(address).await {
+                break (socket, address, listener);
+            }
+        };
         let (zone, asked) = (Arc::new(Mutex::new(zone)), Arc::<Mutex<HashMap<_, _>>>::default());
         let (udp_zone, udp_asked) = (Arc::clone(&zone), Arc::clone(&asked));
         let udp = async move {
