@@ -288,6 +288,11 @@ fn at_the_capacity_and_a_little_above_little_is_lost() {
 
 /// Pages that need a call to each of four servers, twice as many as they can serve: the share that gets all four, when a
 /// page's calls are of one cohort, and when each has its own.
+///
+/// A half is what there is; 0.42 is what was measured, and 0.40 is asked for. What is missing: each server finds its own
+/// threshold, within some per cent of the others', and a page needs the highest of four; and each lets in some 3 % more
+/// than it can serve, so as not to run dry, and refuses them behind the door, where it is chance who goes: 0.97^4 = 0.89.
+/// To feel for the edge more gently than by tenths was tried: 0.43, for 1 % less served at every load.
 fn pages(one_cohort: bool) -> f64 {
     let mut servers: Vec<Simulation> = (0..4_u64)
         .map(|server| {
@@ -327,6 +332,6 @@ fn pages(one_cohort: bool) -> f64 {
 fn a_page_of_four_calls_is_served_as_a_whole_or_not_at_all() {
     let (together, apart) = (pages(true), pages(false));
     eprintln!("whole pages: {together:.3} with cohorts, {apart:.3} without; 0.5 is what there is");
-    assert!(together >= 0.38, "{together:.3}");
+    assert!(together >= 0.40, "{together:.3}");
     assert!(apart < 0.15, "the experiment proves nothing: {apart:.3}");
 }

@@ -7,8 +7,7 @@
 //!
 //! ```text
 //!   every 100 ms:  refused behind the door?  keep = keep * 1.03 * served / (served + refused)
-//!                  else                      keep = keep * (1 + step) + step / 10, twice that with seats to spare
-//!                                            step: 1 %, 2 %, 4 %, 8 %, 10 % the longer nobody is refused
+//!                  else                      keep = keep * 1.1 + 0.01, twice that with seats to spare
 //!   level = the rank above which that share of recent calls lies
 //! ```
 //!
@@ -32,9 +31,6 @@ use std::{
 
 const WINDOW: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: u32 = 60;
-/// How much more is let in per window at first, and at most.
-const STEP_MIN: f64 = 0.01;
-const STEP_MAX: f64 = 0.1;
 
 /// Decides at the door of a bulkhead.
 #[derive(Debug)]
@@ -54,9 +50,6 @@ pub(crate) struct Shedder {
 #[derive(Debug)]
 struct Control {
     keep: f64,
-    /// How much more to let in after the next window in which nobody is refused: little near the edge, where a window
-    /// without a refusal may be chance, and more the farther it seems to be.
-    step: f64,
     offered_before: u64,
 }
 
@@ -70,7 +63,7 @@ impl Shedder {
             busy: AtomicU32::new(0),
             retry_after_s: AtomicU32::new(1),
             asked: Box::new([const { AtomicU32::new(0) }; Rank::COUNT]),
-            control: Mutex::new(Control { keep: 1.0, step: STEP_MIN, offered_before: 0 }),
+            control: Mutex::new(Control { keep: 1.0, offered_before: 0 }),
         }
     }
 
@@ -126,13 +119,10 @@ impl Shedder {
             // Measured by those who were let in and not by all who came: however unevenly they come, it does not spiral
             // down. Whoever is refused behind the door is refused by chance, so no more than a few are let in too many.
             control.keep = (control.keep * 1.03 * served / (served + refused)).clamp(0.001, 1.0);
-            control.step = STEP_MIN;
         } else if control.keep < 1.0 {
-            let step = control.step;
-            let grown = |keep: f64| keep * (1.0 + step) + step / 10.0;
-            let once = grown(control.keep);
-            control.keep = if busy && !idle { once } else { grown(once) }.min(1.0);
-            control.step = (step * 2.0).min(STEP_MAX);
+            let grown = control.keep * 1.1 + 0.01;
+            let spare = if busy && !idle { grown } else { grown * 1.1 + 0.01 };
+            control.keep = spare.min(1.0);
         }
         let over = (offered / served.max(1.0)).min(RETRY_AFTER_MAX.into()).max(1.0);
         #[expect(
