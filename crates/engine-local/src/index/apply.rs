@@ -5,7 +5,7 @@
 
 use super::{
     Checkpoint, Index, IndexError, IndexView, Pace, State,
-    cell::{END, Entry, Family, Item, cut, encode_expiry, is_point},
+    cell::{END, Family, Item, Says, Written, cut, encode_expiry, is_point},
     filter,
     merge::Merged,
     run::Run,
@@ -30,7 +30,7 @@ impl Index {
     /// an error nothing can be changed any more until the index is opened again.
     pub(crate) fn apply<'a>(
         &self,
-        cells: impl Iterator<Item = (&'a Key, &'a Cell)> + Clone,
+        cells: impl Iterator<Item = (&'a Key, &'a Cell)>,
         checkpoint: Checkpoint,
         pace: &mut Pace<'_>,
     ) -> Result<Arc<IndexView>, IndexError> {
@@ -53,58 +53,46 @@ impl Index {
     fn write_run<'a>(
         &self,
         state: &mut State,
-        cells: impl Iterator<Item = (&'a Key, &'a Cell)> + Clone,
+        cells: impl Iterator<Item = (&'a Key, &'a Cell)>,
         pace: &mut Paced<'_, '_>,
     ) -> Result<Run, IndexError> {
+        // Rows are always there; where nothing ever expired, deletions have nothing to hide among the expiries.
+        let below = state.runs.iter().flat_map(|run| &run.tables);
+        let hides = below.into_iter().any(|table| Family::Expiries.reaches(&table.info.first));
+        let mut expiring = Vec::new();
+        let cells = cells.inspect(|(key, cell)| {
+            let concerns = match cell {
+                Cell::Live(value) => value.expires_at.is_some(),
+                Cell::Gone { .. } => hides,
+            };
+            if concerns {
+                expiring.push((*key, *cell));
+            }
+        });
+        let mut rows = Tables::new(self, self.sizes.table_bytes);
+        rows.push_cells(state, Family::Rows, cells, pace)?;
+        let rows = rows.finish()?;
         let mut tables = Tables::new(self, self.sizes.table_bytes);
-        for family in [Family::Expiries, Family::Rows] {
-            tables.push_cells(state, family, cells.clone(), pace)?;
-        }
-        Ok(Run { tables: tables.finish()?, from: Bytes::new() })
+        tables.push_cells(state, Family::Expiries, expiring.into_iter(), pace)?;
+        let mut tables = tables.finish()?;
+        tables.extend(rows);
+        Ok(Run { tables, from: Bytes::new() })
     }
 }
 
-/// Turns a layer's cells into entries of a family. Their bytes lie in large pieces of memory, many in each.
+/// Copies of small pieces of bytes. They lie in large pieces of memory, many in each.
 #[derive(Default)]
-struct Entries {
-    room: Vec<u8>,
-    piece: BytesMut,
-}
+struct Copies(BytesMut);
 
 const PIECE_BYTES: usize = 64 << 10;
 
-impl Entries {
-    /// What a cell says in `family`; nothing where it has nothing to say.
-    fn entry(&mut self, family: Family, key: &[u8], cell: &Cell) -> Option<Entry> {
-        let item = match (cell, family) {
-            (Cell::Live(value), Family::Rows) => {
-                self.room.clear();
-                record::encode_value(value, &mut self.room);
-                let payload = std::mem::take(&mut self.room);
-                let item = Item::Put(self.keep(&[&payload]));
-                self.room = payload;
-                item
-            }
-            (Cell::Live(value), Family::Expiries) => Item::Put(encode_expiry(value.expires_at?)),
-            (Cell::Gone { .. }, _) if planted::is(Bug::ForgetRemovals) => return None,
-            (Cell::Gone { end }, family) => Item::Gone(family.end(end.as_deref().map(cut))),
-        };
-        let key = self.keep(&[&[family as u8], cut(key)]);
-        match &item {
-            Item::Gone(end) if *end <= key => None,
-            _ => Some(Entry { key, item }),
+impl Copies {
+    fn keep(&mut self, bytes: &[u8]) -> Bytes {
+        if self.0.capacity() < bytes.len() {
+            self.0 = BytesMut::with_capacity(PIECE_BYTES.max(bytes.len()));
         }
-    }
-
-    fn keep(&mut self, parts: &[&[u8]]) -> Bytes {
-        let bytes = parts.iter().map(|part| part.len()).sum();
-        if self.piece.capacity() < bytes {
-            self.piece = BytesMut::with_capacity(PIECE_BYTES.max(bytes));
-        }
-        for part in parts {
-            self.piece.extend_from_slice(part);
-        }
-        self.piece.split().freeze()
+        self.0.extend_from_slice(bytes);
+        self.0.split().freeze()
     }
 }
 
@@ -162,29 +150,45 @@ impl<'a> Tables<'a> {
         pace: &mut Paced<'_, '_>,
     ) -> Result<(), IndexError> {
         let below = state.runs.clone();
-        // Rows are always there; where nothing ever expired, deletions have nothing to hide among the expiries.
-        let hides = below.iter().flat_map(|run| &run.tables).any(|t| family.reaches(&t.info.first));
         let mut widening = Widening::new(&below);
         let mut sample = Sample::new(&below);
         let mut narrow = Narrow::new(&below);
-        let mut entries = Entries::default();
+        let (mut copies, mut name, mut head) = (Copies::default(), Vec::new(), Vec::new());
         for (key, cell) in cells {
-            let Some(entry) = entries.entry(family, key, cell) else { continue };
-            match entry.item {
-                Item::Gone(end) if hides => {
-                    if let Some(extent) = widening.push(entry.key, end)? {
+            name.clear();
+            name.push(family as u8);
+            name.extend_from_slice(cut(key));
+            let value = match cell {
+                Cell::Live(value) => value,
+                Cell::Gone { .. } if planted::is(Bug::ForgetRemovals) => continue,
+                Cell::Gone { end } => {
+                    let (start, end) = (copies.keep(&name), family.end(end.as_deref().map(cut)));
+                    if start < end
+                        && let Some(extent) = widening.push(start, end)?
+                    {
                         self.push_extent(state, extent, &mut narrow, pace)?;
                     }
+                    continue;
                 }
-                Item::Gone(_) => {}
-                Item::Put(_) => {
-                    if let Some(extent) = widening.take() {
-                        self.push_extent(state, extent, &mut narrow, pace)?;
-                    }
-                    sample.look_at(&entry)?;
-                    self.push(state, &entry, pace)?;
+            };
+            head.clear();
+            let rest = match (family, value.expires_at) {
+                (Family::Rows, expires_at) => {
+                    record::encode_head(value.revision, expires_at, &mut head);
+                    &value.bytes[..]
                 }
+                (Family::Expiries, Some(due)) => {
+                    head.extend_from_slice(&encode_expiry(due));
+                    &[]
+                }
+                (Family::Expiries, None) => continue,
+            };
+            if let Some(extent) = widening.take() {
+                self.push_extent(state, extent, &mut narrow, pace)?;
             }
+            let cell = Written { key: &name, says: Says::Put(&head, rest) };
+            sample.look_at(&cell)?;
+            self.push(state, &cell, pace)?;
         }
         if let Some(extent) = widening.take() {
             self.push_extent(state, extent, &mut narrow, pace)?;
@@ -196,7 +200,7 @@ impl<'a> Tables<'a> {
     pub(super) fn push(
         &mut self,
         state: &mut State,
-        entry: &Entry,
+        cell: &Written<'_>,
         pace: &mut Paced<'_, '_>,
     ) -> Result<(), IndexError> {
         if self.open_bytes() >= self.table_bytes {
@@ -209,8 +213,8 @@ impl<'a> Tables<'a> {
                 none.insert(Writer::new(disk, id, self.index.sizes.block_bytes)?)
             }
         };
-        writer.push(entry)?;
-        pace.did(entry.bytes());
+        writer.push(cell)?;
+        pace.did(cell.bytes());
         Ok(())
     }
 
@@ -231,7 +235,7 @@ impl<'a> Tables<'a> {
         if hidden == 0 {
             narrow.look_at(&start, &end)?;
         }
-        self.push(state, &Entry { key: start, item: Item::Gone(end) }, pace)?;
+        self.push(state, &Written { key: &start, says: Says::Gone(&end) }, pace)?;
         self.hides(hidden);
         Ok(())
     }
@@ -263,6 +267,18 @@ impl<'a> Tables<'a> {
     }
 }
 
+/// About how long the row at `key` is in `below`, if it is there.
+fn row_bytes(below: &[Run], key: &[u8]) -> Result<u64, ReadError> {
+    let hash = filter::hash(key);
+    for run in below {
+        if let Some(entry) = run.get(key, hash)? {
+            let is_row = matches!(entry.item, Item::Put(_));
+            return Ok(if is_row { entry.bytes() as u64 } else { 0 });
+        }
+    }
+    Ok(0)
+}
+
 /// How much of what is put replaces rows below: a few keys are looked up, the rest is taken to be like them.
 struct Sample<'a> {
     below: &'a [Run],
@@ -281,20 +297,14 @@ impl<'a> Sample<'a> {
         Self { below, rows: 0, bytes: 0, looked_at: 0, found: 0 }
     }
 
-    fn look_at(&mut self, entry: &Entry) -> Result<(), ReadError> {
+    fn look_at(&mut self, cell: &Written<'_>) -> Result<(), ReadError> {
         self.rows += 1;
-        self.bytes += entry.bytes() as u64;
+        self.bytes += cell.bytes() as u64;
         if self.rows > SAMPLE_ALL && !self.rows.is_multiple_of(SAMPLE_EACH) {
             return Ok(());
         }
         self.looked_at += 1;
-        let hash = filter::hash(&entry.key);
-        for run in self.below {
-            if let Some(entry) = run.get(&entry.key, hash)? {
-                self.found += u64::from(matches!(entry.item, Item::Put(_)));
-                break;
-            }
-        }
+        self.found += u64::from(row_bytes(self.below, cell.key)? > 0);
         Ok(())
     }
 
@@ -326,6 +336,10 @@ impl<'a> Narrow<'a> {
             return Ok(());
         }
         self.looked_at += 1;
+        if is_point(start, end) {
+            self.bytes += row_bytes(self.below, start)?;
+            return Ok(());
+        }
         let (start, end) = (start.clone(), end.clone());
         let mut rows = Merged::new(self.below, start, end, Direction::Forward)?;
         for _ in 0..NARROW_ROWS_MAX {
@@ -348,6 +362,7 @@ struct Widening<'a> {
     /// How often looking has paid lately: where keys are deleted here and there it never does.
     luck: u32,
     misses: u32,
+    misses_max: u32,
 }
 
 /// Where the rows below are being looked at.
@@ -357,14 +372,15 @@ struct Probe {
 }
 
 const LUCK_MAX: u32 = 16;
-/// Without luck every so many-th chance is still taken.
+/// Without luck every so many-th chance is still taken; each time that is in vain, half as many.
 const MISSES_MAX: u32 = 64;
+const MISSES_MOST: u32 = 2_048;
 /// A probe steps over so many rows before it seeks.
 const STEPS_MAX: usize = 16;
 
 impl<'a> Widening<'a> {
     fn new(below: &'a [Run]) -> Self {
-        Self { below, open: None, probe: None, luck: LUCK_MAX, misses: 0 }
+        Self { below, open: None, probe: None, luck: LUCK_MAX, misses: 0, misses_max: MISSES_MAX }
     }
 
     /// The extent that grows no more.
@@ -392,14 +408,18 @@ impl<'a> Widening<'a> {
         }
         if self.luck == 0 {
             self.misses += 1;
-            if self.misses < MISSES_MAX {
+            if self.misses < self.misses_max {
                 return Ok(false);
             }
-            self.misses = 0;
+            (self.misses, self.misses_max) = (0, MISSES_MOST.min(2 * self.misses_max));
         }
         let next = self.next_row_from(from)?;
         let empty = next.is_none_or(|next| next >= *to);
-        self.luck = if empty { LUCK_MAX } else { self.luck.saturating_sub(1) };
+        if empty {
+            (self.luck, self.misses_max) = (LUCK_MAX, MISSES_MAX);
+        } else {
+            self.luck = self.luck.saturating_sub(1);
+        }
         Ok(empty)
     }
 

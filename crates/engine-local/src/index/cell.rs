@@ -45,7 +45,43 @@ pub(super) enum Item {
     Gone(Bytes),
 }
 
+/// A cell that is about to be written; its parts may lie anywhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) says: Says<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Says<'a> {
+    /// The key has this payload, which is in two pieces.
+    Put(&'a [u8], &'a [u8]),
+    /// As [`Item::Gone`].
+    Gone(&'a [u8]),
+}
+
+impl Written<'_> {
+    /// Roughly the bytes it takes in a run.
+    pub(super) fn bytes(&self) -> usize {
+        let more = match self.says {
+            Says::Put(head, rest) => head.len() + rest.len(),
+            Says::Gone(end) if is_point(self.key, end) => 0,
+            Says::Gone(end) => end.len(),
+        };
+        self.key.len() + more
+    }
+}
+
 impl Entry {
+    /// As it is written.
+    pub(super) fn written(&self) -> Written<'_> {
+        let says = match &self.item {
+            Item::Put(payload) => Says::Put(payload, &[]),
+            Item::Gone(end) => Says::Gone(end),
+        };
+        Written { key: &self.key, says }
+    }
+
     /// Whether it says something about `key`, which is not before the entry's own.
     pub(super) fn reaches(&self, key: &[u8]) -> bool {
         match &self.item {
@@ -56,12 +92,7 @@ impl Entry {
 
     /// Roughly the bytes it takes in a run.
     pub(super) fn bytes(&self) -> usize {
-        let more = match &self.item {
-            Item::Put(payload) => payload.len(),
-            Item::Gone(end) if is_point(&self.key, end) => 0,
-            Item::Gone(end) => end.len(),
-        };
-        self.key.len() + more
+        self.written().bytes()
     }
 }
 
@@ -115,8 +146,8 @@ impl Family {
 }
 
 /// The payload that says that a key expires at `due`.
-pub(super) fn encode_expiry(due: Wall) -> Bytes {
-    Bytes::copy_from_slice(&due.0.to_le_bytes())
+pub(super) fn encode_expiry(due: Wall) -> [u8; 8] {
+    due.0.to_le_bytes()
 }
 
 /// When a key expires, by its entry among the expiries.

@@ -1,7 +1,7 @@
 //! Keeping the index small and quick to read: runs are merged, in steps that fit between two layers.
 //!
-//! Two rules decide. When too many runs lie above the base, the newest of about the same size are folded into one, so that
-//! a lookup asks few filters. When what runs hide in older ones comes near what there is to be seen, or folding would mean
+//! Two rules decide. When too many runs lie above the base, or scans have read more in them than folding would, a few
+//! neighbours are folded into one: those that cost least for each run that is then less. When what runs hide in older ones comes near what there is to be seen, or folding would mean
 //! very large runs, all that lies above the base is *drained* into it: the disk holds less than twice the live data, and
 //! rows that are never replaced are not written again and again for that.
 //!
@@ -13,7 +13,7 @@
 use super::{
     Index, IndexError, Pace, State,
     apply::{Paced, Tables},
-    cell::{END, Entry, Family, Item, after, decode_expiry, expiry_of},
+    cell::{END, Family, Says, Written, after, decode_expiry, expiry_of},
     merge::{Folding, Merged},
     run::{Cursor, Run},
     table::Table,
@@ -21,7 +21,7 @@ use super::{
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{Direction, ReadError};
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// What has been due for so long is nobody's business any more: a row is invisible since, and the store had every occasion
 /// to remove it.
@@ -30,8 +30,10 @@ const DUE_FOR: Duration = Duration::from_secs(3_600);
 /// The base has at most about so many files.
 const BASE_FILES: u64 = 256;
 
-/// A fold takes at least so many runs.
+/// A fold takes so many runs. Folding more at once would make fewer of them for the same writing, but all of it sooner:
+/// much of a store is never folded at all.
 const FOLD_MIN: usize = 4;
+const FOLD_MAX: usize = 8;
 
 impl Index {
     /// Does one step of merging, if anything is worth it and there is room for it. Whether there may be more to do.
@@ -50,17 +52,13 @@ impl Index {
     ) -> Result<bool, IndexError> {
         let above = state.runs.len() - 1;
         let fresh = above - state.draining as usize;
-        let count = match fresh > self.sizes.runs_max {
-            true => fold_count(&state.runs[..fresh], 4 * self.sizes.step_bytes),
-            false => 0,
-        };
         let free = self.disk.room().map_or(u64::MAX, |room| room.free_bytes);
-        if count > 0 {
+        if let Some(folded) = self.what_to_fold(&state.runs[..fresh]) {
             // A merge must not take the room that commits need: there is time until there is more.
-            if state.runs[..count].iter().map(Run::bytes).sum::<u64>() > free / 2 {
+            if state.runs[folded.clone()].iter().map(Run::bytes).sum::<u64>() > free / 2 {
                 return Ok(false);
             }
-            self.fold(state, count, pace)?;
+            self.fold(state, folded, pace)?;
         } else if state.draining > 0 || self.is_due(state) {
             let enough = self.sizes.step_bytes.min(free / 8).max(1);
             if drained_bytes(state, enough) > free / 2 {
@@ -84,20 +82,36 @@ impl Index {
         above > self.sizes.runs_max || (above > 0 && dead > live / 10 * 7 + self.sizes.slack_bytes)
     }
 
-    /// Makes one run of the newest few.
+    /// Which of the newest runs to fold, if any.
+    fn what_to_fold(&self, runs: &[Run]) -> Option<Range<usize>> {
+        if runs.len() <= self.sizes.runs_max.min(FOLD_MAX) {
+            return None;
+        }
+        let sizes: Vec<u64> = runs.iter().map(Run::bytes).collect();
+        let (bytes, folded) = cheapest_fold(&sizes, 4 * self.sizes.step_bytes)?;
+        let read = self.shelf.scanned() * self.sizes.block_bytes as u64;
+        if runs.len() <= self.sizes.runs_max && read < bytes {
+            return None;
+        }
+        self.shelf.forget_scans();
+        Some(folded)
+    }
+
+    /// Makes one run of a few neighbours.
     fn fold(
         &self,
         state: &mut State,
-        count: usize,
+        at: Range<usize>,
         pace: &mut Paced<'_, '_>,
     ) -> Result<(), IndexError> {
-        let folded: Vec<Run> = state.runs[..count].to_vec();
+        let folded: Vec<Run> = state.runs[at.clone()].to_vec();
         let tables = match side_by_side(&folded) {
             Some(tables) => tables,
             None => self.fold_tables(state, &folded, pace)?,
         };
         let run = (!tables.is_empty()).then(|| Run { tables, from: Bytes::new() });
-        let runs = run.into_iter().chain(state.runs[count..].iter().cloned()).collect();
+        let (newer, older) = (&state.runs[..at.start], &state.runs[at.end..]);
+        let runs = newer.iter().cloned().chain(run).chain(older.iter().cloned()).collect();
         let (draining, checkpoint) = (state.draining, state.checkpoint.clone());
         self.publish(state, runs, draining, checkpoint)?;
         Ok(())
@@ -112,7 +126,7 @@ impl Index {
         let mut tables = Tables::new(self, self.sizes.table_bytes);
         let mut cells = Folding::new(folded, Bytes::new(), END)?;
         while let Some(entry) = cells.next_cell()? {
-            tables.push(state, &entry, pace)?;
+            tables.push(state, &entry.written(), pace)?;
         }
         let before = folded.iter().flat_map(|run| &run.tables);
         let hidden: u64 = before.map(|table| table.info.hidden_bytes).sum();
@@ -210,18 +224,24 @@ fn side_by_side(runs: &[Run]) -> Option<Vec<Arc<Table>>> {
     tables.windows(2).all(apart).then_some(tables)
 }
 
-/// How many of the newest runs to fold: as long as the next is not larger than all before it, and the result not larger
-/// than `bytes_max`. None when that would be too few.
-fn fold_count(runs: &[Run], bytes_max: u64) -> usize {
-    let (mut count, mut bytes) = (0, 0);
-    for run in runs {
-        let next = run.bytes();
-        if bytes + next > bytes_max || (count >= FOLD_MIN && next > bytes) {
-            break;
+/// Which neighbours of runs with these sizes to fold: those for which least is written for each run that there is less.
+/// None when all would be larger than `bytes_max`. With it how much is written.
+fn cheapest_fold(sizes: &[u64], bytes_max: u64) -> Option<(u64, Range<usize>)> {
+    let mut best: Option<(u64, u64, Range<usize>)> = None;
+    for start in 0..sizes.len() {
+        let mut bytes = 0;
+        for (count, size) in (1..=FOLD_MAX).zip(&sizes[start..]) {
+            bytes += size;
+            if bytes > bytes_max {
+                break;
+            }
+            let each = bytes / (count as u64 - 1).max(1);
+            if count >= FOLD_MIN && best.as_ref().is_none_or(|(least, ..)| each < *least) {
+                best = Some((each, bytes, start..start + count));
+            }
         }
-        (count, bytes) = (count + 1, bytes + next);
     }
-    if count < FOLD_MIN { 0 } else { count }
+    best.map(|(_, bytes, folded)| (bytes, folded))
 }
 
 /// One step of a drain.
@@ -324,7 +344,7 @@ impl Step<'_> {
         may_stop: bool,
         pace: &mut Paced<'_, '_>,
     ) -> Result<(), IndexError> {
-        let mut rows = Merged::new(runs, self.from.clone(), until.clone(), Direction::Forward)?;
+        let mut rows = Merged::through(runs, self.from.clone(), until.clone())?;
         while let Some((key, payload)) = rows.next_row()? {
             if may_stop && self.is_enough() {
                 self.from = key;
@@ -333,9 +353,9 @@ impl Step<'_> {
             if self.is_dead(&key, &payload) {
                 continue;
             }
-            let entry = Entry { key, item: Item::Put(payload) };
-            self.written += entry.bytes() as u64;
-            self.tables.push(state, &entry, pace)?;
+            let cell = Written { key: &key, says: Says::Put(&payload, &[]) };
+            self.written += cell.bytes() as u64;
+            self.tables.push(state, &cell, pace)?;
         }
         self.from = until.clone();
         Ok(())

@@ -112,7 +112,7 @@ impl Sizes {
             table_bytes,
             step_bytes: table_bytes,
             slack_bytes: layer_bytes.saturating_mul(2),
-            runs_max: 16,
+            runs_max: 32,
         }
     }
 }
@@ -179,7 +179,7 @@ impl Index {
                 tables: tables.into_iter().map(table).collect(),
             })
             .collect();
-        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone()));
+        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone(), shelf.clone()));
         let state = State { checkpoint, next_id, runs, draining, doomed: Vec::new(), failed: None };
         let (view, state) = (Mutex::new(view), Mutex::new(state));
         Self { disk, sizes: Sizes::for_layers_of(options.layer_bytes), shelf, view, state }
@@ -251,7 +251,7 @@ impl Index {
                 draining,
             },
         )?;
-        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone()));
+        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone(), self.shelf.clone()));
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view.clone();
         let before = std::mem::replace(&mut state.runs, runs);
         let kept: Vec<u64> =

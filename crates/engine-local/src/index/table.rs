@@ -103,6 +103,23 @@ pub(super) struct Guide {
     filter: Bytes,
 }
 
+/// Several blocks of a table as they were read, not checked yet.
+#[derive(Debug)]
+pub(super) struct Piece {
+    table: u64,
+    at: u64,
+    bytes: Bytes,
+}
+
+impl Piece {
+    /// The bytes of a block, if it lies in here.
+    fn get(&self, table: u64, section: Section) -> Option<Bytes> {
+        let begin = usize::try_from(section.at.checked_sub(self.at)?).ok()?;
+        let end = begin.checked_add(usize::try_from(section.bytes).ok()?)?;
+        (table == self.table && end <= self.bytes.len()).then(|| self.bytes.slice(begin..end))
+    }
+}
+
 /// What stands before the key in a map's entry.
 const ENTRY_HEAD_BYTES: usize = 22;
 
@@ -217,17 +234,55 @@ impl Table {
         Block::new(self.section(&*guide.file, section)?)
     }
 
+    /// The same, out of `piece`; one that does not have it is read anew, with as many blocks as `bytes` hold.
+    pub(super) fn block_ahead(
+        &self,
+        guide: &Guide,
+        index: usize,
+        bytes: usize,
+        piece: &mut Option<Piece>,
+    ) -> Result<Block, ReadError> {
+        let (section, _) = guide.spot(index).ok_or_else(|| self.damaged(self.info.map.at))?;
+        if let Some(found) = piece.as_ref().and_then(|piece| piece.get(self.info.id, section)) {
+            self.check(&found, section)?;
+            return Block::new(found);
+        }
+        let end = section.at.saturating_add(bytes as u64);
+        let next = (index + 1..guide.blocks()).map_while(|index| guide.spot(index));
+        let fits = |(next, _): &(Section, &[u8])| next.at.saturating_add(next.bytes) <= end;
+        let whole = next.take_while(fits).last().map_or(section, |(last, _)| Section {
+            bytes: (last.at + last.bytes).saturating_sub(section.at),
+            ..section
+        });
+        let read =
+            Piece { table: self.info.id, at: section.at, bytes: self.read(&*guide.file, whole)? };
+        let found = read.get(self.info.id, section).ok_or_else(|| self.damaged(section.at))?;
+        *piece = Some(read);
+        self.check(&found, section)?;
+        Block::new(found)
+    }
+
     fn section(&self, file: &dyn DiskFile, section: Section) -> Result<Bytes, ReadError> {
+        let bytes = self.read(file, section)?;
+        self.check(&bytes, section)?;
+        Ok(bytes)
+    }
+
+    fn read(&self, file: &dyn DiskFile, section: Section) -> Result<Bytes, ReadError> {
         // A section lies within the file: a damaged length must not ask for all memory.
         let end = section.at.checked_add(section.bytes).filter(|end| *end <= self.info.bytes);
         let length = end.and_then(|_| usize::try_from(section.bytes).ok());
         let mut bytes = vec![0; length.ok_or_else(|| self.damaged(section.at))?];
         file.read_at(&mut bytes, section.at).map_err(|error| self.unreadable(&error))?;
-        let holds = checksum(&bytes, self.info.id, section.at) == section.checksum;
-        if !holds && !planted::is(Bug::SkipBlockChecksum) {
-            return Err(self.damaged(section.at));
-        }
         Ok(bytes.into())
+    }
+
+    fn check(&self, bytes: &[u8], section: Section) -> Result<(), ReadError> {
+        let holds = checksum(bytes, self.info.id, section.at) == section.checksum;
+        if holds || planted::is(Bug::SkipBlockChecksum) {
+            return Ok(());
+        }
+        Err(self.damaged(section.at))
     }
 
     /// What it says about `key`, whose filter hash is `hash`.

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod figures;
 mod model;
 mod space;
 

@@ -6,22 +6,24 @@ use super::{
     filter,
     merge::Merged,
     run::Run,
+    shelf::Shelf,
 };
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{Direction, KeyRange, ReadError, Value};
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 #[derive(Debug)]
 pub(crate) struct IndexView {
     checkpoint: Checkpoint,
     /// Newest first.
     runs: Vec<Run>,
+    shelf: Arc<Shelf>,
 }
 
 impl IndexView {
-    pub(super) fn new(checkpoint: Checkpoint, runs: Vec<Run>) -> Self {
-        Self { checkpoint, runs }
+    pub(super) fn new(checkpoint: Checkpoint, runs: Vec<Run>, shelf: Arc<Shelf>) -> Self {
+        Self { checkpoint, runs, shelf }
     }
 
     /// Up to where everything is in it.
@@ -90,6 +92,7 @@ enum State {
 impl Rows<'_> {
     fn read(&mut self) -> Result<Option<(Bytes, Value)>, ReadError> {
         if let State::New { start, end, direction } = &mut self.state {
+            self.view.shelf.note_scan(self.view.runs.len());
             let (start, end) = (std::mem::take(start), std::mem::take(end));
             self.state = State::Open(Merged::new(&self.view.runs, start, end, *direction)?);
         }

@@ -6,7 +6,7 @@
 
 use super::{
     block::{Filling, checksum},
-    cell::{Entry, Item, is_point},
+    cell::{Says, Written, is_point},
     filter,
     table::{Section, TableInfo, add_to_map, file_name, head},
 };
@@ -72,7 +72,7 @@ impl Writer {
 
     /// How long the file is so far.
     pub(super) fn bytes(&self) -> u64 {
-        self.pending_at + (self.pending.len() + self.block.bytes()) as u64
+        self.pending_at + self.pending.len() as u64
     }
 
     /// Notes that what was written hides so many bytes more in older runs.
@@ -81,40 +81,41 @@ impl Writer {
     }
 
     /// Adds a cell, which must come after those added before.
-    pub(super) fn push(&mut self, entry: &Entry) -> io::Result<()> {
-        let end = match &entry.item {
-            Item::Put(_) => 0,
-            Item::Gone(end) => end.len(),
+    pub(super) fn push(&mut self, cell: &Written<'_>) -> io::Result<()> {
+        let (key, bytes) = (cell.key, cell.bytes());
+        let end = match cell.says {
+            Says::Put(..) => 0,
+            Says::Gone(end) => end.len(),
         };
-        if entry.key.len().max(end) > KEY_BYTES_MAX || entry.bytes() > ENTRY_BYTES_MAX {
+        if key.len().max(end) > KEY_BYTES_MAX || bytes > ENTRY_BYTES_MAX {
             let what = "a key or row is longer than a file of the index can say";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        if self.block.bytes() + entry.bytes() > self.block_bytes {
+        if self.block.bytes() + bytes > self.block_bytes {
             self.end_block()?;
         }
         if self.info.first.is_empty() {
-            self.info.first = Bytes::copy_from_slice(&entry.key);
+            self.info.first = Bytes::copy_from_slice(key);
         }
-        self.hashes.push(filter::hash(&entry.key));
-        self.block.push(entry);
-        match &entry.item {
-            Item::Put(_) => {
+        self.hashes.push(filter::hash(key));
+        self.block.push(cell, &mut self.pending);
+        match cell.says {
+            Says::Put(..) => {
                 self.info.puts += 1;
-                self.info.put_bytes += entry.bytes() as u64;
+                self.info.put_bytes += bytes as u64;
             }
-            Item::Gone(end) if is_point(&entry.key, end) => self.info.extents += 1,
-            Item::Gone(end) => {
+            Says::Gone(end) if is_point(key, end) => self.info.extents += 1,
+            Says::Gone(end) => {
                 self.info.extents += 1;
                 let end = Bytes::copy_from_slice(end);
                 self.info.hull = Some(match self.info.hull.take() {
-                    None => (Bytes::copy_from_slice(&entry.key), end),
+                    None => (Bytes::copy_from_slice(key), end),
                     Some((start, _)) => (start, end),
                 });
             }
         }
         self.last.clear();
-        self.last.extend_from_slice(&entry.key);
+        self.last.extend_from_slice(key);
         Ok(())
     }
 
@@ -122,14 +123,12 @@ impl Writer {
         if self.block.is_empty() {
             return Ok(());
         }
-        let Self { info, block, pending, pending_at, map, .. } = self;
-        let at = *pending_at + pending.len() as u64;
-        let first = block.first().to_vec();
-        block.finish(|bytes| {
-            let checksum = checksum(bytes, info.id, at);
-            add_to_map(map, &first, Section { at, bytes: bytes.len() as u64, checksum });
-            pending.extend_from_slice(bytes);
-        });
+        let length = self.block.finish(&mut self.pending);
+        let begin = self.pending.len() - length;
+        let at = self.pending_at + begin as u64;
+        let checksum = checksum(&self.pending[begin..], self.info.id, at);
+        let section = Section { at, bytes: length as u64, checksum };
+        add_to_map(&mut self.map, self.block.first(), section);
         self.write(WRITE_BYTES)
     }
 
