@@ -12,8 +12,9 @@ use crate::{
     engine::Engine,
     index::{Checkpoint, Index, IndexError},
     layer::Layer,
-    log::{History, Position},
+    log::{self, History, Position},
     planted::{self, Bug},
+    store,
 };
 use std::{
     sync::{
@@ -28,6 +29,11 @@ use std::{
 const PAUSE: Duration = Duration::from_millis(1);
 /// Log that is kept to look back may take this part of the room there is.
 const HISTORY_PART: u64 = 4;
+/// Of the index's size so much log is kept to look back, or at least so many bytes: a small store has a short past.
+const HISTORY_OF_INDEX: u64 = 4;
+const HISTORY_BYTES_MIN: u64 = 8 << 20;
+/// Files that were being read when they were replaced are looked after again so much later.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long a layer waits that found the disk full.
 const ROOM_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -50,6 +56,10 @@ struct Tasks {
     is_untidy: bool,
     /// Whether the last thing that was tried found the disk full.
     lacks_room: bool,
+    /// Whether the last layer was not full: nothing was written for a while.
+    at_rest: bool,
+    /// Whether files wait to be removed until nobody reads them.
+    lingers: bool,
     is_over: bool,
 }
 
@@ -75,9 +85,11 @@ impl Checkpointer {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands over a layer whose frames end at `position` and are on disk.
-    pub(crate) fn submit(&self, sealed: Sealed, position: Position) {
-        self.tasks().job = Some((sealed, position));
+    /// Hands over a layer whose frames end at `position` and are on disk. Whether nothing was written for a while.
+    pub(crate) fn submit(&self, sealed: Sealed, position: Position, at_rest: bool) {
+        let mut tasks = self.tasks();
+        (tasks.job, tasks.at_rest) = (Some((sealed, position)), at_rest);
+        drop(tasks);
         self.called.notify_one();
     }
 
@@ -91,7 +103,14 @@ impl Checkpointer {
         loop {
             let mut tasks = self.tasks();
             while tasks.is_idle() {
-                tasks = self.called.wait(tasks).unwrap_or_else(PoisonError::into_inner);
+                if !tasks.lingers {
+                    tasks = self.called.wait(tasks).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let waited = self.called.wait_timeout_while(tasks, LINGER, |tasks| tasks.is_idle());
+                let timed_out;
+                (tasks, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+                tasks.is_untidy |= timed_out.timed_out();
             }
             if std::mem::take(&mut tasks.lacks_room) {
                 let over = |tasks: &mut Tasks| !tasks.is_over;
@@ -143,13 +162,30 @@ impl Checkpointer {
         let mut index = self.index();
         let asked = std::mem::take(&mut self.tasks().is_untidy);
         let Some(index) = index.as_mut().filter(|_| asked) else { return false };
+        let before = index.view();
         match index.maintain(pace) {
             Ok(more) => {
-                self.tasks().is_untidy |= more;
-                engine.desk.land(Landed { index: index.view(), holds_sealed: false });
+                let after = index.view();
+                let mut tasks = self.tasks();
+                tasks.is_untidy |= more;
+                tasks.lingers = !more && index.has_doomed();
+                drop(tasks);
+                if !more {
+                    self.release(index, engine);
+                }
+                if !Arc::ptr_eq(&before, &after) {
+                    engine.desk.land(Landed { index: after, holds_sealed: false });
+                }
             }
             // Deletes make room, and the next layer asks again.
             Err(IndexError::Full(_)) => {}
+            Err(IndexError::Damaged(what)) => {
+                tracing::error!(
+                    what,
+                    "the index cannot be merged: stored data is damaged; what is damaged cannot be read, everything else \
+                     goes on; restore the store from a backup"
+                );
+            }
             Err(error) => engine.fail(format!("writing the index failed: {error}")),
         }
         true
@@ -184,7 +220,9 @@ impl Checkpointer {
         }
         match index.apply(sealed.layer.iter(), checkpoint, pace) {
             Ok(view) => {
-                self.history.release(&position, self.history_bytes_max(engine));
+                self.release(index, engine);
+                let beside = store::bytes(&*engine.disk, log::owns);
+                index.set_rest(self.tasks().at_rest.then_some(beside));
                 engine.shared.tally.note_checkpoint(engine.world.mono());
                 self.tasks().is_untidy = true;
                 engine.desk.land(Landed { index: view, holds_sealed: true });
@@ -199,15 +237,22 @@ impl Checkpointer {
                 }
                 return Some(sealed);
             }
+            Err(IndexError::Damaged(what)) => engine.fail(format!(
+                "the index cannot be written: stored data is damaged ({what}); restore the store from a backup"
+            )),
             Err(error) => engine.fail(format!("writing the index failed: {error}")),
         }
         None
     }
 
-    /// How much log is kept that the index has: as much as was asked for, but little where there is little room.
-    fn history_bytes_max(&self, engine: &Engine) -> u64 {
+    /// Lets go of the log that the index has, but for what is kept to look back: as much as was asked for, but little where
+    /// there is little room, or where there is little that has a past.
+    fn release(&self, index: &Index, engine: &Engine) {
+        let view = index.view();
         let free_bytes = engine.disk.room().map_or(u64::MAX, |room| room.free_bytes);
-        self.log_bytes_kept.min(free_bytes / HISTORY_PART)
+        let worth = (view.bytes() / HISTORY_OF_INDEX).max(HISTORY_BYTES_MIN);
+        let kept = self.log_bytes_kept.min(free_bytes / HISTORY_PART).min(worth);
+        self.history.release(&view.checkpoint().log, kept);
     }
 
     /// Lets go of the index.

@@ -69,7 +69,7 @@ impl Publisher {
             engine.checkpointer.retire(layer);
         }
         if let (Some(sealed), Some(position)) = (batch.sealed.take(), batch.position) {
-            engine.checkpointer.submit(sealed, position);
+            engine.checkpointer.submit(sealed, position, batch.seals);
         }
     }
 }

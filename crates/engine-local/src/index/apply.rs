@@ -10,12 +10,13 @@ use super::{
     merge::Merged,
     run::Run,
     table::Table,
+    values::{Values, ValuesWriter},
     writer::Writer,
 };
 use crate::{
     layer::{Cell, Key},
     planted::{self, Bug},
-    record,
+    record::{self, Place},
 };
 use bytes::{Bytes, BytesMut};
 use outrigger_keyspace::{Direction, ReadError};
@@ -71,10 +72,10 @@ impl Index {
         });
         let mut rows = Tables::new(self, self.sizes.table_bytes);
         rows.push_cells(state, Family::Rows, cells, pace)?;
-        let rows = rows.finish()?;
+        let rows = rows.finish(state)?;
         let mut tables = Tables::new(self, self.sizes.table_bytes);
         tables.push_cells(state, Family::Expiries, expiring.into_iter(), pace)?;
-        let mut tables = tables.finish()?;
+        let mut tables = tables.finish(state)?;
         tables.extend(rows);
         Ok(Run { tables, from: Bytes::new() })
     }
@@ -121,6 +122,9 @@ pub(super) struct Tables<'a> {
     index: &'a Index,
     table_bytes: u64,
     writer: Option<Writer>,
+    values: Option<ValuesWriter>,
+    /// Bytes of large values that were left with their rows.
+    inline: usize,
     done: Vec<Arc<Table>>,
     /// Roughly the bytes in older runs that what was added to this table hides.
     hidden: u64,
@@ -128,12 +132,21 @@ pub(super) struct Tables<'a> {
 
 impl<'a> Tables<'a> {
     pub(super) fn new(index: &'a Index, table_bytes: u64) -> Self {
-        Self { index, table_bytes, writer: None, done: Vec::new(), hidden: 0 }
+        Self {
+            index,
+            table_bytes,
+            writer: None,
+            values: None,
+            inline: 0,
+            done: Vec::new(),
+            hidden: 0,
+        }
     }
 
-    /// How long all tables are so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.done.iter().map(|table| table.info.bytes).sum::<u64>() + self.open_bytes()
+    /// How long all tables are so far, with the values that stand apart from them.
+    pub(super) fn all_bytes(&self) -> u64 {
+        let done = self.done.iter().map(|table| table.info.all_bytes());
+        done.chain(self.writer.as_ref().map(Writer::all_bytes)).sum()
     }
 
     /// How long the table being written is so far.
@@ -173,8 +186,13 @@ impl<'a> Tables<'a> {
             };
             head.clear();
             let rest = match (family, value.expires_at) {
+                (Family::Rows, expires_at) if self.stands_apart(value.bytes.len()) => {
+                    let place = self.push_value(state, &value.bytes, pace)?;
+                    record::encode_apart(value.revision, expires_at, &place, &mut head);
+                    &[]
+                }
                 (Family::Rows, expires_at) => {
-                    record::encode_head(value.revision, expires_at, &mut head);
+                    record::encode_head(value.revision, expires_at, false, &mut head);
                     &value.bytes[..]
                 }
                 (Family::Expiries, Some(due)) => {
@@ -187,7 +205,7 @@ impl<'a> Tables<'a> {
                 self.push_extent(state, extent, &mut narrow, pace)?;
             }
             let cell = Written { key: &name, says: Says::Put(&head, rest) };
-            sample.look_at(&cell)?;
+            sample.look_at(&name, name.len() + value.bytes.len())?;
             self.push(state, &cell, pace)?;
         }
         if let Some(extent) = widening.take() {
@@ -215,6 +233,43 @@ impl<'a> Tables<'a> {
         };
         writer.push(cell)?;
         pace.did(cell.bytes());
+        Ok(())
+    }
+
+    /// Whether the next value, of so many bytes, stands apart.
+    fn stands_apart(&mut self, bytes: usize) -> bool {
+        let sizes = &self.index.sizes;
+        let large = bytes >= sizes.apart_bytes;
+        if large && self.values.is_none() && self.inline + bytes <= sizes.inline_bytes {
+            self.inline += bytes;
+            return false;
+        }
+        large
+    }
+
+    /// Adds a value that stands apart.
+    pub(super) fn push_value(
+        &mut self,
+        state: &mut State,
+        value: &[u8],
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<Place, IndexError> {
+        if self.values.as_ref().is_some_and(|values| values.bytes() >= self.table_bytes) {
+            self.end_values(state)?;
+        }
+        let values = match &mut self.values {
+            Some(values) => values,
+            none => none.insert(ValuesWriter::new(&*self.index.disk, Index::next_id(state))?),
+        };
+        let place = values.push(value)?;
+        pace.did(value.len());
+        Ok(place)
+    }
+
+    fn end_values(&mut self, state: &mut State) -> Result<(), IndexError> {
+        if let Some(values) = self.values.take() {
+            state.written.push(Values::new(values.finish()?, self.index.disk.clone()));
+        }
         Ok(())
     }
 
@@ -261,7 +316,8 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<Vec<Arc<Table>>, IndexError> {
+    pub(super) fn finish(mut self, state: &mut State) -> Result<Vec<Arc<Table>>, IndexError> {
+        self.end_values(state)?;
         self.end_table()?;
         Ok(self.done)
     }
@@ -272,11 +328,19 @@ fn row_bytes(below: &[Run], key: &[u8]) -> Result<u64, ReadError> {
     let hash = filter::hash(key);
     for run in below {
         if let Some(entry) = run.get(key, hash)? {
-            let is_row = matches!(entry.item, Item::Put(_));
-            return Ok(if is_row { entry.bytes() as u64 } else { 0 });
+            return Ok(match &entry.item {
+                Item::Put(payload) => entry.bytes() as u64 + apart_bytes(&entry.key, payload),
+                Item::Gone(_) => 0,
+            });
         }
     }
     Ok(0)
+}
+
+/// How long the value of a row is that stands apart.
+fn apart_bytes(key: &[u8], payload: &[u8]) -> u64 {
+    let row = Written { key, says: Says::Put(payload, &[]) };
+    row.place(payload).map_or(0, |place| place.bytes)
 }
 
 /// How much of what is put replaces rows below: a few keys are looked up, the rest is taken to be like them.
@@ -289,22 +353,22 @@ struct Sample<'a> {
 }
 
 /// So many rows are all looked at; of the others one in [`SAMPLE_EACH`].
-const SAMPLE_ALL: u64 = 256;
-const SAMPLE_EACH: u64 = 32;
+const SAMPLE_ALL: u64 = 128;
+const SAMPLE_EACH: u64 = 128;
 
 impl<'a> Sample<'a> {
     fn new(below: &'a [Run]) -> Self {
         Self { below, rows: 0, bytes: 0, looked_at: 0, found: 0 }
     }
 
-    fn look_at(&mut self, cell: &Written<'_>) -> Result<(), ReadError> {
+    fn look_at(&mut self, key: &[u8], bytes: usize) -> Result<(), ReadError> {
         self.rows += 1;
-        self.bytes += cell.bytes() as u64;
+        self.bytes += bytes as u64;
         if self.rows > SAMPLE_ALL && !self.rows.is_multiple_of(SAMPLE_EACH) {
             return Ok(());
         }
         self.looked_at += 1;
-        self.found += u64::from(row_bytes(self.below, cell.key)? > 0);
+        self.found += u64::from(row_bytes(self.below, key)? > 0);
         Ok(())
     }
 
@@ -344,7 +408,7 @@ impl<'a> Narrow<'a> {
         let mut rows = Merged::new(self.below, start, end, Direction::Forward)?;
         for _ in 0..NARROW_ROWS_MAX {
             let Some((key, payload)) = rows.next_row()? else { break };
-            self.bytes += (key.len() + payload.len()) as u64;
+            self.bytes += (key.len() + payload.len()) as u64 + apart_bytes(&key, &payload);
         }
         Ok(())
     }

@@ -14,10 +14,12 @@
 //! The invariants are those of a layer in memory: cells are ordered by where they start, extents never overlap, and no
 //! cell starts inside another's extent.
 
-use crate::record;
+use super::values::{self, Values};
+use crate::record::{self, Place};
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{KeyRange, ReadError, Value, limits::KEY_BYTES_MAX};
+use std::sync::Arc;
 
 /// What the keys of a family begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,11 @@ pub(super) enum Says<'a> {
 }
 
 impl Written<'_> {
+    /// Where its value is that has this head, if it stands apart.
+    pub(super) fn place(&self, head: &[u8]) -> Option<Place> {
+        if Family::Rows.has(self.key) { record::place_of(head) } else { None }
+    }
+
     /// Roughly the bytes it takes in a run.
     pub(super) fn bytes(&self) -> usize {
         let more = match self.says {
@@ -160,12 +167,16 @@ fn malformed(what: &str) -> ReadError {
     ReadError::Damaged(format!("{what} in the index is malformed"))
 }
 
-/// A row's value as it was written. The bytes are copied, so that a value kept for long keeps no whole block alive.
-pub(super) fn decode_row(payload: &[u8]) -> Result<Value, ReadError> {
-    record::decode_value(payload).map_err(|_| malformed("a row"))
+/// A row's value as it was written. The bytes are copied, so that a value kept for long keeps no whole block alive; of one
+/// that stands apart they are read from one of `files`.
+pub(super) fn decode_row(payload: &[u8], files: &[Arc<Values>]) -> Result<Value, ReadError> {
+    match record::decode_stored(payload).map_err(|_| malformed("a row"))? {
+        (value, None) => Ok(value),
+        (value, Some(place)) => Ok(Value { bytes: values::get(files, &place)?, ..value }),
+    }
 }
 
 /// When the row with `payload` expires.
 pub(super) fn expiry_of(payload: &[u8]) -> Option<Wall> {
-    record::decode_head(payload).ok().and_then(|(_, expires_at, _)| expires_at)
+    record::decode_head(payload).ok().and_then(|(_, expires_at, ..)| expires_at)
 }

@@ -34,6 +34,11 @@ impl Run {
         self.tables.iter().map(|table| table.info.bytes).sum()
     }
 
+    /// The same, with the values that stand apart from its rows.
+    pub(super) fn all_bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.info.all_bytes()).sum()
+    }
+
     /// What it says about `key`, whose filter hash is `hash`.
     pub(super) fn get(&self, key: &[u8], hash: u64) -> Result<Option<Entry>, ReadError> {
         if key < &self.from[..] {

@@ -13,6 +13,7 @@ use super::{
     cell::Entry,
     filter,
     shelf::Shelf,
+    values::Refs,
 };
 use crate::planted::{self, Bug};
 use arc_swap::ArcSwapOption;
@@ -51,6 +52,8 @@ pub(super) struct TableInfo {
     pub(super) extents: u64,
     /// Roughly the bytes in older runs that its cells hide.
     pub(super) hidden_bytes: u64,
+    /// Where the values of its rows are that stand apart.
+    pub(super) refs: Refs,
     pub(super) map: Section,
     pub(super) filter: Section,
 }
@@ -64,6 +67,11 @@ pub(super) struct Section {
 }
 
 impl TableInfo {
+    /// Its length, and that of the values that stand apart from its rows.
+    pub(super) fn all_bytes(&self) -> u64 {
+        self.bytes + self.refs.values().sum::<u64>()
+    }
+
     /// Whether it says nothing about keys from `key` on.
     pub(super) fn is_before(&self, key: &[u8]) -> bool {
         self.last < key && self.hull.as_ref().is_none_or(|(_, end)| end <= key)
@@ -216,7 +224,7 @@ impl Table {
         let file = self.disk.open(&self.file_name()).map_err(|error| self.unreadable(&error))?;
         let mut head = [0; HEAD_BYTES];
         file.read_at(&mut head, 0).map_err(|error| self.unreadable(&error))?;
-        if head != self::head(self.info.id) {
+        if head != head_of(MAGIC, self.info.id) {
             return Err(self.damaged(0));
         }
         let map = self.section(&*file, self.info.map)?;
@@ -301,14 +309,14 @@ impl Table {
         Ok(entry.reaches(key).then_some(entry))
     }
 
-    /// Roughly how many bytes lie between two keys.
+    /// Roughly how many bytes lie between two keys, values that stand apart included.
     pub(super) fn bytes_between(
         self: &Arc<Self>,
         start: &[u8],
         end: &[u8],
     ) -> Result<u64, ReadError> {
         if start <= &self.info.first[..] && end > &self.info.last[..] {
-            return Ok(self.info.bytes);
+            return Ok(self.info.all_bytes());
         }
         if start > &self.info.last[..] || end <= &self.info.first[..] {
             return Ok(0);
@@ -316,7 +324,8 @@ impl Table {
         let guide = self.guide()?;
         let spot = |key| guide.spot(guide.block_before(key, false));
         let at = |key| spot(key).map_or(0, |(section, _)| section.at);
-        Ok(at(end).saturating_sub(at(start)))
+        let bytes = at(end).saturating_sub(at(start));
+        Ok(bytes.saturating_mul(self.info.all_bytes().div_ceil(self.info.bytes.max(1))))
     }
 
     fn damaged(&self, at: u64) -> ReadError {
@@ -340,11 +349,14 @@ impl Table {
     }
 }
 
-/// What the file of table `id` begins with.
-pub(super) fn head(id: u64) -> [u8; HEAD_BYTES] {
+/// The format of tables and files of values. The manifest refuses what is newer before anybody looks at one.
+const FORMAT: u32 = 1;
+
+/// What the file `id` begins with.
+pub(super) fn head_of(magic: [u8; 8], id: u64) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
-    head[..8].copy_from_slice(&MAGIC);
-    head[8..12].copy_from_slice(&super::manifest::FORMAT.to_le_bytes());
+    head[..8].copy_from_slice(&magic);
+    head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
     head[16..24].copy_from_slice(&id.to_le_bytes());
     head
 }

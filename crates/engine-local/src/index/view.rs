@@ -7,6 +7,7 @@ use super::{
     merge::Merged,
     run::Run,
     shelf::Shelf,
+    values::Values,
 };
 use bytes::Bytes;
 use outrigger_kernel::Wall;
@@ -18,12 +19,19 @@ pub(crate) struct IndexView {
     checkpoint: Checkpoint,
     /// Newest first.
     runs: Vec<Run>,
+    /// The files of values that stand apart, by their ids.
+    values: Vec<Arc<Values>>,
     shelf: Arc<Shelf>,
 }
 
 impl IndexView {
-    pub(super) fn new(checkpoint: Checkpoint, runs: Vec<Run>, shelf: Arc<Shelf>) -> Self {
-        Self { checkpoint, runs, shelf }
+    pub(super) fn new(
+        checkpoint: Checkpoint,
+        runs: Vec<Run>,
+        values: Vec<Arc<Values>>,
+        shelf: Arc<Shelf>,
+    ) -> Self {
+        Self { checkpoint, runs, values, shelf }
     }
 
     /// Up to where everything is in it.
@@ -38,7 +46,7 @@ impl IndexView {
         for run in &self.runs {
             if let Some(entry) = run.get(&key, hash)? {
                 return match entry.item {
-                    Item::Put(payload) => decode_row(&payload).map(Some),
+                    Item::Put(payload) => decode_row(&payload, &self.values).map(Some),
                     Item::Gone(_) => Ok(None),
                 };
             }
@@ -73,6 +81,16 @@ impl IndexView {
     pub(super) fn runs(&self) -> &[Run] {
         &self.runs
     }
+
+    pub(super) fn values(&self) -> &[Arc<Values>] {
+        &self.values
+    }
+
+    /// The length of all its files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let values = self.values.iter().map(|values| values.info.bytes);
+        self.runs.iter().map(Run::bytes).chain(values).sum()
+    }
 }
 
 /// Entries of a view.
@@ -100,7 +118,7 @@ impl Rows<'_> {
         match merged.next_row()? {
             Some((key, payload)) => {
                 let key = Bytes::copy_from_slice(key.get(1..).unwrap_or_default());
-                Ok(Some((key, decode_row(&payload)?)))
+                Ok(Some((key, decode_row(&payload, &self.view.values)?)))
             }
             None => Ok(None),
         }

@@ -8,7 +8,8 @@ use super::{
     block::{Filling, checksum},
     cell::{Says, Written, is_point},
     filter,
-    table::{Section, TableInfo, add_to_map, file_name, head},
+    table::{MAGIC, Section, TableInfo, add_to_map, file_name, head_of},
+    values::Refs,
 };
 use crate::planted::{self, Bug};
 use bytes::Bytes;
@@ -57,11 +58,12 @@ impl Writer {
                 put_bytes: 0,
                 extents: 0,
                 hidden_bytes: 0,
+                refs: Refs::new(),
                 map: empty,
                 filter: empty,
             },
             block: Filling::default(),
-            pending: head(id).to_vec(),
+            pending: head_of(MAGIC, id).to_vec(),
             pending_at: 0,
             unsynced: 0,
             map: Vec::new(),
@@ -73,6 +75,11 @@ impl Writer {
     /// How long the file is so far.
     pub(super) fn bytes(&self) -> u64 {
         self.pending_at + self.pending.len() as u64
+    }
+
+    /// The same, with the values that stand apart.
+    pub(super) fn all_bytes(&self) -> u64 {
+        self.bytes() + self.info.refs.values().sum::<u64>()
     }
 
     /// Notes that what was written hides so many bytes more in older runs.
@@ -100,9 +107,12 @@ impl Writer {
         self.hashes.push(filter::hash(key));
         self.block.push(cell, &mut self.pending);
         match cell.says {
-            Says::Put(..) => {
+            Says::Put(head, _) => {
                 self.info.puts += 1;
                 self.info.put_bytes += bytes as u64;
+                if let Some(place) = cell.place(head) {
+                    *self.info.refs.entry(place.file).or_default() += place.bytes;
+                }
             }
             Says::Gone(end) if is_point(key, end) => self.info.extents += 1,
             Says::Gone(end) => {
