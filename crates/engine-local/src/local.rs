@@ -184,9 +184,10 @@ impl Local {
     /// Waits until the engine has stopped for good, and answers why. An engine that is closed never does.
     pub async fn failure(&self) -> String {
         let mut failure = self.engine.shared.failure.told();
-        match failure.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+        let told = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match told {
+            Some(reason) => reason,
+            None => std::future::pending().await,
         }
     }
 
