@@ -68,7 +68,7 @@ impl Side {
             return "not installed".to_owned();
         }
         format!(
-            "{}, p50 {}, p99 {}, processor {:.0} us + {:.0} us",
+            "{}, p50 {}, p99 {}, processor {:.1} us + {:.1} us",
             rate(self.median(|turn| turn.rate)),
             time(self.median(|turn| turn.p50)),
             time(self.median(|turn| turn.p99)),
