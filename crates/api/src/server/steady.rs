@@ -176,8 +176,7 @@ mod tests {
     }
 
     fn wake_elsewhere(waker: &Waker) {
-        let waker = waker.clone();
-        std::thread::spawn(move || waker.wake()).join().unwrap();
+        std::thread::scope(|scope| scope.spawn(|| waker.wake_by_ref()).join().unwrap());
     }
 
     #[test]
