@@ -15,6 +15,7 @@ use crate::{
     log::{self, History, Position},
     planted::{self, Bug},
     store,
+    upcoming::{self, Found, Wanted},
 };
 use std::{
     sync::{
@@ -50,6 +51,8 @@ pub(crate) struct Checkpointer {
 struct Tasks {
     /// At most one: the next layer is not sealed before the last one has landed.
     job: Option<(Sealed, Position)>,
+    /// Expiries that should be looked up.
+    wanted: Option<Wanted>,
     /// Layers that nobody is shown any more. Taking them apart takes a while.
     retired: Vec<Layer>,
     /// Whether the index has asked for more work on itself.
@@ -65,7 +68,11 @@ struct Tasks {
 
 impl Tasks {
     fn is_idle(&self) -> bool {
-        self.job.is_none() && self.retired.is_empty() && !self.is_untidy && !self.is_over
+        self.job.is_none()
+            && self.wanted.is_none()
+            && self.retired.is_empty()
+            && !self.is_untidy
+            && !self.is_over
     }
 }
 
@@ -91,6 +98,25 @@ impl Checkpointer {
         (tasks.job, tasks.at_rest) = (Some((sealed, position)), at_rest);
         drop(tasks);
         self.called.notify_one();
+    }
+
+    pub(crate) fn want(&self, wanted: Wanted) {
+        self.tasks().wanted = Some(wanted);
+        self.called.notify_one();
+    }
+
+    /// Looks up expiries, if they are wanted. Whether they were.
+    fn look_up(&self, engine: &Engine) -> bool {
+        let Some(wanted) = self.tasks().wanted.take() else { return false };
+        let found = upcoming::find(&wanted).unwrap_or_else(|error| {
+            tracing::error!(
+                %error,
+                "when keys expire cannot be read; they become invisible in time, but are not removed"
+            );
+            Found { expiries: Vec::new(), horizon: None }
+        });
+        engine.desk.find(found);
+        true
     }
 
     pub(crate) fn retire(&self, layer: Layer) {
@@ -125,6 +151,7 @@ impl Checkpointer {
             let retired = std::mem::take(&mut tasks.retired);
             drop(tasks);
             drop(retired);
+            self.look_up(engine);
             let pace = &mut |_bytes| self.pause(engine);
             if !self.write(engine, pace) {
                 self.tidy(engine, pace);
@@ -159,9 +186,10 @@ impl Checkpointer {
 
     /// Lets the index put itself in order a bit, if it has asked for that. Whether it had.
     pub(crate) fn tidy(&self, engine: &Engine, pace: &mut dyn FnMut(usize)) -> bool {
+        let looked_up = self.look_up(engine);
         let mut index = self.index();
         let asked = std::mem::take(&mut self.tasks().is_untidy);
-        let Some(index) = index.as_mut().filter(|_| asked) else { return false };
+        let Some(index) = index.as_mut().filter(|_| asked) else { return looked_up };
         let before = index.view();
         match index.maintain(pace) {
             Ok(more) => {

@@ -132,7 +132,8 @@ impl Local {
             tally: Tally::begun_at(world.mono()),
         });
         let (history, log_counters) = (log.history(), log.counters());
-        let headroom = Headroom::new(disk.clone(), path.to_owned(), options.reserve_bytes);
+        let (place, rations) = (path.to_owned(), log.rations());
+        let headroom = Headroom::new(disk.clone(), place, options.reserve_bytes, rations);
         let committer =
             Committer::new(sequencer, stack, headroom, world.clone(), shared.clone(), options);
         let tools = Tools {
@@ -203,7 +204,14 @@ impl Local {
 
     async fn linearizable(&self) -> Result<Arc<View>, ReadError> {
         let time = &self.engine.shared.time;
-        let now = time.now(self.engine.world.wall());
+        let wall = self.engine.world.wall();
+        // What expires by then is perhaps being looked up: a reader waits rather than see what should be gone.
+        while time.is_held(wall) && !self.engine.shared.failure.happened() {
+            self.current()?;
+            self.step().await;
+            tokio::task::yield_now().await;
+        }
+        let now = time.now(wall);
         let view = self.current()?;
         if !view.is_due(now) {
             return Ok(view);

@@ -439,17 +439,26 @@ fn sweep(disk: &dyn Disk, manifest: &Manifest) -> Result<(), IndexError> {
         .collect();
     named.sort_unstable();
     let mut found = 0;
+    let mut left = Vec::new();
     for name in disk.list()? {
         if named.binary_search(&name).is_ok() {
             found += 1;
         } else if name != FILE && owns(&name) {
-            disk.remove(&name)?;
+            left.push(name);
         }
     }
     named.dedup();
     if found < named.len() {
         let missing = named.len() - found;
         return Err(ReadError::Damaged(format!("{missing} files of the index are missing")).into());
+    }
+    if !left.is_empty() {
+        // Whoever wrote the manifest that was read may have ended before its name was there to stay; what the one before
+        // names must not go first.
+        disk.sync_folder()?;
+    }
+    for name in left {
+        disk.remove(&name)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 type Proof = (&'static str, fn() -> Result<(), String>);
 
 /// The proofs, cheapest first, each as short as it can be.
-const PROOFS: [Proof; 5] = [
+const PROOFS: [Proof; 6] = [
     ("crashes", || {
         [6, 1].into_iter().try_for_each(|seed| {
             crashes::everywhere(&script::recorded(), seed, |_| true, |_| Depth::GoOn).map(drop)
@@ -22,6 +22,9 @@ const PROOFS: [Proof; 5] = [
     }),
     ("flips", || flips::each("", 5).map(drop)),
     ("plain", || Run::whole(&script::by_seed(3, 300), 3).map(drop)),
+    ("circles", || {
+        crashes::everywhere(&script::in_circles(), 2, |_| true, |_| Depth::Compare).map(drop)
+    }),
     ("seeds", || (0..150).try_for_each(|seed| seeds::one(seed).map(drop))),
 ];
 
