@@ -192,7 +192,7 @@ pub(crate) struct Place {
 /// # Errors
 /// When the bytes do not begin with a value's head.
 pub(crate) fn decode_stored(bytes: &[u8]) -> Result<(Value, Option<Place>), Malformed> {
-    let (revision, expires_at, is_apart, mut rest) = decode_head(bytes)?;
+    let (Head { revision, expires_at, is_apart }, mut rest) = decode_head(bytes)?;
     if !is_apart {
         return Ok((Value { bytes: Bytes::copy_from_slice(rest), revision, expires_at }, None));
     }
@@ -243,11 +243,19 @@ pub(crate) fn encode_head(
     }
 }
 
+/// What is known of a value beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) revision: u64,
+    pub(crate) expires_at: Option<Wall>,
+    pub(crate) is_apart: bool,
+}
+
 /// Reads what [`encode_head`] wrote, and what follows it.
 ///
 /// # Errors
 /// When the bytes do not begin with a value's head.
-pub(crate) fn decode_head(bytes: &[u8]) -> Result<(u64, Option<Wall>, bool, &[u8]), Malformed> {
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<(Head, &[u8]), Malformed> {
     let mut rest = bytes;
     let flags = take_flags(&mut rest, VALUE_HAS_EXPIRY | VALUE_IS_APART)?;
     let revision = take_number(&mut rest)?;
@@ -255,7 +263,8 @@ pub(crate) fn decode_head(bytes: &[u8]) -> Result<(u64, Option<Wall>, bool, &[u8
         0 => None,
         _ => Some(Wall(take_number(&mut rest)?)),
     };
-    Ok((revision, expires_at, flags & VALUE_IS_APART != 0, rest))
+    let is_apart = flags & VALUE_IS_APART != 0;
+    Ok((Head { revision, expires_at, is_apart }, rest))
 }
 
 /// Small differences either way become small numbers.

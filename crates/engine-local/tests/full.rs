@@ -14,6 +14,7 @@ const DIR: &str = "OUTRIGGER_FULL_DIR";
 
 #[test]
 #[ignore = "the child of `others_fill_the_file_system`"]
+#[expect(clippy::print_stdout, reason = "its parent reads what it says")]
 fn on_a_small_file_system() {
     let Ok(dir) = std::env::var(DIR) else { return };
     let dir = Path::new(&dir);

@@ -178,5 +178,5 @@ pub(super) fn decode_row(payload: &[u8], files: &[Arc<Values>]) -> Result<Value,
 
 /// When the row with `payload` expires.
 pub(super) fn expiry_of(payload: &[u8]) -> Option<Wall> {
-    record::decode_head(payload).ok().and_then(|(_, expires_at, ..)| expires_at)
+    record::decode_head(payload).ok().and_then(|(head, _)| head.expires_at)
 }

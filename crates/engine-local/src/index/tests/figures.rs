@@ -3,6 +3,11 @@
 //! ```text
 //! cargo test --release -p outrigger-engine-local --lib -- --ignored --nocapture what_the_index_costs
 //! ```
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "it measures, for whoever runs it"
+)]
 
 use super::*;
 use crate::{counted::Counted, disk::FolderDisk};
