@@ -1,7 +1,12 @@
 //! What the figures were measured on, and the price of its disk.
 
 use anyhow::Result;
-use std::{fs, io::Write, time::Instant};
+use std::{
+    fs,
+    io::Write,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Processor, cores, memory.
 pub(crate) fn describe() -> String {
@@ -35,15 +40,24 @@ pub(crate) struct SyncPrice {
 
 /// Medians over some hundred syncs on the file system where everything is measured.
 pub(crate) fn sync_price() -> Result<SyncPrice> {
-    Ok(SyncPrice { growing: median_sync(0)?, sized: median_sync(16 << 20)? })
+    Ok(SyncPrice {
+        growing: median_sync(0, Duration::ZERO)?,
+        sized: median_sync(16 << 20, Duration::ZERO)?,
+    })
 }
 
-fn median_sync(size: u64) -> Result<f64> {
+/// What a sync costs a program that has done nothing for `pause`, nor anybody else: disk and processor have to wake up.
+pub(crate) fn sync_price_after(pause: Duration) -> Result<f64> {
+    median_sync(16 << 20, pause)
+}
+
+fn median_sync(size: u64, pause: Duration) -> Result<f64> {
     let path = crate::process::scratch()?.join("sync-price");
     let mut file = fs::File::create(&path)?;
     file.set_len(size)?;
     let mut times = Vec::new();
     for _ in 0..300 {
+        thread::sleep(pause);
         file.write_all(&[7; 512])?;
         let started = Instant::now();
         file.sync_data()?;

@@ -72,6 +72,7 @@ fn main() -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("serve") => servers::serve(&arguments[1..]),
         Some("inside") => inside::run(&arguments[1..]),
+        Some("ask") => measure::http::alone(&arguments[1..]),
         Some("load") => measure::commits::alone(&arguments[1..]),
         Some("--check") => check::run(),
         Some("--list") => {

@@ -218,16 +218,26 @@ pub(crate) fn outrigger(home: &Folder, flags: &[&str]) -> Result<Server> {
 
 /// The same, with the time from start to ready.
 pub(crate) fn outrigger_timed(home: &Folder, flags: &[&str]) -> Result<(Server, Duration)> {
+    outrigger_from(&binary()?, home.path(), flags)
+}
+
+/// The same of a given binary, which is to keep everything in `home`.
+pub(crate) fn outrigger_from(
+    binary: &Path,
+    home: &Path,
+    flags: &[&str],
+) -> Result<(Server, Duration)> {
+    fs::create_dir_all(home)?;
     let http = port()?;
-    let mut command = Command::new(binary()?);
+    let mut command = Command::new(binary);
     command.arg("sidecar").args(["--dapr-http-port", &http.to_string()]);
     command.args(["--dapr-grpc-port", &port()?.to_string()]);
     command.args(["--metrics-port", &port()?.to_string()]);
-    command.arg("--data-dir").arg(home.path().join("data"));
+    command.arg("--data-dir").arg(home.join("data"));
     command.args(["--log-level", "warn"]).args(flags);
-    command.env_clear().env("HOME", home.path()).current_dir(home.path());
+    command.env_clear().env("HOME", home).current_dir(home);
     let started = Instant::now();
-    let mut server = Server::start(command, http, home.path())?;
+    let mut server = Server::start(command, http, home)?;
     let ready = server.wait_http("/v1.0/healthz", started)?;
     Ok((server, ready))
 }

@@ -166,6 +166,48 @@ fn instances_in_two_processes_take_turns_and_the_dead_are_passed_over() -> Resul
     Ok(())
 }
 
+/// The doors of the processes of `data`, by their file names.
+fn doors(data: &Folder) -> BTreeSet<String> {
+    let entries = fs::read_dir(data.join("peers")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+#[test]
+fn a_door_that_was_removed_is_put_back() -> Result<()> {
+    let data = Folder::new("sharing-doors")?;
+    let (app, front) = (named("app")?, named("front")?);
+    let _owner = sidecar("app", &data).app_port(app.port).ready()?;
+    let caller = sidecar("front", &data).app_port(front.port).ready()?;
+    calls(&caller, "app");
+    let before = doors(&data);
+    ensure!(before.len() == 4, "two each, not {before:?}");
+    for door in &before {
+        fs::remove_file(data.join("peers").join(door))?;
+    }
+    eventually("the doors", || (doors(&data) == before).then_some(()));
+    // By its new door, also for one who has never called before.
+    let third = sidecar("third", &data).app_port(front.port).ready()?;
+    for node in [&caller, &third] {
+        ensure!(calls(node, "app")["app"] == "app");
+    }
+    Ok(())
+}
+
+/// Nobody calls the dead one, and nobody comes: that the folder was left is reason enough to look who it was.
+#[test]
+fn who_was_killed_is_forgotten_though_nobody_asks() -> Result<()> {
+    let data = Folder::new("sharing-forgotten")?;
+    let mut holder = sidecar("holder", &data).ready()?;
+    let _other = sidecar("other", &data).ready()?;
+    let mut third = sidecar("third", &data).ready()?;
+    ensure!(doors(&data).len() == 6);
+    third.kill()?;
+    eventually("the end of a follower to be noticed", || (doors(&data).len() == 4).then_some(()));
+    holder.kill()?;
+    eventually("the end of the holder to be noticed", || (doors(&data).len() == 2).then_some(()));
+    Ok(())
+}
+
 #[test]
 fn the_owner_keeps_its_rules() -> Result<()> {
     let data = Folder::new("sharing-rules")?;

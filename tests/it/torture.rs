@@ -22,7 +22,7 @@ use outrigger_tests::{Folder, Node, Start, node::Ports, patience::Stopwatch};
 use std::{path::Path, time::Duration};
 
 /// Kills between two judgements; the lists of one bout stay short enough to be read whole.
-const KILLS_PER_BOUT: usize = 10;
+const KILLS_PER_BOUT: usize = 4;
 
 /// What a run of many kills came to.
 #[derive(Debug, Default)]
@@ -72,6 +72,7 @@ fn kill_again_and_again(kills: usize, count: usize) -> Result<Summary> {
     }
     let ports: Vec<u16> = nodes.iter().map(|node| node.ports.http).collect();
     let mut summary = Summary::default();
+    let mut before: Option<Bout> = None;
     while summary.kills < kills {
         let bout = Bout::new(&ports, summary.kills)?;
         let shooting = bout.under_load(|| {
@@ -84,9 +85,13 @@ fn kill_again_and_again(kills: usize, count: usize) -> Result<Summary> {
             Ok(())
         });
         shooting?;
-        summary.figures.add(bout.judge().with_context(|| {
-            format!("after {} kills; the folder: {}", summary.kills, data.path().display())
-        })?);
+        let told =
+            || format!("after {} kills; the folder: {}", summary.kills, data.path().display());
+        let figures = bout.judge().with_context(told)?;
+        if let Some(before) = before.replace(bout) {
+            before.judge_later(ports[0]).with_context(told)?;
+        }
+        summary.figures.add(figures);
         if summary.kills.is_multiple_of(100) && summary.kills < kills {
             summary.say("kills so far");
         }

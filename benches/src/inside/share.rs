@@ -54,7 +54,7 @@ fn open(folder: &Path, world: &Arc<RealWorld>) -> Result<Opened, Refused> {
     let (asked, closed) = (Arc::clone(&local), Arc::clone(&local));
     Ok(Opened {
         engine: local,
-        failed: Box::new(move || asked.failed()),
+        failure: Box::pin(async move { asked.failure().await }),
         close: Box::new(move || Box::pin(async move { closed.close().await })),
     })
 }

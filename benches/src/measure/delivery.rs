@@ -2,7 +2,7 @@
 
 use crate::{
     load::Sample,
-    machine::sync_price,
+    machine::{sync_price, sync_price_after},
     measure::drain::Sink,
     process::{Folder, outrigger},
     report::{Figure, time},
@@ -19,6 +19,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) fn run() -> Result<Vec<Figure>> {
     let price = sync_price()?.sized;
+    let price_after = sync_price_after(PAUSE)?;
     let home = Folder::new()?;
     let sink = Sink::start(false)?;
     let app_port = sink.port.to_string();
@@ -44,10 +45,11 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
     let (delivered, answered) = (Sample::new(delivered, 1.0), Sample::new(answered, 1.0));
     let p50 = delivered.quantile(0.5);
     let told = format!(
-        "p99 {}; answered p50 {}; one sync here {}",
+        "p99 {}; answered p50 {}; one sync here {}, after such a pause {}",
         time(delivered.quantile(0.99)),
         time(answered.quantile(0.5)),
-        time(price)
+        time(price),
+        time(price_after)
     );
     Ok(vec![
         Figure::new("publish to delivery, durable, idle: p50", time(p50))

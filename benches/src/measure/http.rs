@@ -7,13 +7,13 @@ use crate::{
     etcd,
     load::Sample,
     measure::writes::{base64, etcd_server, redis_server},
-    process::{Folder, Server, bare, ended_cpu, outrigger, own_cpu},
+    process::{Folder, Server, bare, binary, ended_cpu, outrigger, outrigger_from, own_cpu},
     report::{Figure, median, rate, time},
     swarm::{self, Script},
     wire::request,
 };
-use anyhow::{Context, Result, ensure};
-use std::{process::Command, time::Duration};
+use anyhow::{Context, Result, bail, ensure};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(2_000);
@@ -68,7 +68,7 @@ impl Side {
             return "not installed".to_owned();
         }
         format!(
-            "{}, p50 {}, p99 {}, processor {:.0} us + {:.0} us",
+            "{}, p50 {}, p99 {}, processor {:.1} us + {:.1} us",
             rate(self.median(|turn| turn.rate)),
             time(self.median(|turn| turn.p50)),
             time(self.median(|turn| turn.p99)),
@@ -116,6 +116,35 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// `ask CLIENTS SECONDS [BINARY..]`: our turn alone, five times, for a profiler beside it; with several binaries by turns, to tell
+/// one build from another.
+pub(crate) fn alone(arguments: &[String]) -> Result<()> {
+    let [clients, seconds, binaries @ ..] = arguments else {
+        bail!("ask CLIENTS SECONDS [BINARY..]")
+    };
+    let (clients, round) = (clients.parse()?, Duration::from_secs_f64(seconds.parse()?));
+    let own = [binary()?];
+    let binaries: Vec<PathBuf> = binaries.iter().map(PathBuf::from).collect();
+    let binaries = if binaries.is_empty() { &own[..] } else { &binaries[..] };
+    let home = Folder::new()?;
+    let mut servers = Vec::new();
+    for (number, binary) in binaries.iter().enumerate() {
+        // Each with a folder of its own: in one folder they would share a store.
+        let place = home.path().join(number.to_string());
+        let (server, _) = outrigger_from(binary, &place, &["--app-id", "http"])?;
+        servers.push((server, Side::default()));
+    }
+    for _ in 0..ROUNDS {
+        for (server, side) in &mut servers {
+            side.0.push(over_http_for(round, server, &state_writes(clients), &[204])?);
+        }
+    }
+    for (binary, (_, side)) in binaries.iter().zip(&servers) {
+        println!("{}: {}", binary.display(), side.tell());
+    }
+    Ok(())
+}
+
 fn scripts(clients: usize, one: impl Fn(String) -> Vec<u8>) -> Vec<Script> {
     let script =
         |client| (0..KEYS).map(|number| one(format!("key-{client}-{number}"))).collect::<Script>();
@@ -139,8 +168,17 @@ fn etcd_puts(clients: usize) -> Vec<Script> {
 }
 
 fn over_http(server: &Server, scripts: &[Script], statuses: &[u16]) -> Result<Turn> {
+    over_http_for(ROUND, server, scripts, statuses)
+}
+
+fn over_http_for(
+    round: Duration,
+    server: &Server,
+    scripts: &[Script],
+    statuses: &[u16],
+) -> Result<Turn> {
     let (theirs, mine) = (server.cpu()?, own_cpu()?);
-    let sample = swarm::closed(server.port, scripts, statuses, ROUND)?;
+    let sample = swarm::closed(server.port, scripts, statuses, round)?;
     Ok(Turn::of(&sample, server.cpu()? - theirs, own_cpu()? - mine))
 }
 

@@ -127,7 +127,9 @@ impl Policed {
         let state = self.state.clone().watched_by(Arc::clone(watch));
         let attempt = |made: Attempt| attempt(made.deadline);
         let world = &*host.world;
-        outrigger_resilience::run(world, &self.policy, &state, deadline, class, attempt).await
+        // Boxed: without a policy, as most are, nothing should be carried for it.
+        Box::pin(outrigger_resilience::run(world, &self.policy, &state, deadline, class, attempt))
+            .await
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     layer::Layer,
     log::{Frame, Position},
     stack::Stack,
+    upcoming::{Found, Wanted},
 };
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{CommitError, CommitId, Committed, Transaction, sequencer::Plan};
@@ -29,6 +30,8 @@ pub(crate) struct Orders {
     /// Readers wait for time to move; which of their requests this answers.
     pub(crate) step: Option<u64>,
     pub(crate) landed: Option<Landed>,
+    /// Expiries that were looked up.
+    pub(crate) found: Option<Found>,
     pub(crate) chore: Option<Chore>,
 }
 
@@ -37,6 +40,7 @@ impl Orders {
         self.commits.is_empty()
             && self.step.is_none()
             && self.landed.is_none()
+            && self.found.is_none()
             && self.chore.is_none()
     }
 }
@@ -82,6 +86,8 @@ pub(crate) struct Batch {
     /// A layer that has become part of the index, kept until nobody is shown it any more.
     pub(crate) retired: Option<Layer>,
     pub(crate) step: Option<u64>,
+    /// Expiries that should be looked up.
+    pub(crate) wanted: Option<Wanted>,
     /// Where the log ends after it.
     pub(crate) position: Option<Position>,
     /// Why it could not be written.

@@ -12,8 +12,10 @@ use crate::{
     engine::Engine,
     index::{Checkpoint, Index, IndexError},
     layer::Layer,
-    log::{History, Position},
+    log::{self, History, Position},
     planted::{self, Bug},
+    store,
+    upcoming::{self, Found, Wanted},
 };
 use std::{
     sync::{
@@ -28,6 +30,11 @@ use std::{
 const PAUSE: Duration = Duration::from_millis(1);
 /// Log that is kept to look back may take this part of the room there is.
 const HISTORY_PART: u64 = 4;
+/// Of the index's size so much log is kept to look back, or at least so many bytes: a small store has a short past.
+const HISTORY_OF_INDEX: u64 = 4;
+const HISTORY_BYTES_MIN: u64 = 8 << 20;
+/// Files that were being read when they were replaced are looked after again so much later.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long a layer waits that found the disk full.
 const ROOM_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,18 +51,28 @@ pub(crate) struct Checkpointer {
 struct Tasks {
     /// At most one: the next layer is not sealed before the last one has landed.
     job: Option<(Sealed, Position)>,
+    /// Expiries that should be looked up.
+    wanted: Option<Wanted>,
     /// Layers that nobody is shown any more. Taking them apart takes a while.
     retired: Vec<Layer>,
     /// Whether the index has asked for more work on itself.
     is_untidy: bool,
     /// Whether the last thing that was tried found the disk full.
     lacks_room: bool,
+    /// Whether the last layer was not full: nothing was written for a while.
+    at_rest: bool,
+    /// Whether files wait to be removed until nobody reads them.
+    lingers: bool,
     is_over: bool,
 }
 
 impl Tasks {
     fn is_idle(&self) -> bool {
-        self.job.is_none() && self.retired.is_empty() && !self.is_untidy && !self.is_over
+        self.job.is_none()
+            && self.wanted.is_none()
+            && self.retired.is_empty()
+            && !self.is_untidy
+            && !self.is_over
     }
 }
 
@@ -75,10 +92,31 @@ impl Checkpointer {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands over a layer whose frames end at `position` and are on disk.
-    pub(crate) fn submit(&self, sealed: Sealed, position: Position) {
-        self.tasks().job = Some((sealed, position));
+    /// Hands over a layer whose frames end at `position` and are on disk. Whether nothing was written for a while.
+    pub(crate) fn submit(&self, sealed: Sealed, position: Position, at_rest: bool) {
+        let mut tasks = self.tasks();
+        (tasks.job, tasks.at_rest) = (Some((sealed, position)), at_rest);
+        drop(tasks);
         self.called.notify_one();
+    }
+
+    pub(crate) fn want(&self, wanted: Wanted) {
+        self.tasks().wanted = Some(wanted);
+        self.called.notify_one();
+    }
+
+    /// Looks up expiries, if they are wanted. Whether they were.
+    fn look_up(&self, engine: &Engine) -> bool {
+        let Some(wanted) = self.tasks().wanted.take() else { return false };
+        let found = upcoming::find(&wanted).unwrap_or_else(|error| {
+            tracing::error!(
+                %error,
+                "when keys expire cannot be read; they become invisible in time, but are not removed"
+            );
+            Found { expiries: Vec::new(), horizon: None }
+        });
+        engine.desk.find(found);
+        true
     }
 
     pub(crate) fn retire(&self, layer: Layer) {
@@ -91,7 +129,14 @@ impl Checkpointer {
         loop {
             let mut tasks = self.tasks();
             while tasks.is_idle() {
-                tasks = self.called.wait(tasks).unwrap_or_else(PoisonError::into_inner);
+                if !tasks.lingers {
+                    tasks = self.called.wait(tasks).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let waited = self.called.wait_timeout_while(tasks, LINGER, |tasks| tasks.is_idle());
+                let timed_out;
+                (tasks, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+                tasks.is_untidy |= timed_out.timed_out();
             }
             if std::mem::take(&mut tasks.lacks_room) {
                 let over = |tasks: &mut Tasks| !tasks.is_over;
@@ -106,6 +151,7 @@ impl Checkpointer {
             let retired = std::mem::take(&mut tasks.retired);
             drop(tasks);
             drop(retired);
+            self.look_up(engine);
             let pace = &mut |_bytes| self.pause(engine);
             if !self.write(engine, pace) {
                 self.tidy(engine, pace);
@@ -140,16 +186,34 @@ impl Checkpointer {
 
     /// Lets the index put itself in order a bit, if it has asked for that. Whether it had.
     pub(crate) fn tidy(&self, engine: &Engine, pace: &mut dyn FnMut(usize)) -> bool {
+        let looked_up = self.look_up(engine);
         let mut index = self.index();
         let asked = std::mem::take(&mut self.tasks().is_untidy);
-        let Some(index) = index.as_mut().filter(|_| asked) else { return false };
+        let Some(index) = index.as_mut().filter(|_| asked) else { return looked_up };
+        let before = index.view();
         match index.maintain(pace) {
             Ok(more) => {
-                self.tasks().is_untidy |= more;
-                engine.desk.land(Landed { index: index.view(), holds_sealed: false });
+                let after = index.view();
+                let mut tasks = self.tasks();
+                tasks.is_untidy |= more;
+                tasks.lingers = !more && index.has_doomed();
+                drop(tasks);
+                if !more {
+                    self.release(index, engine);
+                }
+                if !Arc::ptr_eq(&before, &after) {
+                    engine.desk.land(Landed { index: after, holds_sealed: false });
+                }
             }
             // Deletes make room, and the next layer asks again.
             Err(IndexError::Full(_)) => {}
+            Err(IndexError::Damaged(what)) => {
+                tracing::error!(
+                    what,
+                    "the index cannot be merged: stored data is damaged; what is damaged cannot be read, everything else \
+                     goes on; restore the store from a backup"
+                );
+            }
             Err(error) => engine.fail(format!("writing the index failed: {error}")),
         }
         true
@@ -184,7 +248,9 @@ impl Checkpointer {
         }
         match index.apply(sealed.layer.iter(), checkpoint, pace) {
             Ok(view) => {
-                self.history.release(&position, self.history_bytes_max(engine));
+                self.release(index, engine);
+                let beside = store::bytes(&*engine.disk, log::owns);
+                index.set_rest(self.tasks().at_rest.then_some(beside));
                 engine.shared.tally.note_checkpoint(engine.world.mono());
                 self.tasks().is_untidy = true;
                 engine.desk.land(Landed { index: view, holds_sealed: true });
@@ -199,15 +265,22 @@ impl Checkpointer {
                 }
                 return Some(sealed);
             }
+            Err(IndexError::Damaged(what)) => engine.fail(format!(
+                "the index cannot be written: stored data is damaged ({what}); restore the store from a backup"
+            )),
             Err(error) => engine.fail(format!("writing the index failed: {error}")),
         }
         None
     }
 
-    /// How much log is kept that the index has: as much as was asked for, but little where there is little room.
-    fn history_bytes_max(&self, engine: &Engine) -> u64 {
+    /// Lets go of the log that the index has, but for what is kept to look back: as much as was asked for, but little where
+    /// there is little room, or where there is little that has a past.
+    fn release(&self, index: &Index, engine: &Engine) {
+        let view = index.view();
         let free_bytes = engine.disk.room().map_or(u64::MAX, |room| room.free_bytes);
-        self.log_bytes_kept.min(free_bytes / HISTORY_PART)
+        let worth = (view.bytes() / HISTORY_OF_INDEX).max(HISTORY_BYTES_MIN);
+        let kept = self.log_bytes_kept.min(free_bytes / HISTORY_PART).min(worth);
+        self.history.release(&view.checkpoint().log, kept);
     }
 
     /// Lets go of the index.

@@ -15,11 +15,12 @@ use crate::{
     log::Frame,
     shared::Shared,
     stack::Stack,
+    upcoming::Upcoming,
 };
 use outrigger_kernel::{Mono, Wall, World};
 use outrigger_keyspace::{
-    CommitError, CommitId, Committed, Durability, ReadError, Transaction, Write,
-    sequencer::{Plan, Sequencer},
+    CommitError, CommitId, Committed, Durability, Transaction, Write,
+    sequencer::{DUE_KEYS_PER_STEP, Plan, Sequencer},
 };
 use std::{collections::VecDeque, sync::Arc};
 
@@ -27,6 +28,9 @@ use std::{collections::VecDeque, sync::Arc};
 const UNWRITTEN_STEPS_MAX: u64 = 1_024;
 /// How much more log than memory may lie behind a layer.
 const LOG_BYTES_PER_LAYER_BYTE: usize = 2;
+
+/// What a plan takes in the log beside what its transaction counts for, and its frame's header.
+const PLAN_BYTES: usize = 128;
 
 pub(crate) struct Committer {
     sequencer: Sequencer,
@@ -41,6 +45,9 @@ pub(crate) struct Committer {
     logged_bytes: usize,
     /// Commits that wait until time has moved as far as it must before they are decided.
     pending: VecDeque<(usize, Queued)>,
+    /// Whether time has not moved as far as it should.
+    is_behind: bool,
+    upcoming: Upcoming,
     /// The last state that was passed on to be shown.
     pictured: (u64, u64),
     headroom: Headroom,
@@ -60,6 +67,7 @@ impl Committer {
         shared: Arc<Shared>,
         options: &Options,
     ) -> Self {
+        shared.time.set_horizon(sequencer.horizon());
         Self {
             pictured: (0, sequencer.revision()),
             sequencer,
@@ -69,6 +77,8 @@ impl Committer {
             unwritten_steps: 0,
             logged_bytes: 0,
             pending: VecDeque::new(),
+            is_behind: false,
+            upcoming: Upcoming::default(),
             headroom,
             world,
             shared,
@@ -100,13 +110,15 @@ impl Committer {
 
     /// Whether there is something left of the last batch that a next one has to begin with.
     pub(crate) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        // What falls due makes the layer larger, too.
+        let goes_on = self.is_behind && self.held() != Held::All;
+        !self.pending.is_empty() || goes_on || self.upcoming.is_busy()
     }
 
     /// Begins a batch, after all that were begun before.
     pub(crate) fn begin(&mut self, batch: &mut Batch, orders: &mut Orders) {
         self.shared.time.begin();
-        if self.has_pending() {
+        if !self.pending.is_empty() {
             std::mem::swap(&mut self.pending, &mut orders.commits);
             orders.commits.extend(self.pending.drain(..));
         }
@@ -119,6 +131,10 @@ impl Committer {
         if let Some(landed) = orders.landed.take() {
             self.land(batch, landed);
         }
+        if let Some(found) = orders.found.take() {
+            self.upcoming.note(found);
+        }
+        self.upcoming.take(&mut self.sequencer, &self.shared.time);
         match orders.chore.take() {
             Some(Chore::Rest) => batch.rest = true,
             Some(Chore::Seal) => {
@@ -132,23 +148,27 @@ impl Committer {
             let each = orders.commits.iter().map(|(_, queued)| &queued.transaction);
             each.filter_map(|transaction| self.sequencer.rests_until(transaction, now)).min()
         });
+        self.is_behind = false;
         let refusal = match self.shared.failure.reason() {
-            Some(reason) => Some(format!("{reason}; restart the process")),
-            None => match self.advance(batch, now, mono) {
+            Some(reason) => {
+                Some(CommitError::Unavailable(format!("{reason}; restart the process")))
+            }
+            None => match self.advance(batch, now.max(wall), mono) {
                 Ok(true) => None,
                 Ok(false) => {
                     // Who is decided on must not see what somebody else may have seen gone.
                     self.pending.append(&mut orders.commits);
+                    self.is_behind = true;
                     None
                 }
-                Err(error) => Some(error.to_string()),
+                Err(error) => Some(error),
             },
         };
         self.fold_desert();
         for (bytes, queued) in orders.commits.drain(..) {
             let decided = match &refusal {
                 None => self.decide(batch, bytes, queued.transaction, mono),
-                Some(reason) => Err(CommitError::Unavailable(reason.clone())),
+                Some(refusal) => Err(refusal.clone()),
             };
             batch.answers.push((queued.answer, decided));
             match Lane::of(bytes) {
@@ -169,6 +189,7 @@ impl Committer {
         }
         if batch.flush != Flush::No || batch.has_changes() {
             batch.frame = std::mem::replace(&mut self.frame, self.shared.frames.take());
+            self.headroom.promise(batch.frame.len());
             self.unwritten_steps = 0;
             // Of a batch that seals, it is in the layer that goes.
             self.logged_bytes += if batch.sealed.is_some() { 0 } else { batch.frame.len() };
@@ -182,6 +203,7 @@ impl Committer {
             let (stack, generation) = (self.stack.clone(), self.generation);
             batch.picture = Some(Picture { last, next_due, stack, generation });
         }
+        batch.wanted = self.upcoming.bound(&mut self.sequencer, &self.shared.time, &self.stack);
         self.shared.tally.note_memory(&self.stack);
     }
 
@@ -191,19 +213,29 @@ impl Committer {
 
     /// Lets time reach `now`: what is due becomes absent. Whether it got that far: what falls due at once in great numbers
     /// takes several batches.
-    fn advance(&mut self, batch: &mut Batch, now: Wall, mono: Mono) -> Result<bool, ReadError> {
+    fn advance(&mut self, batch: &mut Batch, now: Wall, mono: Mono) -> Result<bool, CommitError> {
         loop {
+            let is_due = self.sequencer.next_due().is_some_and(|due| due <= now);
+            if is_due && let Some(reason) = self.headroom.log_refuses_step(self.frame.len()) {
+                return Err(CommitError::Full(reason));
+            }
             let many = self.unwritten_steps >= UNWRITTEN_STEPS_MAX;
             if many || self.frame.len() >= self.batch_bytes_max {
                 batch.flush = Flush::Yes;
                 batch.load.close();
                 return Ok(false);
             }
-            let Some(plan) = self.sequencer.advance(now, mono, &self.stack)? else {
-                return Ok(true);
-            };
+            let step = self.sequencer.advance(now, mono, &self.stack);
+            let step = step.map_err(|error| CommitError::Unavailable(error.to_string()))?;
+            let Some(plan) = step else { return Ok(true) };
             self.unwritten_steps += 1;
+            let is_full = plan.changes.len() >= DUE_KEYS_PER_STEP;
             self.record(batch, plan);
+            if is_full {
+                // Others get their turn: the next batch goes on.
+                batch.load.close();
+                return Ok(false);
+            }
         }
     }
 
@@ -246,10 +278,16 @@ impl Committer {
         let frees =
             |write: &Write| matches!(write, Write::Delete { .. } | Write::DeleteRange { .. });
         let is_known = |id: CommitId| self.sequencer.answered(&id).is_some();
-        if transaction.writes.iter().all(frees) || transaction.id.is_some_and(is_known) {
+        if transaction.writes.is_empty() || transaction.id.is_some_and(is_known) {
             return None;
         }
-        self.headroom.refuses(bytes, transaction.makes_room, mono)
+        let frees = transaction.writes.iter().all(frees);
+        let refusal =
+            if frees { None } else { self.headroom.refuses(bytes, transaction.makes_room, mono) };
+        refusal.or_else(|| {
+            let total = self.frame.len() + bytes + PLAN_BYTES;
+            self.headroom.log_refuses(total, frees || transaction.makes_room)
+        })
     }
 
     fn record(&mut self, batch: &mut Batch, plan: Plan) {

@@ -18,6 +18,7 @@ use crate::{
     committer::Committer,
     lanes::{Bounds, Held, Lane, Lanes, Load},
     publisher::Publisher,
+    upcoming::Found,
     writer::Writer,
 };
 use std::{
@@ -29,6 +30,14 @@ use tokio::sync::{Semaphore, watch};
 /// After so long without work, what is written and not flushed is flushed. Half of what relaxed commits are promised,
 /// since the oldest of them may have waited as long already.
 const REST_AFTER: Duration = Duration::from_millis(50);
+
+/// A hand that has a batch and waits for the writer is woken when so many commits have gathered: waking it for each costs more
+/// than deciding on it.
+const GATHERED: usize = 8;
+
+/// When so many small commits wait while the disk idles, a hand takes half of them and leaves the rest to the other: that one
+/// decides while this one flushes. With fewer, a second flush costs more than that saves.
+const SHARED_MIN: usize = 32;
 
 pub(crate) struct Desk {
     state: Mutex<State>,
@@ -49,6 +58,7 @@ struct State {
     /// How many steps were asked for, and how many of them were passed on.
     steps: (u64, u64),
     landed: Option<Landed>,
+    found: Option<Found>,
     chore: Option<Chore>,
     committer: Option<Box<Committer>>,
     writer: Option<Box<Writer>>,
@@ -65,6 +75,8 @@ struct State {
     called: bool,
     /// Hands that wait for a tool.
     stuck: usize,
+    /// How many commits the batch holds that is being answered.
+    answering: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +136,7 @@ impl Desk {
             lanes: Lanes::new(bounds),
             steps: (0, 0),
             landed: None,
+            found: None,
             chore: None,
             committer: Some(committer),
             writer: Some(writer),
@@ -136,6 +149,7 @@ impl Desk {
             idle: 0,
             called: false,
             stuck: 0,
+            answering: 0,
         };
         let room_units = [options.small_queue_bytes_max, options.bulk_queue_bytes_max]
             .map(|bytes| Room::units(bytes).min(Semaphore::MAX_PERMITS));
@@ -271,12 +285,17 @@ impl Desk {
             if state.phase == Phase::Over {
                 return Next::Over;
             }
-            // The writer first: the disk should not idle while there is something for it.
-            if let Some(writer) = state.writer.take() {
-                return Next::Write(writer);
-            }
-            if state.take_orders(load, orders) {
+            // Who is being answered comes again: a batch that went ahead of them all would keep them waiting for its flush.
+            let is_early = load.commits() * 2 < state.answering;
+            // What has come while this hand slept is taken along, and then the disk should not idle.
+            let is_last_call = state.writer.is_some() && !is_early && load.call_last();
+            if (state.writer.is_none() || is_early || is_last_call)
+                && state.take_orders(load, orders)
+            {
                 return Next::More;
+            }
+            if !is_early && let Some(writer) = state.writer.take() {
+                return Next::Write(writer);
             }
             state = self.wait_for_tool(state);
         }
@@ -304,7 +323,8 @@ impl Desk {
     }
 
     /// Waits for the publisher, and only then lets go of the writer: else the next batch might be published before this one.
-    pub(crate) fn exchange(&self, writer: Box<Writer>) -> Option<Publisher> {
+    /// The batch that is to be published answers `commits`.
+    pub(crate) fn exchange(&self, writer: Box<Writer>, commits: usize) -> Option<Publisher> {
         let mut state = self.state();
         loop {
             if state.phase == Phase::Over {
@@ -312,6 +332,7 @@ impl Desk {
             }
             if let Some(publisher) = state.publisher.take() {
                 state.writer = Some(writer);
+                state.answering = commits;
                 self.offer_tool(&state);
                 return Some(publisher);
             }
@@ -322,6 +343,7 @@ impl Desk {
     pub(crate) fn return_publisher(&self, publisher: Publisher) {
         let mut state = self.state();
         state.publisher = Some(publisher);
+        state.answering = 0;
         self.offer_tool(&state);
         if state.phase == Phase::Closing {
             // The last tool that whoever closes waits for.
@@ -353,6 +375,13 @@ impl Desk {
         let mut state = self.state();
         landed.holds_sealed |= state.landed.as_ref().is_some_and(|before| before.holds_sealed);
         state.landed = Some(landed);
+        self.call(state);
+    }
+
+    /// Hands over expiries that were looked up.
+    pub(crate) fn find(&self, found: Found) {
+        let mut state = self.state();
+        state.found = Some(found);
         self.call(state);
     }
 
@@ -408,7 +437,7 @@ impl Desk {
             if call {
                 self.work.notify_one();
             }
-        } else {
+        } else if state.lanes.len() >= GATHERED || !state.has_only_commits() {
             self.offer_tool(&state);
         }
     }
@@ -430,6 +459,9 @@ impl Desk {
 impl State {
     fn begin(&mut self, load: &mut Load, orders: &mut Orders) -> Option<Box<Committer>> {
         let is_pending = self.committer.as_ref()?.has_pending();
+        if self.writer.is_some() && self.lanes.small() >= SHARED_MIN {
+            load.bound(self.lanes.small() / 2);
+        }
         if !self.take_orders(load, orders) && !is_pending {
             return None;
         }
@@ -455,12 +487,16 @@ impl State {
     fn has_work(&self) -> bool {
         let commits = self.lanes.has_free(self.held);
         let pending = self.committer.as_ref().is_some_and(|committer| committer.has_pending());
-        commits
-            || pending
-            || self.steps.0 > self.steps.1
-            || self.landed.is_some()
-            || self.chore.is_some()
-            || self.phase == Phase::Closing
+        commits || pending || !self.has_only_commits()
+    }
+
+    /// Whether nothing waits but commits.
+    fn has_only_commits(&self) -> bool {
+        self.steps.0 == self.steps.1
+            && self.landed.is_none()
+            && self.found.is_none()
+            && self.chore.is_none()
+            && self.phase == Phase::Open
     }
 
     /// Puts what there is into `orders`; whether there is any.
@@ -471,6 +507,7 @@ impl State {
             orders.step = Some(self.steps.1);
         }
         orders.landed = self.landed.take();
+        orders.found = self.found.take();
         orders.chore = self.chore.take();
         !orders.is_empty()
     }

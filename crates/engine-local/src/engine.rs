@@ -13,7 +13,7 @@
 
 use crate::{
     Figures,
-    batch::{Batch, Chore, Orders},
+    batch::{Batch, Chore, Flush, Orders},
     checkpointer::Checkpointer,
     desk::{Call, Desk, Next, Tools},
     log,
@@ -88,7 +88,9 @@ impl Engine {
             committer.finish(&mut batch);
             self.desk.return_committer(committer);
             writer.write(&mut batch);
-            let Some(mut publisher) = self.desk.exchange(writer) else { return };
+            let Some(mut publisher) = self.desk.exchange(writer, batch.answers.len()) else {
+                return;
+            };
             publisher.publish(batch, self);
             self.desk.return_publisher(publisher);
         }
@@ -116,7 +118,8 @@ impl Engine {
 
     /// A batch without commits, through all stations.
     fn last_batch(&self, tools: &mut Tools, chore: Option<Chore>) {
-        let mut batch = Batch::default();
+        // Steps of time included: what is shown to nobody else any more may have been shown to somebody.
+        let mut batch = Batch { flush: Flush::Yes, ..Batch::default() };
         let landed = self.desk.take_landed();
         let mut orders = Orders { landed, chore, ..Orders::default() };
         tools.committer.begin(&mut batch, &mut orders);

@@ -9,8 +9,12 @@
 //! | more than half of it | commits that make room or lead to it ([`Transaction::makes_room`]): else nobody could drain a full store |
 //! | less | nothing but deletes |
 //!
+//! Others may fill the disk to the last byte. Then it is the log that knows what can still be written ([`Rations`]): what it
+//! has of segments is on the disk already, and half of one is kept for what makes room.
+//!
 //! [`Transaction::makes_room`]: outrigger_keyspace::Transaction::makes_room
 
+use crate::log::Rations;
 use outrigger_kernel::{Mono, disk::Disk};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,6 +26,7 @@ pub(crate) struct Headroom {
     /// How the folder is called in messages.
     place: PathBuf,
     reserve_bytes: Option<u64>,
+    rations: Arc<Rations>,
     /// What may still be written before asking again.
     credit_bytes: u64,
     asked: Option<Mono>,
@@ -34,8 +39,34 @@ fn usual_reserve(total_bytes: u64) -> u64 {
 }
 
 impl Headroom {
-    pub(crate) fn new(disk: Arc<dyn Disk>, place: PathBuf, reserve_bytes: Option<u64>) -> Self {
-        Self { disk, place, reserve_bytes, credit_bytes: 0, asked: None }
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        place: PathBuf,
+        reserve_bytes: Option<u64>,
+        rations: Arc<Rations>,
+    ) -> Self {
+        Self { disk, place, reserve_bytes, rations, credit_bytes: 0, asked: None }
+    }
+
+    /// Says why nothing of `bytes` should be decided on, beside what is on its way to the log, if that has no room for it.
+    pub(crate) fn log_refuses(&self, bytes: usize, makes_room: bool) -> Option<String> {
+        self.rations.are_short(bytes, makes_room).then(|| {
+            format!(
+                "there is no room for more of the log on the file system of {}, {}; free some space",
+                self.place.display(),
+                if makes_room { "not even for deletes" } else { "but for deletes" }
+            )
+        })
+    }
+
+    /// The same for a step of time that is about to follow `bytes`.
+    pub(crate) fn log_refuses_step(&self, bytes: usize) -> Option<String> {
+        self.log_refuses(bytes + self.rations.step_bytes(), true)
+    }
+
+    /// A frame of `bytes` is on its way to the log.
+    pub(crate) fn promise(&self, bytes: usize) {
+        self.rations.promise(bytes);
     }
 
     /// Takes note of `bytes` about to be written. Says why that should not be, if they would touch the reserve, or the

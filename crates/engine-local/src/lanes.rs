@@ -51,10 +51,34 @@ pub(crate) struct Bounds {
 pub(crate) struct Load {
     small_bytes: usize,
     bulk_bytes: usize,
+    commits: usize,
+    /// How many commits it takes at most, if not all there are.
+    commits_max: Option<usize>,
     closed: bool,
+    /// Whether it takes no more than what there is when the writer is found.
+    is_last: bool,
 }
 
 impl Load {
+    /// How many commits were taken.
+    pub(crate) fn commits(&self) -> usize {
+        self.commits
+    }
+
+    /// It takes no more than `commits`.
+    pub(crate) fn bound(&mut self, commits: usize) {
+        self.commits_max = Some(commits);
+    }
+
+    fn commits_left(&self) -> usize {
+        self.commits_max.map_or(usize::MAX, |max| max.saturating_sub(self.commits))
+    }
+
+    /// From now on it is as it is, but for what waits at this moment. Whether that was not so already.
+    pub(crate) fn call_last(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_last, true)
+    }
+
     /// Nothing more goes into the batch.
     pub(crate) fn close(&mut self) {
         self.closed = true;
@@ -97,6 +121,16 @@ impl<T> Lanes<T> {
         self.small.waiting.is_empty() && self.bulk.waiting.is_empty()
     }
 
+    /// How many small ones wait.
+    pub(crate) fn small(&self) -> usize {
+        self.small.waiting.len()
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.small.waiting.len() + self.bulk.waiting.len()
+    }
+
     pub(crate) fn bounds(&self) -> Bounds {
         self.bounds
     }
@@ -126,6 +160,12 @@ impl<T> Lanes<T> {
 
     /// Moves into `taken` what still fits into a batch that has `load` and is not held.
     pub(crate) fn take(&mut self, load: &mut Load, held: Held, taken: &mut VecDeque<(usize, T)>) {
+        let before = taken.len();
+        self.take_of_both(load, held, taken);
+        load.commits += taken.len() - before;
+    }
+
+    fn take_of_both(&mut self, load: &mut Load, held: Held, taken: &mut VecDeque<(usize, T)>) {
         if load.closed || held == Held::All {
             return;
         }
@@ -142,14 +182,14 @@ impl<T> Lanes<T> {
             }
         }
         let room = self.bounds.batch_bytes_max.saturating_sub(load.small_bytes);
-        let took = self.small.take(room, taken);
+        let took = self.small.take(room, load.commits_left(), taken);
         self.small_now |= took > 0;
         load.small_bytes += took;
-        if held == Held::Bulk {
+        if held == Held::Bulk || load.commits_max.is_some() {
             return;
         }
         let room = self.bulk_bytes_max(load).saturating_sub(load.bulk_bytes);
-        load.bulk_bytes += self.bulk.take(room, taken);
+        load.bulk_bytes += self.bulk.take(room, usize::MAX, taken);
         self.has_yielded = self.has_outsized(load);
     }
 
@@ -172,15 +212,18 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Moves as many as fit into `room`; answers their bytes.
-    fn take(&mut self, room: usize, taken: &mut VecDeque<(usize, T)>) -> usize {
-        if self.bytes <= room && taken.is_empty() {
+    /// Moves as many as fit into `room`, but no more than `commits_max`; answers their bytes.
+    fn take(&mut self, room: usize, commits_max: usize, taken: &mut VecDeque<(usize, T)>) -> usize {
+        if self.bytes <= room && self.waiting.len() <= commits_max && taken.is_empty() {
             std::mem::swap(&mut self.waiting, taken);
             return std::mem::take(&mut self.bytes);
         }
-        let mut took = 0;
-        while let Some(bytes) = self.pop(room - took, taken) {
+        let (mut took, mut left) = (0, commits_max);
+        while left > 0
+            && let Some(bytes) = self.pop(room - took, taken)
+        {
             took += bytes;
+            left -= 1;
         }
         took
     }

@@ -13,20 +13,21 @@
 //!
 //! Invariants: cells are ordered by where they start; extents do not overlap, and no cell starts inside another's extent.
 
-use bytes::Bytes;
-use imbl::OrdMap;
-use outrigger_keyspace::{KeyRange, Value, sequencer::Plan};
-use std::{ops::Bound, sync::Arc};
+mod tree;
 
-/// A key as layers keep it. Nodes of the map are copied with every group of commits, and so are handles to keys and values:
-/// these are the cheapest there are, where [`Bytes`] would allocate for each.
+use bytes::Bytes;
+use outrigger_keyspace::{KeyRange, Value, sequencer::Plan};
+use std::sync::Arc;
+use tree::{Keys, Path, Tree};
+
+/// A key as layers keep it: as small a handle as there is.
 pub(crate) type Key = Arc<[u8]>;
 
 /// What a layer says about a key, or about all keys from one on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cell {
     /// The key has this value.
-    Live(Arc<Value>),
+    Live(Value),
     /// Every key from this one up to `end` (excluded) is absent; no `end` means to the end of the map.
     Gone { end: Option<Key> },
 }
@@ -37,13 +38,36 @@ impl Cell {
     }
 }
 
-/// What a cell costs in memory beside its key and value: its place in a node of the map, about half full, and an
-/// allocation.
+/// What a cell costs in memory beside its key and value: its slot, its place in a node about half full, and two
+/// allocations.
 const CELL_OVERHEAD_BYTES: usize = 160;
+
+/// Cells in the order they came. A cell that is replaced stays as long as the layer does, for whoever sees an earlier state.
+#[derive(Debug, Default)]
+struct Arena(boxcar::Vec<(Key, Cell)>);
+
+impl Arena {
+    fn push(&self, key: Key, cell: Cell) -> u32 {
+        // Memory is full long before the numbers are.
+        u32::try_from(self.0.push((key, cell))).unwrap_or(u32::MAX)
+    }
+
+    fn at(&self, slot: u32) -> (&Key, &Cell) {
+        let (key, cell) = &self.0[slot as usize];
+        (key, cell)
+    }
+}
+
+impl Keys for Arena {
+    fn key(&self, slot: u32) -> &[u8] {
+        self.at(slot).0
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Layer {
-    cells: OrdMap<Key, Cell>,
+    arena: Arc<Arena>,
+    tree: Tree,
     /// How many of the cells are extents: without any, a put has nothing to split.
     extents: usize,
     bytes: usize,
@@ -63,26 +87,45 @@ impl Layer {
         }
     }
 
-    /// Roughly the memory it takes.
+    /// Roughly the memory it takes, with what was replaced.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+        self.tree.is_empty()
     }
 
     /// All cells, ordered by where they start.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Cell)> + Clone {
-        self.cells.iter()
+    pub(crate) fn iter(&self) -> Cells<'_> {
+        self.cells(self.tree.begin(), self.tree.end())
     }
 
     /// What the layer says about `key`; `None` when it says nothing.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&Arc<Value>>> {
-        let (start, cell) = self.cells.get_prev(key)?;
-        match cell {
-            Cell::Live(value) if start[..] == *key => Some(Some(value)),
-            Cell::Gone { end } if before_end(key, end.as_deref()) => Some(None),
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&Value>> {
+        if let Some(slot) = self.tree.find(&*self.arena, key) {
+            return match self.arena.at(slot).1 {
+                Cell::Live(value) => Some(Some(value)),
+                Cell::Gone { .. } => Some(None),
+            };
+        }
+        self.extent_over(key).map(|_| None)
+    }
+
+    /// The extent that `key` lies in.
+    fn extent_over(&self, key: &[u8]) -> Option<(&Key, Option<&Key>)> {
+        if self.extents == 0 {
+            return None;
+        }
+        let mut path = self.tree.seek(&*self.arena, key);
+        let is_it = |slot: &u32| self.arena.key(*slot) == key;
+        if path.slot().filter(is_it).is_none() && !path.retreat() {
+            return None;
+        }
+        match self.arena.at(path.slot()?) {
+            (start, Cell::Gone { end }) if before_end(key, end.as_deref()) => {
+                Some((start, end.as_ref()))
+            }
             _ => None,
         }
     }
@@ -90,19 +133,18 @@ impl Layer {
     /// The cells that say something about keys in `range`, ordered by where they start. The first may start before the
     /// range and reach into it.
     pub(crate) fn range(&self, range: &KeyRange) -> Cells<'_> {
-        let start = match self.cells.get_prev(&range.start[..]) {
-            Some((start, Cell::Gone { end })) if before_end(&range.start, end.as_deref()) => {
-                &start[..]
-            }
-            _ => &range.start[..],
-        };
         if range.is_empty() {
-            // A range that ends before it begins is no range at all to the map.
-            let nothing = (Bound::Included(start), Bound::Excluded(start));
-            return self.cells.range::<_, [u8]>(nothing);
+            return self.cells(self.tree.end(), self.tree.end());
         }
-        let end = range.end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
-        self.cells.range::<_, [u8]>((Bound::Included(start), end))
+        let start =
+            self.extent_over(&range.start).map_or(&range.start[..], |(start, _)| &start[..]);
+        let end = range.end.as_ref().map(|end| self.tree.seek(&*self.arena, end));
+        let front = self.tree.seek(&*self.arena, start);
+        self.cells(front, end.unwrap_or_else(|| self.tree.end()))
+    }
+
+    fn cells<'a>(&'a self, front: Path<'a>, back: Path<'a>) -> Cells<'a> {
+        Cells { arena: &self.arena, front, back }
     }
 
     /// Makes one extent of the cells in `range`, which must all be extents: somebody has looked, and between them nothing
@@ -117,10 +159,9 @@ impl Layer {
 
     fn put(&mut self, key: &Bytes, value: &Value) {
         // Copies of their own: a key or value may be a slice that keeps a large request alive.
-        let key = Key::from(&key[..]);
         let value = Value { bytes: Bytes::copy_from_slice(&value.bytes), ..*value };
-        self.split_extent_at(&key);
-        self.set(key, Cell::Live(Arc::new(value)));
+        self.split_extent_at(key);
+        self.set(Key::from(&key[..]), Cell::Live(value));
     }
 
     fn delete(&mut self, key: &Bytes) {
@@ -139,30 +180,24 @@ impl Layer {
         let reached: Vec<Key> = self.range(range).map(|(start, _)| start.clone()).collect();
         for reached in reached {
             if let Some(Cell::Gone { end: its_end }) = self.unset(&reached) {
-                start = start.min(reached);
                 end = match (end, its_end) {
-                    (Some(end), Some(its_end)) => Some(end.max(its_end)),
+                    (Some(end), Some(its_end)) => Some(end.max(its_end.clone())),
                     _ => None,
                 };
+                start = start.min(reached);
             }
         }
         self.set(start, Cell::Gone { end });
     }
 
     /// Lets no extent reach over `key`: what it hid before and after the key stays hidden.
-    fn split_extent_at(&mut self, key: &Key) {
-        if self.extents == 0 {
-            return;
-        }
-        let Some((start, Cell::Gone { end })) = self.cells.get_prev(&key[..]) else { return };
-        if !before_end(key, end.as_deref()) {
-            return;
-        }
-        let (start, end) = (start.clone(), end.clone());
-        if start == *key {
+    fn split_extent_at(&mut self, key: &[u8]) {
+        let Some((start, end)) = self.extent_over(key) else { return };
+        let (start, end) = (start.clone(), end.cloned());
+        if start[..] == *key {
             self.unset(&start);
         } else {
-            self.set(start, Cell::Gone { end: Some(key.clone()) });
+            self.set(start, Cell::Gone { end: Some(Key::from(key)) });
         }
         let after = successor(key);
         if before_end(&after, end.as_deref()) {
@@ -171,29 +206,51 @@ impl Layer {
     }
 
     fn set(&mut self, key: Key, cell: Cell) {
-        let length = key.len();
-        self.bytes += cost(length, &cell);
+        self.bytes += cost(key.len(), &cell);
         self.extents += usize::from(cell.is_extent());
-        if let Some(before) = self.cells.insert(key, cell) {
-            self.forget(length, &before);
+        let slot = self.arena.push(key, cell);
+        if let Some(before) = self.tree.insert(&*self.arena, slot) {
+            self.extents -= usize::from(self.arena.at(before).1.is_extent());
         }
     }
 
-    fn unset(&mut self, key: &Key) -> Option<Cell> {
-        let before = self.cells.remove(key)?;
-        self.forget(key.len(), &before);
-        Some(before)
-    }
-
-    fn forget(&mut self, key_bytes: usize, cell: &Cell) {
-        self.bytes -= cost(key_bytes, cell);
+    fn unset(&mut self, key: &Key) -> Option<&Cell> {
+        let before = self.tree.remove(&*self.arena, key)?;
+        let (_, cell) = self.arena.at(before);
         self.extents -= usize::from(cell.is_extent());
+        Some(cell)
     }
 }
 
 /// Cells of a layer, from either end.
-pub(crate) type Cells<'a> =
-    imbl::ordmap::RangedIter<'a, Key, Cell, imbl::shared_ptr::DefaultSharedPtr>;
+#[derive(Clone)]
+pub(crate) struct Cells<'a> {
+    arena: &'a Arena,
+    front: Path<'a>,
+    back: Path<'a>,
+}
+
+impl<'a> Iterator for Cells<'a> {
+    type Item = (&'a Key, &'a Cell);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.front.is_at(&self.back) {
+            return None;
+        }
+        let slot = self.front.slot()?;
+        self.front.advance();
+        Some(self.arena.at(slot))
+    }
+}
+
+impl DoubleEndedIterator for Cells<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.front.is_at(&self.back) || !self.back.retreat() {
+            return None;
+        }
+        self.back.slot().map(|slot| self.arena.at(slot))
+    }
+}
 
 fn cost(key_bytes: usize, cell: &Cell) -> usize {
     let more = match cell {

@@ -33,7 +33,7 @@
 //! | `log`, `index`, `record` | what is on disk, and the bytes of it |
 //! | `checkpointer` | from memory into the index |
 //! | `store`, `folder`, `disk` | making, opening and recovering a store, and what it stands on |
-//! | `time`, `headroom` | when keys fall due; when the disk is too full |
+//! | `time`, `upcoming`, `headroom` | when keys fall due, and which do next; when the disk is too full |
 //!
 //! What it is not: fast on a disk that cannot sync, readable by two processes at once, or safe from a disk that lies
 //! about syncing.
@@ -74,6 +74,7 @@ mod shared;
 mod stack;
 mod store;
 mod time;
+mod upcoming;
 mod view;
 mod writer;
 

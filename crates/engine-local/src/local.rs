@@ -132,7 +132,8 @@ impl Local {
             tally: Tally::begun_at(world.mono()),
         });
         let (history, log_counters) = (log.history(), log.counters());
-        let headroom = Headroom::new(disk.clone(), path.to_owned(), options.reserve_bytes);
+        let (place, rations) = (path.to_owned(), log.rations());
+        let headroom = Headroom::new(disk.clone(), place, options.reserve_bytes, rations);
         let committer =
             Committer::new(sequencer, stack, headroom, world.clone(), shared.clone(), options);
         let tools = Tools {
@@ -184,9 +185,10 @@ impl Local {
     /// Waits until the engine has stopped for good, and answers why. An engine that is closed never does.
     pub async fn failure(&self) -> String {
         let mut failure = self.engine.shared.failure.told();
-        match failure.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+        let told = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match told {
+            Some(reason) => reason,
+            None => std::future::pending().await,
         }
     }
 
@@ -202,7 +204,14 @@ impl Local {
 
     async fn linearizable(&self) -> Result<Arc<View>, ReadError> {
         let time = &self.engine.shared.time;
-        let now = time.now(self.engine.world.wall());
+        let wall = self.engine.world.wall();
+        // What expires by then is perhaps being looked up: a reader waits rather than see what should be gone.
+        while time.is_held(wall) && !self.engine.shared.failure.happened() {
+            self.current()?;
+            self.step().await;
+            tokio::task::yield_now().await;
+        }
+        let now = time.now(wall);
         let view = self.current()?;
         if !view.is_due(now) {
             return Ok(view);

@@ -12,7 +12,8 @@ pub struct Options {
     pub layer_bytes_max: usize,
     /// Recent changes in memory at which commits wait, while the layer before is still being written into the index.
     pub layer_bytes_bound: usize,
-    /// Log kept after it has become part of the index, for copies that are brought up to date and for looking back.
+    /// Log kept at most after it has become part of the index, for copies that are brought up to date and for looking back. A
+    /// small index or a full disk leave less.
     pub log_bytes_kept: u64,
     /// Size of the first segment of a new log. Each is twice as large as the one before, up to the largest.
     pub log_first_bytes: u64,

@@ -46,6 +46,8 @@ pub enum Bug {
     ForgetExpiryAtReplay,
     /// What is read from the log at a start is shown without being synced.
     ShowUnsyncedTail,
+    /// What is read from the log at a start is synced, but not written again: an earlier sync may have given it up.
+    TrustWhatIsShown,
     /// A file of the index is not synced before the manifest names it.
     ForgetTableSync,
     /// The manifest's new name is not synced before the log is let go of.

@@ -68,8 +68,11 @@ impl Publisher {
         if let Some(layer) = batch.retired.take() {
             engine.checkpointer.retire(layer);
         }
+        if let Some(wanted) = batch.wanted.take() {
+            engine.checkpointer.want(wanted);
+        }
         if let (Some(sealed), Some(position)) = (batch.sealed.take(), batch.position) {
-            engine.checkpointer.submit(sealed, position);
+            engine.checkpointer.submit(sealed, position, batch.seals);
         }
     }
 }

@@ -8,7 +8,7 @@
 //!   plan    revision - base | time - base (zigzag) | flags | [id: 16 bytes] | [clears] | changes
 //!   clears  count | each: length start | 0, or length + 1 and end
 //!   changes count | each: key length * 4 + kind | key | [length, bytes] | [expiry - time (zigzag)]
-//!   value   flags | revision | [expiry] | bytes to the end
+//!   value   flags | revision | [expiry] | bytes to the end, or in the index: file | at | length | checksum
 //! ```
 //!
 //! A put costs eleven bytes beside its key and value, the second in a frame six.
@@ -40,6 +40,7 @@ pub(crate) struct Base {
 const PLAN_HAS_ID: u8 = 1;
 const PLAN_HAS_CLEARS: u8 = 2;
 const VALUE_HAS_EXPIRY: u8 = 1;
+const VALUE_IS_APART: u8 = 2;
 
 /// Most parts that room is reserved for before they are read: a part in memory is larger than its bytes.
 const RESERVED_MAX: usize = 1024;
@@ -162,7 +163,7 @@ fn take_clears(bytes: &mut &[u8]) -> Result<Vec<KeyRange>, Malformed> {
 
 /// Appends `value`: its head, then its bytes.
 pub(crate) fn encode_value(value: &Value, out: &mut Vec<u8>) {
-    encode_head(value.revision, value.expires_at, out);
+    encode_head(value.revision, value.expires_at, false, out);
     out.extend_from_slice(&value.bytes);
 }
 
@@ -171,30 +172,99 @@ pub(crate) fn encode_value(value: &Value, out: &mut Vec<u8>) {
 /// # Errors
 /// When the bytes do not begin with a value's head.
 pub(crate) fn decode_value(bytes: &[u8]) -> Result<Value, Malformed> {
-    let (revision, expires_at, rest) = decode_head(bytes)?;
-    Ok(Value { bytes: Bytes::copy_from_slice(rest), revision, expires_at })
+    match decode_stored(bytes)? {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(Malformed("a value that stands apart from its record")),
+    }
+}
+
+/// Where the bytes of a value are that stands apart from its row: in a file of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: u64,
+    pub(crate) at: u64,
+    pub(crate) bytes: u64,
+    pub(crate) checksum: u64,
+}
+
+/// Reads what a row of the index says: a value, or all of it but its bytes and where those are.
+///
+/// # Errors
+/// When the bytes do not begin with a value's head.
+pub(crate) fn decode_stored(bytes: &[u8]) -> Result<(Value, Option<Place>), Malformed> {
+    let (Head { revision, expires_at, is_apart }, mut rest) = decode_head(bytes)?;
+    if !is_apart {
+        return Ok((Value { bytes: Bytes::copy_from_slice(rest), revision, expires_at }, None));
+    }
+    let place = Place {
+        file: take_number(&mut rest)?,
+        at: take_number(&mut rest)?,
+        bytes: take_number(&mut rest)?,
+        checksum: u64::from_le_bytes(take_array(&mut rest)?),
+    };
+    if !rest.is_empty() {
+        return Err(Malformed("bytes follow a place"));
+    }
+    Ok((Value { bytes: Bytes::new(), revision, expires_at }, Some(place)))
+}
+
+/// Where the bytes of a row's value are, if they stand apart.
+pub(crate) fn place_of(payload: &[u8]) -> Option<Place> {
+    let is_apart = payload.first().is_some_and(|flags| flags & VALUE_IS_APART != 0);
+    if is_apart { decode_stored(payload).ok().and_then(|(_, place)| place) } else { None }
+}
+
+/// Appends the row of a value that stands apart.
+pub(crate) fn encode_apart(
+    revision: u64,
+    expires_at: Option<Wall>,
+    place: &Place,
+    out: &mut Vec<u8>,
+) {
+    encode_head(revision, expires_at, true, out);
+    for number in [place.file, place.at, place.bytes] {
+        put_number(number, out);
+    }
+    out.extend_from_slice(&place.checksum.to_le_bytes());
 }
 
 /// Appends what is known of a value beside its bytes.
-pub(crate) fn encode_head(revision: u64, expires_at: Option<Wall>, out: &mut Vec<u8>) {
-    out.push(if expires_at.is_some() { VALUE_HAS_EXPIRY } else { 0 });
+pub(crate) fn encode_head(
+    revision: u64,
+    expires_at: Option<Wall>,
+    is_apart: bool,
+    out: &mut Vec<u8>,
+) {
+    let apart = if is_apart { VALUE_IS_APART } else { 0 };
+    out.push(apart | if expires_at.is_some() { VALUE_HAS_EXPIRY } else { 0 });
     put_number(revision, out);
     if let Some(Wall(at)) = expires_at {
         put_number(at, out);
     }
 }
 
+/// What is known of a value beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) revision: u64,
+    pub(crate) expires_at: Option<Wall>,
+    pub(crate) is_apart: bool,
+}
+
 /// Reads what [`encode_head`] wrote, and what follows it.
 ///
 /// # Errors
 /// When the bytes do not begin with a value's head.
-pub(crate) fn decode_head(bytes: &[u8]) -> Result<(u64, Option<Wall>, &[u8]), Malformed> {
+pub(crate) fn decode_head(bytes: &[u8]) -> Result<(Head, &[u8]), Malformed> {
     let mut rest = bytes;
-    let flags = take_flags(&mut rest, VALUE_HAS_EXPIRY)?;
+    let flags = take_flags(&mut rest, VALUE_HAS_EXPIRY | VALUE_IS_APART)?;
     let revision = take_number(&mut rest)?;
-    let expires_at =
-        if flags == VALUE_HAS_EXPIRY { Some(Wall(take_number(&mut rest)?)) } else { None };
-    Ok((revision, expires_at, rest))
+    let expires_at = match flags & VALUE_HAS_EXPIRY {
+        0 => None,
+        _ => Some(Wall(take_number(&mut rest)?)),
+    };
+    let is_apart = flags & VALUE_IS_APART != 0;
+    Ok((Head { revision, expires_at, is_apart }, rest))
 }
 
 /// Small differences either way become small numbers.

@@ -16,7 +16,7 @@ use outrigger_keyspace::{
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
     sequencer::Latest,
 };
-use std::{iter::Peekable, sync::Arc};
+use std::{iter::Peekable, ops::ControlFlow, sync::Arc};
 
 /// What lies below the layers: the index at one instant.
 pub(crate) trait Bottom: Send + Sync {
@@ -25,6 +25,12 @@ pub(crate) trait Bottom: Send + Sync {
 
     /// The entries of `range`, in `direction`.
     fn range<'a>(&'a self, range: &KeyRange, direction: Direction) -> Entries<'a>;
+
+    /// Visits when keys expire. It may be out of date: a key may have been put to stay since.
+    fn expiries(
+        &self,
+        visit: &mut dyn FnMut(Wall, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError>;
 }
 
 /// Entries in order, as they are read.
@@ -55,7 +61,7 @@ impl Stack {
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
         for layer in std::iter::once(&self.active).chain(&self.sealed) {
             if let Some(known) = layer.get(key) {
-                return Ok(known.map(|value| Value::clone(value)));
+                return Ok(known.cloned());
             }
         }
         self.index.get(key)
@@ -283,7 +289,7 @@ impl Iterator for Over<'_> {
                     }
                     self.top.next();
                     let key = Bytes::copy_from_slice(start);
-                    return Some(Ok((key, Value::clone(value))));
+                    return Some(Ok((key, value.clone())));
                 }
                 (Cell::Gone { end }, None) => {
                     self.crossed.add(start, end.as_ref());
@@ -376,4 +382,4 @@ impl Deserts {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,6 +20,7 @@ use crate::{
     log::{self, Log, LogError, Position, Preparation},
     planted::{self, Bug},
     stack::Stack,
+    upcoming::{self, EXPIRIES_MAX, Nearest},
 };
 use bytes::Bytes;
 use outrigger_kernel::{Wall, World, disk::Disk};
@@ -85,25 +86,44 @@ fn index_options(options: &Options) -> IndexOptions {
     IndexOptions { cache_bytes: options.cache_bytes, layer_bytes: options.layer_bytes_max as u64 }
 }
 
-/// The id of the store that is there.
-fn find(place: &Place<'_>) -> Result<Option<[u8; 16]>, OpenError> {
-    let failed = |error| from_io(place.path, error);
-    let names = place.disk.list().map_err(failed)?;
+/// What there is in a folder.
+enum Found {
+    /// A store of this id.
+    Store([u8; 16]),
+    /// A store that could not be made whole.
+    Unfinished,
+    Nothing,
+}
+
+/// Looks, and touches nothing.
+fn look(place: &Place<'_>) -> Result<Found, OpenError> {
+    let names = place.disk.list().map_err(|error| from_io(place.path, error))?;
     let has = |name: &str| names.iter().any(|listed| listed == name);
     if has(FORMAT_FILE) {
-        return read_format(place).map(Some);
+        read_format(place).map(Found::Store)
+    } else if has(UNFINISHED_FILE) {
+        Ok(Found::Unfinished)
+    } else if names.iter().any(|name| is_part(name)) {
+        Err(damaged(place.path, format!("the file {FORMAT_FILE} is missing")))
+    } else {
+        Ok(Found::Nothing)
     }
-    let parts = names.iter().filter(|name| is_part(name));
-    if has(UNFINISHED_FILE) {
-        for name in parts {
-            place.disk.remove(name).map_err(failed)?;
-        }
-        // It goes last, and everything else from the disk before it.
-        place.disk.sync_folder().map_err(failed)?;
-        place.disk.remove(UNFINISHED_FILE).map_err(failed)?;
-    } else if parts.count() > 0 {
-        return Err(damaged(place.path, format!("the file {FORMAT_FILE} is missing")));
+}
+
+/// The id of the store that is there. What is left of one that could not be made whole is removed.
+fn find(place: &Place<'_>) -> Result<Option<[u8; 16]>, OpenError> {
+    match look(place)? {
+        Found::Store(id) => return Ok(Some(id)),
+        Found::Nothing => return Ok(None),
+        Found::Unfinished => {}
     }
+    let failed = |error| from_io(place.path, error);
+    for name in place.disk.list().map_err(failed)?.iter().filter(|name| is_part(name)) {
+        place.disk.remove(name).map_err(failed)?;
+    }
+    // It goes last, and everything else from the disk before it.
+    place.disk.sync_folder().map_err(failed)?;
+    place.disk.remove(UNFINISHED_FILE).map_err(failed)?;
     Ok(None)
 }
 
@@ -232,13 +252,19 @@ fn restore(
     view: &IndexView,
     expiring: Vec<(Wall, Bytes)>,
 ) -> Result<(), ReadError> {
+    let mut nearest = Nearest::new(None, EXPIRIES_MAX);
     view.expiries(&mut |at, key| {
-        sequencer.restore_expiry(key, at);
+        nearest.offer(at, key);
         ControlFlow::Continue(())
     })?;
     for (at, key) in expiring.into_iter().filter(|_| !planted::is(Bug::ForgetExpiryAtReplay)) {
+        nearest.offer(at, &key);
+    }
+    let upcoming::Found { expiries, horizon } = nearest.found();
+    for (at, key) in expiries {
         sequencer.restore_expiry(&key, at);
     }
+    sequencer.end_filling(horizon);
     Ok(())
 }
 
@@ -251,10 +277,18 @@ pub(crate) struct Checked {
     pub(crate) revision: u64,
 }
 
-/// Reads every byte of a store that nobody has open.
+/// Reads every byte of a store that nobody has open, and changes nothing.
 pub(crate) fn verify(place: &Place<'_>) -> Result<Checked, OpenError> {
-    let missing = || damaged(place.path, format!("the file {FORMAT_FILE} is missing"));
-    let id = find(place)?.ok_or_else(missing)?;
+    let id = match look(place)? {
+        Found::Store(id) => id,
+        Found::Unfinished => {
+            let reason = format!("it was never finished: it has the file {UNFINISHED_FILE}");
+            return Err(damaged(place.path, reason));
+        }
+        Found::Nothing => {
+            return Err(damaged(place.path, format!("the file {FORMAT_FILE} is missing")));
+        }
+    };
     let (checkpoint, rows) =
         index::verify(place.index_disk).map_err(|error| from_index(place.path, error))?;
     let log =

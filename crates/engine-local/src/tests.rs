@@ -5,6 +5,7 @@ mod crowd;
 mod doors;
 mod exam;
 mod format;
+mod full;
 mod memory;
 mod restarts;
 mod time;

@@ -6,6 +6,8 @@
 //! due ([`Time::pass`]); the committer follows with its next turn. That is a correct order of events unless something
 //! under way was decided on a key that is due in between: it saw the key and is not visible yet, so a reader must not
 //! see the key gone before it sees that. The committer says until when each batch lets time pass ([`Time::decide`]).
+//!
+//! What expires late is not in memory ([`crate::upcoming`]). Time stands still before the first key of which that is so.
 
 use outrigger_kernel::Wall;
 use std::{
@@ -26,11 +28,19 @@ struct Reached {
     time: Wall,
     /// For every batch that is not visible yet, the oldest first: the first expiry on which something in it rests.
     rest_until: VecDeque<Option<Wall>>,
+    /// Time does not get past this.
+    ceiling: Wall,
+}
+
+/// The last instant before `horizon`.
+fn before(horizon: Option<Wall>) -> Wall {
+    horizon.map_or(Wall(u64::MAX), |horizon| Wall(horizon.0.saturating_sub(1)))
 }
 
 impl Time {
     pub(crate) fn new(time: Wall) -> Self {
-        let reached = Mutex::new(Reached { time, rest_until: VecDeque::new() });
+        let (rest_until, ceiling) = (VecDeque::new(), before(None));
+        let reached = Mutex::new(Reached { time, rest_until, ceiling });
         Self { reached, stalled: AtomicBool::new(false) }
     }
 
@@ -45,7 +55,29 @@ impl Time {
 
     /// The time, given that the world's clock says `wall`.
     pub(crate) fn now(&self, wall: Wall) -> Wall {
-        wall.max(self.shown())
+        let reached = self.reached();
+        wall.min(reached.ceiling).max(reached.time)
+    }
+
+    /// Whether time cannot get to `wall` before it is known what expires by then.
+    pub(crate) fn is_held(&self, wall: Wall) -> bool {
+        let reached = self.reached();
+        reached.ceiling < wall.max(reached.time)
+    }
+
+    /// What expires at `horizon` or later is not known: time stops before it.
+    pub(crate) fn set_horizon(&self, horizon: Option<Wall>) {
+        self.reached().ceiling = before(horizon);
+    }
+
+    /// The same for an earlier horizon; `false` when time has got there already.
+    pub(crate) fn lower_horizon(&self, horizon: Wall) -> bool {
+        let mut reached = self.reached();
+        let is_ahead = reached.time < horizon;
+        if is_ahead {
+            reached.ceiling = reached.ceiling.min(before(Some(horizon)));
+        }
+        is_ahead
     }
 
     /// A batch begins, after those that are not visible yet.
@@ -61,7 +93,7 @@ impl Time {
         rests_until: impl FnOnce(Wall) -> Option<Wall>,
     ) -> Wall {
         let mut reached = self.reached();
-        reached.time = reached.time.max(wall);
+        reached.time = reached.time.max(wall.min(reached.ceiling));
         let rests_until = rests_until(reached.time);
         if let Some(batch) = reached.rest_until.back_mut() {
             *batch = batch.iter().copied().chain(rests_until).min();
@@ -80,6 +112,7 @@ impl Time {
     pub(crate) fn pass(&self, now: Wall) -> bool {
         let mut reached = self.reached();
         let passes = reached.rest_until.iter().flatten().all(|until| now < *until);
+        let now = now.min(reached.ceiling);
         if passes {
             reached.time = reached.time.max(now);
         }
@@ -120,6 +153,23 @@ mod tests {
         assert!(time.pass(Wall(25)));
         assert_eq!(time.now(Wall(3)), Wall(25));
         assert_eq!(time.now(Wall(30)), Wall(30));
+    }
+
+    #[test]
+    fn time_stops_before_what_is_not_known() {
+        let time = Time::new(Wall(10));
+        assert!(time.lower_horizon(Wall(30)));
+        assert_eq!(time.now(Wall(50)), Wall(29));
+        time.begin();
+        assert_eq!(time.decide(Wall(50), |_| None), Wall(29));
+        time.end();
+        assert!(!time.lower_horizon(Wall(29)), "somebody may have seen that");
+        time.set_horizon(Some(Wall(40)));
+        assert_eq!(time.now(Wall(50)), Wall(39));
+        assert!(time.is_held(Wall(40)) && !time.is_held(Wall(39)));
+        time.set_horizon(None);
+        assert!(!time.is_held(Wall(u64::MAX)));
+        assert_eq!(time.now(Wall(50)), Wall(50));
     }
 
     #[test]

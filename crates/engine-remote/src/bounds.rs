@@ -34,6 +34,8 @@ pub(crate) const WATCHES_MAX: usize = 4_096;
 
 /// How often either side looks after what has been forgotten.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
+/// How often a client does while nobody there calls: it finds out by that much later that somebody has waited for too long.
+pub(crate) const IDLE_TICK: Duration = Duration::from_secs(5);
 /// A snapshot that was not read from for so many ticks is gone.
 pub(crate) const SNAPSHOT_IDLE_TICKS: u64 = 60;
 /// How long a request may take before it is given up, all attempts together. Half of the time for which engines

@@ -28,6 +28,7 @@ mod client;
 mod place;
 mod server;
 mod shared;
+mod socket;
 mod wire;
 
 #[cfg(test)]
@@ -39,4 +40,4 @@ pub use wire::read_anything;
 pub use client::Remote;
 pub use place::{Place, stranger};
 pub use server::Server;
-pub use shared::{BoxError, Opened, Refused, ShareError, Shared};
+pub use shared::{BoxError, Change, Changes, Opened, Refused, ShareError, Shared};

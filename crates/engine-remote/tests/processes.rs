@@ -53,7 +53,7 @@ fn opener(
             let (failing, closing) = (local.clone(), local.clone());
             Ok(Opened {
                 engine: local,
-                failed: Box::new(move || failing.failed()),
+                failure: Box::pin(async move { failing.failure().await }),
                 close: Box::new(move || Box::pin(async move { closing.close().await })),
             })
         }

@@ -133,6 +133,16 @@ impl SubscriptionHandle {
         }
     }
 
+    /// What takes this place away.
+    pub(crate) fn eviction(&self) -> Eviction {
+        match &self.0 {
+            Place::Here { seat, inbox, .. } => {
+                Eviction(Some((Arc::clone(seat), Arc::clone(inbox))))
+            }
+            Place::Elsewhere(_) | Place::Left => Eviction(None),
+        }
+    }
+
     /// Leaves the group: hands over nothing new, gives the consumer `grace` to finish what it holds, then takes the rest
     /// back and drops its futures. Verdicts are committed before this returns.
     ///
@@ -147,6 +157,20 @@ impl SubscriptionHandle {
             }
             Place::Elsewhere(membership) => membership.stop(grace).await,
             Place::Left => Left { abandoned: 0, settled: false },
+        }
+    }
+}
+
+/// Takes a consumer's place away when dropped, with whatever it holds, whoever has its handle: for one that cannot finish
+/// anything any more.
+pub(crate) struct Eviction(Option<(Arc<Seat>, Arc<Inbox>)>);
+
+impl Drop for Eviction {
+    fn drop(&mut self) {
+        if let Some((seat, inbox)) = self.0.take() {
+            // Who has left in order is not there any more, and nothing happens.
+            inbox.order(Order::Leave { seat: Arc::clone(&seat), reply: None });
+            inbox.order(Order::Abandon { seat });
         }
     }
 }

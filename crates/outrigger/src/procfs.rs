@@ -5,8 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
+    fmt,
+    fs::{self, File},
+    io::Read,
 };
+
+/// Room for some fifty children's numbers.
+const CHILDREN_BYTES: usize = 512;
 
 /// A process that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,37 @@ pub fn family_ports(root: i32) -> BTreeSet<u16> {
     }
     let listeners = listeners();
     owned.iter().filter_map(|inode| listeners.get(inode).copied()).collect()
+}
+
+/// What a family looks like from afar: its processes and how many files each has open. Who begins to listen opens one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Glimpse(Vec<(i32, u64)>);
+
+/// Looks at the family of `root` from afar, for less than a tenth of what [`family_ports`] costs. Two that are the same say
+/// that hardly anything can have changed: children of other threads than a process's first are not seen. `None` where
+/// files are not counted (before Linux 6.2) or nobody is there.
+#[must_use]
+pub fn glimpse(root: i32) -> Option<Glimpse> {
+    let (mut seen, mut open) = (Vec::new(), vec![root]);
+    while let Some(pid) = open.pop() {
+        if seen.iter().any(|(known, _)| *known == pid) {
+            continue;
+        }
+        let files = fs::metadata(format!("/proc/{pid}/fd")).map_or(0, |fd| fd.len());
+        seen.push((pid, files));
+        open.extend(children(pid));
+    }
+    seen.iter().any(|(_, files)| *files > 0).then_some(Glimpse(seen))
+}
+
+/// The children of a process's first thread.
+fn children(pid: i32) -> Vec<i32> {
+    let mut text = [0; CHILDREN_BYTES];
+    let read = |mut file: File| file.read(&mut text);
+    let length = File::open(format!("/proc/{pid}/task/{pid}/children")).and_then(read);
+    // More of them than fit are found by whoever looks closely.
+    let text = String::from_utf8_lossy(&text[..length.unwrap_or(0)]);
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 /// `root` and its descendants, as the kernel lists children; without such lists (an unusual kernel) the members of its
@@ -148,7 +184,7 @@ fn listener(line: &str) -> Option<(u64, u16)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{family_ports, holder, is_alive, listener, started};
+    use super::{family_ports, glimpse, holder, is_alive, listener, started};
     use std::net::TcpListener;
 
     #[test]
@@ -157,6 +193,44 @@ mod tests {
         assert_eq!(listener(line), Some((34567, 3500)));
         assert_eq!(listener(&line.replace(" 0A ", " 01 ")), None);
         assert_eq!(listener("garbage"), None);
+    }
+
+    /// In a process that does nothing else, which this one with its tests is not.
+    #[test]
+    fn a_glimpse_changes_with_a_file_and_with_a_child() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "read go; exec 9</dev/null; read go; sleep 60 & read go"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let root = i32::try_from(shell.id()).unwrap();
+        let until = |different: &dyn Fn() -> bool| {
+            while !different() {
+                std::thread::yield_now();
+            }
+        };
+        until(&|| super::name(root) == "sh");
+        let first = glimpse(root);
+        assert!(first.is_some() || cfg!(not(target_os = "linux")));
+        let go = |shell: &mut std::process::Child| {
+            use std::io::Write;
+            shell.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+        };
+        go(&mut shell);
+        until(&|| glimpse(root) != first);
+        let second = glimpse(root);
+        assert_eq!(glimpse(root), second);
+        go(&mut shell);
+        until(&|| glimpse(root) != second);
+        drop(shell.stdin.take());
+        for pid in super::family(root) {
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+        shell.wait().unwrap();
+        assert_eq!(glimpse(root), None, "nobody is there");
     }
 
     #[test]

@@ -77,7 +77,9 @@ impl Store {
             }
             Ok(())
         };
-        let ((), committed) = self.space().transact::<_, ApplyError, _, _>(deadline, body).await?;
+        // Boxed: blind writes are the many, and should not carry the room of a transaction.
+        let transaction = Box::pin(self.space().transact::<_, ApplyError, _, _>(deadline, body));
+        let ((), committed) = transaction.await?;
         Ok(committed)
     }
 

@@ -22,13 +22,11 @@ use outrigger_tests::{
     tools,
 };
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
-
-/// Cuts between two sets of lists.
-const CUTS_PER_BOUT: usize = 10;
 
 /// A disk that can be copied in an instant.
 struct Island {
@@ -118,18 +116,22 @@ fn cut_again_and_again(cuts: usize) -> Result<Summary> {
     let mut island = Island::new()?;
     let mut summary = Summary::default();
     let node = sidecar(&island.home.join("disk/data"), None).ready()?;
+    let mut before: Option<Bout> = None;
     while summary.kills < cuts {
+        // Lists of its own for every cut, and no load while it is judged: what is read grows with the square of the time.
         let bout = Bout::new(&[node.ports.http], summary.kills)?;
-        let rounds = CUTS_PER_BOUT.min(cuts - summary.kills);
-        bout.under_load(|| {
-            for _ in 0..rounds {
-                std::thread::sleep(Duration::from_millis(50 + toss(300)));
-                one(&mut island, &bout, &mut summary)
-                    .with_context(|| format!("power cut {}", summary.kills))?;
-            }
-            Ok(())
+        let (cut, moment) = bout.under_load(|| {
+            std::thread::sleep(Duration::from_millis(50 + toss(300)));
+            let begun = bout.tick();
+            let cut = island.cut()?;
+            let moment = begun..bout.tick();
+            std::thread::sleep(Duration::from_millis(toss(50)));
+            Ok((cut, moment))
         })?;
+        one(&mut island, &cut, moment, (&bout, before.as_ref()), &mut summary)
+            .with_context(|| format!("power cut {}", summary.kills))?;
         summary.figures.add(bout.judge()?);
+        before = Some(bout);
         if summary.kills.is_multiple_of(100) && summary.kills < cuts {
             summary.say("power cuts so far");
         }
@@ -139,17 +141,24 @@ fn cut_again_and_again(cuts: usize) -> Result<Summary> {
     Ok(summary)
 }
 
-/// One cut: what it left is started, asked and thrown away.
-fn one(island: &mut Island, bout: &Bout, summary: &mut Summary) -> Result<()> {
-    let before = bout.tick();
-    let cut = island.cut()?;
-    let after = bout.tick();
-    let mounted = island.mount(&cut, "cut")?;
+/// One cut: what it left is started, asked and thrown away. It was made at `moment` of the first bout; the second one was
+/// over by then.
+fn one(
+    island: &mut Island,
+    cut: &Path,
+    moment: Range<u64>,
+    (during, before): (&Bout, Option<&Bout>),
+    summary: &mut Summary,
+) -> Result<()> {
+    let mounted = island.mount(cut, "cut")?;
     let watch = Stopwatch::start();
     let node = sidecar(&mounted.join("data"), None).ready()?;
     summary.starts.push(watch.elapsed());
     summary.kills += 1;
-    bout.judge_cut(before..after, node.ports.http)?;
+    during.judge_cut(moment, node.ports.http)?;
+    if let Some(before) = before {
+        before.judge_later(node.ports.http)?;
+    }
     node.assert_calm();
     drop(node);
     island.unmount(&mounted)?;

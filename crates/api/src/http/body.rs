@@ -1,7 +1,11 @@
 //! Bodies on the HTTP side: what a request brings, what an answer carries.
 
-use crate::errors::{Fault, catalogue};
+use crate::{
+    errors::{Fault, catalogue},
+    server::taking,
+};
 use bytes::{Bytes, BytesMut};
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -21,11 +25,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 pub enum RequestBody {
     /// From a connection.
     Incoming(Incoming),
+    /// From a connection that does one thing at a time, as HTTP/1 has it.
+    Alone(Incoming),
     /// From memory: tests and fuzzing.
     Memory(Option<Bytes>),
 }
 
 impl RequestBody {
+    /// A body that comes by this version of HTTP.
+    pub(crate) fn incoming(body: Incoming, version: Version) -> Self {
+        if version == Version::HTTP_2 { Self::Incoming(body) } else { Self::Alone(body) }
+    }
+
     /// A body from memory.
     #[must_use]
     pub fn memory(bytes: impl Into<Bytes>) -> Self {
@@ -48,20 +59,24 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Alone(body) => taking(|| {
+                let polled = Pin::new(&mut *body).poll_frame(cx).map_err(Into::into);
+                (polled, body.is_end_stream())
+            }),
             Self::Memory(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Incoming(body) => body.is_end_stream(),
+            Self::Incoming(body) | Self::Alone(body) => body.is_end_stream(),
             Self::Memory(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Incoming(body) => body.size_hint(),
+            Self::Incoming(body) | Self::Alone(body) => body.size_hint(),
             Self::Memory(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
@@ -81,7 +96,7 @@ pub(crate) async fn read(
     }
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    loop {
+    while !body.is_end_stream() {
         let patience = Deadline::after(world, PAUSE_MAX).earliest(deadline);
         let frame = within(world, patience, body.frame()).await;
         let frame = match frame {

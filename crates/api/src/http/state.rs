@@ -59,7 +59,7 @@ pub(super) async fn save(x: &Exchange<'_>, store: &str, body: RequestBody) -> Re
     let metadata = x.metadata();
     let writes = items
         .into_iter()
-        .map(|item| upsert(item, &metadata))
+        .map(|item| upsert(item, &body, &metadata))
         .collect::<Result<Vec<Write>, Fault>>()?;
     state::apply(x.host, &store, Verb::Save, writes, x.deadline).await?;
     Ok(Reply::empty())
@@ -80,8 +80,8 @@ pub(super) async fn transact(
     for operation in transaction.operations.unwrap_or_default() {
         let request = operation.request.unwrap_or_default();
         writes.push(match operation.operation.as_deref().unwrap_or_default() {
-            "upsert" => upsert(request, &metadata)?,
-            "delete" => Write { value: None, ..upsert(request, &metadata)? },
+            "upsert" => upsert(request, &body, &metadata)?,
+            "delete" => Write { value: None, ..upsert(request, &body, &metadata)? },
             other => {
                 let message = format!("operation type {other} is not supported");
                 return Err(Fault::new(&catalogue::STATE_OPERATION, message));
@@ -158,7 +158,12 @@ fn embedded(data: &Bytes) -> Embedded<'_> {
     }
 }
 
-fn upsert(item: wire::StateItem<'_>, metadata: &BTreeMap<String, String>) -> Result<Write, Fault> {
+/// The change that an `item` of `body` asks for.
+fn upsert(
+    item: wire::StateItem<'_>,
+    body: &Bytes,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Write, Fault> {
     let Some(key) = item.key.filter(|key| !key.is_empty()) else {
         return Err(malformed("\"key\" is a required field"));
     };
@@ -166,10 +171,10 @@ fn upsert(item: wire::StateItem<'_>, metadata: &BTreeMap<String, String>) -> Res
     check_consistency(options.consistency.as_deref())?;
     let mut own = item.metadata.unwrap_or_default();
     own.extend(metadata.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let value = item.value.map_or("null", RawValue::get);
+    let value = item.value.map(|value| body.slice_ref(value.get().as_bytes()));
     Ok(Write {
         key,
-        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+        value: Some(value.unwrap_or(Bytes::from_static(b"null"))),
         content_type: Some(names::JSON.to_owned()),
         etag: item.etag,
         first_write: first_write(options.concurrency.as_deref())?,

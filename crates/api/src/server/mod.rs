@@ -9,6 +9,7 @@
 
 mod patience;
 mod peers;
+mod steady;
 mod unread;
 
 use crate::{
@@ -22,30 +23,32 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulConnection, GracefulShutdown},
-    },
+    server::{conn::auto, graceful::GracefulConnection},
 };
 use outrigger_kernel::{Deadline, World, within};
 use patience::{Busy, Patient, Pulse, Socket};
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
+use steady::Steady;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use unread::{Taken, unless_unread};
 
 pub use peers::serve_peers;
+pub(crate) use steady::taking;
 
 /// How long to wait before accepting again when the machine is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -81,8 +84,10 @@ pub async fn serve_http(
         let (host, pulse) = (Arc::clone(&host), Arc::clone(&connection.pulse));
         let service = service_fn(move |request: Request<Incoming>| {
             let (host, busy) = (Arc::clone(&host), pulse.begin());
+            let version = request.version();
+            let request = request.map(|body| RequestBody::incoming(body, version));
             async move {
-                let answer = handle(host, surface, request.map(RequestBody::Incoming)).await;
+                let answer = handle(host, surface, request).await;
                 Ok::<_, Infallible>(answer.map(|body| Tracked::new(body, busy)))
             }
         });
@@ -163,9 +168,26 @@ struct Serving {
     world: Arc<dyn World>,
     drain: Duration,
     places: Arc<Semaphore>,
-    graceful: GracefulShutdown,
-    /// Cuts what did not end in time.
+    open: TaskTracker,
+    ending: Arc<Ending>,
+}
+
+/// How connections are told to end.
+#[derive(Default)]
+struct Ending {
+    /// Whether it has begun. Asked at every poll of every connection, which the tokens, with a lock in each, would not bear.
+    begun: AtomicBool,
+    /// Finish what is under way.
+    drain: CancellationToken,
+    /// It did not end in time.
     cut: CancellationToken,
+}
+
+impl Ending {
+    fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.drain.cancel();
+    }
 }
 
 /// What a connection is made with.
@@ -187,8 +209,8 @@ impl Serving {
             world,
             drain,
             places: Arc::new(Semaphore::new(places)),
-            graceful: GracefulShutdown::new(),
-            cut: CancellationToken::new(),
+            open: TaskTracker::new(),
+            ending: Arc::default(),
         }
     }
 
@@ -220,26 +242,23 @@ impl Serving {
             };
             let pulse = Pulse::new();
             let made = connect(socket, &Connection { world: Arc::clone(&self.world), pulse });
-            let watched = self.graceful.watch(made);
-            let cut = self.cut.clone();
+            let (ending, open) = (Arc::clone(&self.ending), self.open.token());
             let task = async move {
-                let _place = place;
-                tokio::select! {
-                    biased;
-                    ended = watched => if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection ended early");
-                    },
-                    () = cut.cancelled() => {}
+                let _held = (place, open);
+                if let Some(Err(error)) = attend(made, &ending).await {
+                    tracing::debug!(%error, "a connection ended early");
                 }
             };
             let _task = self.world.spawn(name, Box::pin(task));
         }
         drop(listener);
+        self.ending.begin();
+        self.open.close();
         let deadline = Deadline::after(&*self.world, self.drain);
-        if within(&*self.world, deadline, self.graceful.shutdown()).await.is_err() {
+        if within(&*self.world, deadline, self.open.wait()).await.is_err() {
             tracing::warn!("connections did not end within {:?} and are cut", self.drain);
         }
-        self.cut.cancel();
+        self.ending.cut.cancel();
     }
 
     /// A connection and its place. Waits for the place first: past the bound, clients wait in the listener's queue.
@@ -260,6 +279,32 @@ impl Serving {
         };
         Ok((socket, place))
     }
+}
+
+/// Serves a connection until its end, in order where it is told to; `None` for one that is cut.
+async fn attend<C: GracefulConnection>(
+    connection: C,
+    ending: &Ending,
+) -> Option<Result<(), C::Error>> {
+    let mut connection = pin!(connection);
+    let (mut drain, mut cut) = (pin!(ending.drain.cancelled()), pin!(ending.cut.cancelled()));
+    let (mut listens, mut drains) = (false, false);
+    let steady = Steady::new();
+    poll_fn(move |cx| {
+        // Once they know this task they need not be asked again: its waker stays the same.
+        if !listens || ending.begun.load(Ordering::Acquire) {
+            listens = true;
+            if !drains && drain.as_mut().poll(cx).is_ready() {
+                drains = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            if cut.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+        }
+        steady.poll(cx, |cx| connection.as_mut().poll(cx)).map(Some)
+    })
+    .await
 }
 
 /// An answer's body that keeps its connection busy until it is sent.

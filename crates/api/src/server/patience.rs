@@ -113,16 +113,17 @@ impl<S> Patient<S> {
         if std::mem::take(&mut self.first_read) {
             self.http2 = bytes.starts_with(HTTP2_START);
         }
-        let busy = self.look();
+        let now = self.world.mono();
+        let busy = self.look(now);
         if !busy && !self.head_begun {
             self.head_begun = true;
-            self.head.since = self.world.mono();
+            self.head.since = now;
         }
-        self.idle.since = self.world.mono();
+        self.idle.since = now;
     }
 
     /// Takes note of requests that began or ended since the last look. Whether one is under way.
-    fn look(&mut self) -> bool {
+    fn look(&mut self, now: Mono) -> bool {
         // In this order a request that ends in between is seen as under way, not as never begun.
         let ended = self.pulse.ended.load(Ordering::Acquire);
         let begun = self.pulse.begun.load(Ordering::Acquire);
@@ -131,7 +132,7 @@ impl<S> Patient<S> {
             if begun != self.seen.0 {
                 self.head_begun = false;
             }
-            self.idle.since = self.world.mono();
+            self.idle.since = now;
             self.seen = (begun, ended);
         }
         begun != ended
@@ -139,15 +140,17 @@ impl<S> Patient<S> {
 
     /// Whether the end of what the peer sends is to be passed on.
     fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = self.world.mono();
         if !std::mem::replace(&mut self.sent_all, true) {
-            self.gone.since = self.world.mono();
+            self.gone.since = now;
         }
-        self.http2 || !self.look() || self.gone.barks(&*self.world, cx)
+        self.http2 || !self.look(now) || self.gone.barks(&*self.world, now, cx)
     }
 
     fn waited_too_long(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
         // HTTP/2 asks silent peers by itself, and its frames belong to no single request.
-        if self.http2 || self.look() {
+        let now = self.world.mono();
+        if self.http2 || self.look(now) {
             return None;
         }
         let (dog, what) = if self.head_begun {
@@ -155,7 +158,7 @@ impl<S> Patient<S> {
         } else {
             (&mut self.idle, "the next request")
         };
-        dog.barks(&*self.world, cx).then_some(what)
+        dog.barks(&*self.world, now, cx).then_some(what)
     }
 }
 
@@ -168,10 +171,9 @@ struct Watchdog {
 
 impl Watchdog {
     /// Whether the limit has passed. If not, the task is woken when it might have.
-    fn barks(&mut self, world: &dyn World, cx: &mut Context<'_>) -> bool {
+    fn barks(&mut self, world: &dyn World, mut now: Mono, cx: &mut Context<'_>) -> bool {
         loop {
-            let quiet = world.mono().since(self.since);
-            let left = self.limit.saturating_sub(quiet);
+            let left = self.limit.saturating_sub(now.since(self.since));
             if left.is_zero() {
                 return true;
             }
@@ -180,6 +182,7 @@ impl Watchdog {
                 return false;
             }
             self.timer = None;
+            now = world.mono();
         }
     }
 }
@@ -229,10 +232,11 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
             }
             return outcome;
         }
+        let now = self.world.mono();
         if self.stall.timer.is_none() {
-            self.stall.since = self.world.mono();
+            self.stall.since = now;
         }
-        if self.stall.barks(&*self.world, cx) {
+        if self.stall.barks(&*self.world, now, cx) {
             let message = "the peer does not read what is sent to it";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
         }

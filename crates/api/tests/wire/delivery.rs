@@ -135,7 +135,13 @@ async fn down_a_stream() {
     assert_eq!((again.id.as_str(), &*again.data), (unanswered.id.as_str(), &br#"{"n":2}"#[..]));
     second.answer(&again.id, TopicEventResponseStatus::Success).await;
     node.stop.cancel();
-    assert!(matches!(second.hear.message().await, Ok(None) | Err(_)), "the port's end ends it");
+    // An answer that was on its way when a stream broke off may be lost, and its event comes again: at least once. But the
+    // port's end ends it.
+    let mut repeated = 0;
+    while let Ok(Some(_)) = second.hear.message().await {
+        repeated += 1;
+        assert!(repeated <= 2, "more than there ever was");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

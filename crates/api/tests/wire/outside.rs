@@ -175,3 +175,41 @@ async fn a_unix_socket() {
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     std::fs::remove_file(path).unwrap();
 }
+
+/// A connection polls itself as often as it has to, and no more: what must not happen is that it waits for a wake-up that
+/// was saved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_a_body_comes() {
+    let node = Node::start(Plan::default()).await;
+    let port = node.http;
+    tokio::task::spawn_blocking(move || {
+        let item = br#"[{"key":"a","value":1}]"#;
+        let head = |more: &str| {
+            format!("POST /v1.0/state/statestore HTTP/1.1\r\nhost: x\r\n{more}\r\n\r\n")
+        };
+        let sized = head(&format!("content-length: {}", item.len()));
+        let mut connection = Connection::open(port).unwrap();
+        let mut answered = |pieces: &[&[u8]], answers: usize| {
+            for piece in pieces {
+                connection.raw(piece).unwrap();
+            }
+            for _ in 0..answers {
+                assert_eq!(connection.response(false).unwrap().status, 204, "{pieces:?}");
+            }
+        };
+        let whole = [sized.as_bytes(), item].concat();
+        for round in 1..item.len() {
+            answered(&[sized.as_bytes(), &item[..round], &item[round..]], 1);
+            answered(&[&whole[..round], &whole[round..]], 1);
+        }
+        answered(&[&whole.repeat(20)], 20);
+        let chunked = [head("transfer-encoding: chunked").as_bytes(), b"17\r\n", item].concat();
+        answered(&[&chunked, b"\r\n", b"0\r\n\r\n"], 1);
+        answered(&[&[&chunked[..], b"\r\n0\r\n\r\n"].concat().repeat(20)], 20);
+        let waits = head(&format!("content-length: {}\r\nexpect: 100-continue", item.len()));
+        answered(&[waits.as_bytes(), item], 1);
+        answered(&[&[waits.as_bytes(), item].concat()], 1);
+    })
+    .await
+    .unwrap();
+}

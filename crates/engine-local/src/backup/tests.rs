@@ -285,3 +285,18 @@ fn names(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     names.map(|name| name.into_string().unwrap()).collect()
 }
+
+/// A backup that was being restored when it was interrupted is no store yet, and whoever asks about it finds it as it was.
+#[test]
+fn verifying_what_was_never_finished_changes_nothing() {
+    let disk = outrigger_sim::disk::SimDisk::new(1);
+    let parts = ["NEW", "log-00000000000000000001", "index.new", "run-00000000000000000001"];
+    for name in parts {
+        let file = outrigger_kernel::disk::Disk::create(&disk, name).unwrap();
+        file.write_at(b"half", 0).unwrap();
+    }
+    let before = (disk.steps(), disk.fingerprint());
+    let error = crate::Local::verify_by_hand(std::sync::Arc::new(disk.clone())).unwrap_err();
+    assert!(error.to_string().contains("never finished"), "{error}");
+    assert_eq!((disk.steps(), disk.fingerprint()), before);
+}

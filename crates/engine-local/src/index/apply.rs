@@ -5,17 +5,18 @@
 
 use super::{
     Checkpoint, Index, IndexError, IndexView, Pace, State,
-    cell::{END, Entry, Family, Item, cut, encode_expiry, is_point},
+    cell::{END, Family, Item, Says, Written, cut, encode_expiry, is_point},
     filter,
     merge::Merged,
     run::Run,
     table::Table,
+    values::{Values, ValuesWriter},
     writer::Writer,
 };
 use crate::{
     layer::{Cell, Key},
     planted::{self, Bug},
-    record,
+    record::{self, Place},
 };
 use bytes::{Bytes, BytesMut};
 use outrigger_keyspace::{Direction, ReadError};
@@ -30,7 +31,7 @@ impl Index {
     /// an error nothing can be changed any more until the index is opened again.
     pub(crate) fn apply<'a>(
         &self,
-        cells: impl Iterator<Item = (&'a Key, &'a Cell)> + Clone,
+        cells: impl Iterator<Item = (&'a Key, &'a Cell)>,
         checkpoint: Checkpoint,
         pace: &mut Pace<'_>,
     ) -> Result<Arc<IndexView>, IndexError> {
@@ -53,58 +54,46 @@ impl Index {
     fn write_run<'a>(
         &self,
         state: &mut State,
-        cells: impl Iterator<Item = (&'a Key, &'a Cell)> + Clone,
+        cells: impl Iterator<Item = (&'a Key, &'a Cell)>,
         pace: &mut Paced<'_, '_>,
     ) -> Result<Run, IndexError> {
+        // Rows are always there; where nothing ever expired, deletions have nothing to hide among the expiries.
+        let below = state.runs.iter().flat_map(|run| &run.tables);
+        let hides = below.into_iter().any(|table| Family::Expiries.reaches(&table.info.first));
+        let mut expiring = Vec::new();
+        let cells = cells.inspect(|(key, cell)| {
+            let concerns = match cell {
+                Cell::Live(value) => value.expires_at.is_some(),
+                Cell::Gone { .. } => hides,
+            };
+            if concerns {
+                expiring.push((*key, *cell));
+            }
+        });
+        let mut rows = Tables::new(self, self.sizes.table_bytes);
+        rows.push_cells(state, Family::Rows, cells, pace)?;
+        let rows = rows.finish(state)?;
         let mut tables = Tables::new(self, self.sizes.table_bytes);
-        for family in [Family::Expiries, Family::Rows] {
-            tables.push_cells(state, family, cells.clone(), pace)?;
-        }
-        Ok(Run { tables: tables.finish()?, from: Bytes::new() })
+        tables.push_cells(state, Family::Expiries, expiring.into_iter(), pace)?;
+        let mut tables = tables.finish(state)?;
+        tables.extend(rows);
+        Ok(Run { tables, from: Bytes::new() })
     }
 }
 
-/// Turns a layer's cells into entries of a family. Their bytes lie in large pieces of memory, many in each.
+/// Copies of small pieces of bytes. They lie in large pieces of memory, many in each.
 #[derive(Default)]
-struct Entries {
-    room: Vec<u8>,
-    piece: BytesMut,
-}
+struct Copies(BytesMut);
 
 const PIECE_BYTES: usize = 64 << 10;
 
-impl Entries {
-    /// What a cell says in `family`; nothing where it has nothing to say.
-    fn entry(&mut self, family: Family, key: &[u8], cell: &Cell) -> Option<Entry> {
-        let item = match (cell, family) {
-            (Cell::Live(value), Family::Rows) => {
-                self.room.clear();
-                record::encode_value(value, &mut self.room);
-                let payload = std::mem::take(&mut self.room);
-                let item = Item::Put(self.keep(&[&payload]));
-                self.room = payload;
-                item
-            }
-            (Cell::Live(value), Family::Expiries) => Item::Put(encode_expiry(value.expires_at?)),
-            (Cell::Gone { .. }, _) if planted::is(Bug::ForgetRemovals) => return None,
-            (Cell::Gone { end }, family) => Item::Gone(family.end(end.as_deref().map(cut))),
-        };
-        let key = self.keep(&[&[family as u8], cut(key)]);
-        match &item {
-            Item::Gone(end) if *end <= key => None,
-            _ => Some(Entry { key, item }),
+impl Copies {
+    fn keep(&mut self, bytes: &[u8]) -> Bytes {
+        if self.0.capacity() < bytes.len() {
+            self.0 = BytesMut::with_capacity(PIECE_BYTES.max(bytes.len()));
         }
-    }
-
-    fn keep(&mut self, parts: &[&[u8]]) -> Bytes {
-        let bytes = parts.iter().map(|part| part.len()).sum();
-        if self.piece.capacity() < bytes {
-            self.piece = BytesMut::with_capacity(PIECE_BYTES.max(bytes));
-        }
-        for part in parts {
-            self.piece.extend_from_slice(part);
-        }
-        self.piece.split().freeze()
+        self.0.extend_from_slice(bytes);
+        self.0.split().freeze()
     }
 }
 
@@ -133,6 +122,9 @@ pub(super) struct Tables<'a> {
     index: &'a Index,
     table_bytes: u64,
     writer: Option<Writer>,
+    values: Option<ValuesWriter>,
+    /// Bytes of large values that were left with their rows.
+    inline: usize,
     done: Vec<Arc<Table>>,
     /// Roughly the bytes in older runs that what was added to this table hides.
     hidden: u64,
@@ -140,12 +132,21 @@ pub(super) struct Tables<'a> {
 
 impl<'a> Tables<'a> {
     pub(super) fn new(index: &'a Index, table_bytes: u64) -> Self {
-        Self { index, table_bytes, writer: None, done: Vec::new(), hidden: 0 }
+        Self {
+            index,
+            table_bytes,
+            writer: None,
+            values: None,
+            inline: 0,
+            done: Vec::new(),
+            hidden: 0,
+        }
     }
 
-    /// How long all tables are so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.done.iter().map(|table| table.info.bytes).sum::<u64>() + self.open_bytes()
+    /// How long all tables are so far, with the values that stand apart from them.
+    pub(super) fn all_bytes(&self) -> u64 {
+        let done = self.done.iter().map(|table| table.info.all_bytes());
+        done.chain(self.writer.as_ref().map(Writer::all_bytes)).sum()
     }
 
     /// How long the table being written is so far.
@@ -162,29 +163,50 @@ impl<'a> Tables<'a> {
         pace: &mut Paced<'_, '_>,
     ) -> Result<(), IndexError> {
         let below = state.runs.clone();
-        // Rows are always there; where nothing ever expired, deletions have nothing to hide among the expiries.
-        let hides = below.iter().flat_map(|run| &run.tables).any(|t| family.reaches(&t.info.first));
         let mut widening = Widening::new(&below);
         let mut sample = Sample::new(&below);
         let mut narrow = Narrow::new(&below);
-        let mut entries = Entries::default();
+        let (mut copies, mut name, mut head) = (Copies::default(), Vec::new(), Vec::new());
         for (key, cell) in cells {
-            let Some(entry) = entries.entry(family, key, cell) else { continue };
-            match entry.item {
-                Item::Gone(end) if hides => {
-                    if let Some(extent) = widening.push(entry.key, end)? {
+            name.clear();
+            name.push(family as u8);
+            name.extend_from_slice(cut(key));
+            let value = match cell {
+                Cell::Live(value) => value,
+                Cell::Gone { .. } if planted::is(Bug::ForgetRemovals) => continue,
+                Cell::Gone { end } => {
+                    let (start, end) = (copies.keep(&name), family.end(end.as_deref().map(cut)));
+                    if start < end
+                        && let Some(extent) = widening.push(start, end)?
+                    {
                         self.push_extent(state, extent, &mut narrow, pace)?;
                     }
+                    continue;
                 }
-                Item::Gone(_) => {}
-                Item::Put(_) => {
-                    if let Some(extent) = widening.take() {
-                        self.push_extent(state, extent, &mut narrow, pace)?;
-                    }
-                    sample.look_at(&entry)?;
-                    self.push(state, &entry, pace)?;
+            };
+            head.clear();
+            let rest = match (family, value.expires_at) {
+                (Family::Rows, expires_at) if self.stands_apart(value.bytes.len()) => {
+                    let place = self.push_value(state, &value.bytes, pace)?;
+                    record::encode_apart(value.revision, expires_at, &place, &mut head);
+                    &[]
                 }
+                (Family::Rows, expires_at) => {
+                    record::encode_head(value.revision, expires_at, false, &mut head);
+                    &value.bytes[..]
+                }
+                (Family::Expiries, Some(due)) => {
+                    head.extend_from_slice(&encode_expiry(due));
+                    &[]
+                }
+                (Family::Expiries, None) => continue,
+            };
+            if let Some(extent) = widening.take() {
+                self.push_extent(state, extent, &mut narrow, pace)?;
             }
+            let cell = Written { key: &name, says: Says::Put(&head, rest) };
+            sample.look_at(&name, name.len() + value.bytes.len())?;
+            self.push(state, &cell, pace)?;
         }
         if let Some(extent) = widening.take() {
             self.push_extent(state, extent, &mut narrow, pace)?;
@@ -196,7 +218,7 @@ impl<'a> Tables<'a> {
     pub(super) fn push(
         &mut self,
         state: &mut State,
-        entry: &Entry,
+        cell: &Written<'_>,
         pace: &mut Paced<'_, '_>,
     ) -> Result<(), IndexError> {
         if self.open_bytes() >= self.table_bytes {
@@ -209,8 +231,45 @@ impl<'a> Tables<'a> {
                 none.insert(Writer::new(disk, id, self.index.sizes.block_bytes)?)
             }
         };
-        writer.push(entry)?;
-        pace.did(entry.bytes());
+        writer.push(cell)?;
+        pace.did(cell.bytes());
+        Ok(())
+    }
+
+    /// Whether the next value, of so many bytes, stands apart.
+    fn stands_apart(&mut self, bytes: usize) -> bool {
+        let sizes = &self.index.sizes;
+        let large = bytes >= sizes.apart_bytes;
+        if large && self.values.is_none() && self.inline + bytes <= sizes.inline_bytes {
+            self.inline += bytes;
+            return false;
+        }
+        large
+    }
+
+    /// Adds a value that stands apart.
+    pub(super) fn push_value(
+        &mut self,
+        state: &mut State,
+        value: &[u8],
+        pace: &mut Paced<'_, '_>,
+    ) -> Result<Place, IndexError> {
+        if self.values.as_ref().is_some_and(|values| values.bytes() >= self.table_bytes) {
+            self.end_values(state)?;
+        }
+        let values = match &mut self.values {
+            Some(values) => values,
+            none => none.insert(ValuesWriter::new(&*self.index.disk, Index::next_id(state))?),
+        };
+        let place = values.push(value)?;
+        pace.did(value.len());
+        Ok(place)
+    }
+
+    fn end_values(&mut self, state: &mut State) -> Result<(), IndexError> {
+        if let Some(values) = self.values.take() {
+            state.written.push(Values::new(values.finish()?, self.index.disk.clone()));
+        }
         Ok(())
     }
 
@@ -231,7 +290,7 @@ impl<'a> Tables<'a> {
         if hidden == 0 {
             narrow.look_at(&start, &end)?;
         }
-        self.push(state, &Entry { key: start, item: Item::Gone(end) }, pace)?;
+        self.push(state, &Written { key: &start, says: Says::Gone(&end) }, pace)?;
         self.hides(hidden);
         Ok(())
     }
@@ -257,10 +316,31 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<Vec<Arc<Table>>, IndexError> {
+    pub(super) fn finish(mut self, state: &mut State) -> Result<Vec<Arc<Table>>, IndexError> {
+        self.end_values(state)?;
         self.end_table()?;
         Ok(self.done)
     }
+}
+
+/// About how long the row at `key` is in `below`, if it is there.
+fn row_bytes(below: &[Run], key: &[u8]) -> Result<u64, ReadError> {
+    let hash = filter::hash(key);
+    for run in below {
+        if let Some(entry) = run.get(key, hash)? {
+            return Ok(match &entry.item {
+                Item::Put(payload) => entry.bytes() as u64 + apart_bytes(&entry.key, payload),
+                Item::Gone(_) => 0,
+            });
+        }
+    }
+    Ok(0)
+}
+
+/// How long the value of a row is that stands apart.
+fn apart_bytes(key: &[u8], payload: &[u8]) -> u64 {
+    let row = Written { key, says: Says::Put(payload, &[]) };
+    row.place(payload).map_or(0, |place| place.bytes)
 }
 
 /// How much of what is put replaces rows below: a few keys are looked up, the rest is taken to be like them.
@@ -273,28 +353,22 @@ struct Sample<'a> {
 }
 
 /// So many rows are all looked at; of the others one in [`SAMPLE_EACH`].
-const SAMPLE_ALL: u64 = 256;
-const SAMPLE_EACH: u64 = 32;
+const SAMPLE_ALL: u64 = 128;
+const SAMPLE_EACH: u64 = 128;
 
 impl<'a> Sample<'a> {
     fn new(below: &'a [Run]) -> Self {
         Self { below, rows: 0, bytes: 0, looked_at: 0, found: 0 }
     }
 
-    fn look_at(&mut self, entry: &Entry) -> Result<(), ReadError> {
+    fn look_at(&mut self, key: &[u8], bytes: usize) -> Result<(), ReadError> {
         self.rows += 1;
-        self.bytes += entry.bytes() as u64;
+        self.bytes += bytes as u64;
         if self.rows > SAMPLE_ALL && !self.rows.is_multiple_of(SAMPLE_EACH) {
             return Ok(());
         }
         self.looked_at += 1;
-        let hash = filter::hash(&entry.key);
-        for run in self.below {
-            if let Some(entry) = run.get(&entry.key, hash)? {
-                self.found += u64::from(matches!(entry.item, Item::Put(_)));
-                break;
-            }
-        }
+        self.found += u64::from(row_bytes(self.below, key)? > 0);
         Ok(())
     }
 
@@ -326,11 +400,15 @@ impl<'a> Narrow<'a> {
             return Ok(());
         }
         self.looked_at += 1;
+        if is_point(start, end) {
+            self.bytes += row_bytes(self.below, start)?;
+            return Ok(());
+        }
         let (start, end) = (start.clone(), end.clone());
         let mut rows = Merged::new(self.below, start, end, Direction::Forward)?;
         for _ in 0..NARROW_ROWS_MAX {
             let Some((key, payload)) = rows.next_row()? else { break };
-            self.bytes += (key.len() + payload.len()) as u64;
+            self.bytes += (key.len() + payload.len()) as u64 + apart_bytes(&key, &payload);
         }
         Ok(())
     }
@@ -348,6 +426,7 @@ struct Widening<'a> {
     /// How often looking has paid lately: where keys are deleted here and there it never does.
     luck: u32,
     misses: u32,
+    misses_max: u32,
 }
 
 /// Where the rows below are being looked at.
@@ -357,14 +436,15 @@ struct Probe {
 }
 
 const LUCK_MAX: u32 = 16;
-/// Without luck every so many-th chance is still taken.
+/// Without luck every so many-th chance is still taken; each time that is in vain, half as many.
 const MISSES_MAX: u32 = 64;
+const MISSES_MOST: u32 = 2_048;
 /// A probe steps over so many rows before it seeks.
 const STEPS_MAX: usize = 16;
 
 impl<'a> Widening<'a> {
     fn new(below: &'a [Run]) -> Self {
-        Self { below, open: None, probe: None, luck: LUCK_MAX, misses: 0 }
+        Self { below, open: None, probe: None, luck: LUCK_MAX, misses: 0, misses_max: MISSES_MAX }
     }
 
     /// The extent that grows no more.
@@ -392,14 +472,18 @@ impl<'a> Widening<'a> {
         }
         if self.luck == 0 {
             self.misses += 1;
-            if self.misses < MISSES_MAX {
+            if self.misses < self.misses_max {
                 return Ok(false);
             }
-            self.misses = 0;
+            (self.misses, self.misses_max) = (0, MISSES_MOST.min(2 * self.misses_max));
         }
         let next = self.next_row_from(from)?;
         let empty = next.is_none_or(|next| next >= *to);
-        self.luck = if empty { LUCK_MAX } else { self.luck.saturating_sub(1) };
+        if empty {
+            (self.luck, self.misses_max) = (LUCK_MAX, MISSES_MAX);
+        } else {
+            self.luck = self.luck.saturating_sub(1);
+        }
         Ok(empty)
     }
 

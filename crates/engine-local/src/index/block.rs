@@ -8,7 +8,7 @@
 //! A block carries no checksum of its own: whoever points at it knows it (the run's table of blocks; for that table the
 //! manifest). So a block that was lost, misplaced or left over from another file is found like one with a flipped bit.
 
-use super::cell::{Entry, Item, after, is_point};
+use super::cell::{Entry, Item, Says, Written, after, is_point};
 use bytes::Bytes;
 use outrigger_keyspace::ReadError;
 
@@ -23,34 +23,39 @@ pub(super) fn checksum(bytes: &[u8], file: u64, at: u64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
 }
 
-/// A block being filled.
+/// A block being filled, at the end of what its file gets next.
 #[derive(Debug, Default)]
 pub(super) struct Filling {
-    bytes: Vec<u8>,
+    /// How long its cells are.
+    bytes: usize,
     begins: Vec<u32>,
     first: Vec<u8>,
 }
 
 impl Filling {
-    /// Takes a cell, which must come after those taken before.
-    pub(super) fn push(&mut self, entry: &Entry) {
+    /// Takes a cell, which must come after those taken before, and appends it to `to`.
+    pub(super) fn push(&mut self, cell: &Written<'_>, to: &mut Vec<u8>) {
         if self.begins.is_empty() {
             self.first.clear();
-            self.first.extend_from_slice(&entry.key);
+            self.first.extend_from_slice(cell.key);
         }
-        self.begins.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
-        let (kind, payload): (u8, &[u8]) = match &entry.item {
-            Item::Put(payload) => (KIND_PUT, payload),
-            Item::Gone(end) if is_point(&entry.key, end) => (KIND_GONE_ONE, &[]),
-            Item::Gone(end) => (KIND_GONE, end),
+        self.begins.push(u32::try_from(self.bytes).unwrap_or(u32::MAX));
+        let (kind, payload): (u8, [&[u8]; 2]) = match cell.says {
+            Says::Put(head, rest) => (KIND_PUT, [head, rest]),
+            Says::Gone(end) if is_point(cell.key, end) => (KIND_GONE_ONE, [&[], &[]]),
+            Says::Gone(end) => (KIND_GONE, [end, &[]]),
         };
-        self.bytes.push(kind);
-        let key_bytes = u16::try_from(entry.key.len()).unwrap_or(u16::MAX);
-        self.bytes.extend_from_slice(&key_bytes.to_le_bytes());
-        let payload_bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        self.bytes.extend_from_slice(&payload_bytes.to_le_bytes());
-        self.bytes.extend_from_slice(&entry.key);
-        self.bytes.extend_from_slice(payload);
+        let payload_bytes = payload[0].len() + payload[1].len();
+        let mut head = [0; CELL_HEAD_BYTES];
+        head[0] = kind;
+        let key_bytes = u16::try_from(cell.key.len()).unwrap_or(u16::MAX);
+        head[1..3].copy_from_slice(&key_bytes.to_le_bytes());
+        let length = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
+        head[3..].copy_from_slice(&length.to_le_bytes());
+        for part in [&head, cell.key, payload[0], payload[1]] {
+            to.extend_from_slice(part);
+        }
+        self.bytes += CELL_HEAD_BYTES + cell.key.len() + payload_bytes;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -59,7 +64,7 @@ impl Filling {
 
     /// How long it is so far.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.len() + self.begins.len() * 4
+        self.bytes + self.begins.len() * 4
     }
 
     /// The first key of the block.
@@ -67,16 +72,17 @@ impl Filling {
         &self.first
     }
 
-    /// Hands the block over and begins the next one.
-    pub(super) fn finish(&mut self, write: impl FnOnce(&[u8])) {
+    /// Ends the block in `to`, answers its length, and begins the next one.
+    pub(super) fn finish(&mut self, to: &mut Vec<u8>) -> usize {
         for begin in &self.begins {
-            self.bytes.extend_from_slice(&begin.to_le_bytes());
+            to.extend_from_slice(&begin.to_le_bytes());
         }
         let count = u32::try_from(self.begins.len()).unwrap_or(u32::MAX);
-        self.bytes.extend_from_slice(&count.to_le_bytes());
-        write(&self.bytes);
-        self.bytes.clear();
+        to.extend_from_slice(&count.to_le_bytes());
+        let bytes = self.bytes() + 4;
+        self.bytes = 0;
         self.begins.clear();
+        bytes
     }
 }
 

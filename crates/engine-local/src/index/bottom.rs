@@ -2,7 +2,9 @@
 
 use super::IndexView;
 use crate::stack::{Bottom, Entries};
+use outrigger_kernel::Wall;
 use outrigger_keyspace::{Direction, KeyRange, ReadError, Value};
+use std::ops::ControlFlow;
 
 impl Bottom for IndexView {
     fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
@@ -11,5 +13,12 @@ impl Bottom for IndexView {
 
     fn range<'a>(&'a self, range: &KeyRange, direction: Direction) -> Entries<'a> {
         Box::new(Self::range(self, range, direction))
+    }
+
+    fn expiries(
+        &self,
+        visit: &mut dyn FnMut(Wall, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        Self::expiries(self, visit)
     }
 }

@@ -14,10 +14,12 @@
 //! The invariants are those of a layer in memory: cells are ordered by where they start, extents never overlap, and no
 //! cell starts inside another's extent.
 
-use crate::record;
+use super::values::{self, Values};
+use crate::record::{self, Place};
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{KeyRange, ReadError, Value, limits::KEY_BYTES_MAX};
+use std::sync::Arc;
 
 /// What the keys of a family begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,48 @@ pub(super) enum Item {
     Gone(Bytes),
 }
 
+/// A cell that is about to be written; its parts may lie anywhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) says: Says<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Says<'a> {
+    /// The key has this payload, which is in two pieces.
+    Put(&'a [u8], &'a [u8]),
+    /// As [`Item::Gone`].
+    Gone(&'a [u8]),
+}
+
+impl Written<'_> {
+    /// Where its value is that has this head, if it stands apart.
+    pub(super) fn place(&self, head: &[u8]) -> Option<Place> {
+        if Family::Rows.has(self.key) { record::place_of(head) } else { None }
+    }
+
+    /// Roughly the bytes it takes in a run.
+    pub(super) fn bytes(&self) -> usize {
+        let more = match self.says {
+            Says::Put(head, rest) => head.len() + rest.len(),
+            Says::Gone(end) if is_point(self.key, end) => 0,
+            Says::Gone(end) => end.len(),
+        };
+        self.key.len() + more
+    }
+}
+
 impl Entry {
+    /// As it is written.
+    pub(super) fn written(&self) -> Written<'_> {
+        let says = match &self.item {
+            Item::Put(payload) => Says::Put(payload, &[]),
+            Item::Gone(end) => Says::Gone(end),
+        };
+        Written { key: &self.key, says }
+    }
+
     /// Whether it says something about `key`, which is not before the entry's own.
     pub(super) fn reaches(&self, key: &[u8]) -> bool {
         match &self.item {
@@ -56,12 +99,7 @@ impl Entry {
 
     /// Roughly the bytes it takes in a run.
     pub(super) fn bytes(&self) -> usize {
-        let more = match &self.item {
-            Item::Put(payload) => payload.len(),
-            Item::Gone(end) if is_point(&self.key, end) => 0,
-            Item::Gone(end) => end.len(),
-        };
-        self.key.len() + more
+        self.written().bytes()
     }
 }
 
@@ -115,8 +153,8 @@ impl Family {
 }
 
 /// The payload that says that a key expires at `due`.
-pub(super) fn encode_expiry(due: Wall) -> Bytes {
-    Bytes::copy_from_slice(&due.0.to_le_bytes())
+pub(super) fn encode_expiry(due: Wall) -> [u8; 8] {
+    due.0.to_le_bytes()
 }
 
 /// When a key expires, by its entry among the expiries.
@@ -129,12 +167,16 @@ fn malformed(what: &str) -> ReadError {
     ReadError::Damaged(format!("{what} in the index is malformed"))
 }
 
-/// A row's value as it was written. The bytes are copied, so that a value kept for long keeps no whole block alive.
-pub(super) fn decode_row(payload: &[u8]) -> Result<Value, ReadError> {
-    record::decode_value(payload).map_err(|_| malformed("a row"))
+/// A row's value as it was written. The bytes are copied, so that a value kept for long keeps no whole block alive; of one
+/// that stands apart they are read from one of `files`.
+pub(super) fn decode_row(payload: &[u8], files: &[Arc<Values>]) -> Result<Value, ReadError> {
+    match record::decode_stored(payload).map_err(|_| malformed("a row"))? {
+        (value, None) => Ok(value),
+        (value, Some(place)) => Ok(Value { bytes: values::get(files, &place)?, ..value }),
+    }
 }
 
 /// When the row with `payload` expires.
 pub(super) fn expiry_of(payload: &[u8]) -> Option<Wall> {
-    record::decode_head(payload).ok().and_then(|(_, expires_at, _)| expires_at)
+    record::decode_head(payload).ok().and_then(|(head, _)| head.expires_at)
 }

@@ -1,6 +1,8 @@
 //! The manifest: which tables make up the index, and up to where in the log it holds everything. It is the file `index`,
 //! small, written anew for every change and put in place by a rename, so it is always whole: the old one or the new one.
 //!
+//! Format 2 is format 1 with values that stand apart; the former is read, too.
+//!
 //! ```text
 //!   file: copy | copy                     the second is there for the day the first is damaged
 //!   copy: magic (8) | format (4) | zero (4) | content length (8) | content | checksum (8)      integers little-endian
@@ -9,14 +11,17 @@
 use super::{
     Checkpoint,
     table::{Section, TableInfo},
+    values::ValuesInfo,
 };
 use crate::log::Position;
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{CommitId, Committed};
 
-/// The format of manifest and tables. A newer one is refused.
-pub(super) const FORMAT: u32 = 1;
+/// The format of the manifest. A newer one is refused.
+pub(super) const FORMAT: u32 = 2;
+/// The one before, which knew no values that stand apart.
+const FORMAT_WITHOUT_VALUES: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"outr.idx";
 const HEAD_BYTES: usize = 24;
@@ -31,6 +36,8 @@ pub(super) struct Manifest {
     pub(super) runs: Vec<RunInfo>,
     /// So many runs right above the base are being merged into it. What is done lies before their `from`.
     pub(super) draining: u32,
+    /// The files of values that stand apart, by their ids.
+    pub(super) values: Vec<ValuesInfo>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,6 +105,11 @@ impl Manifest {
                 encode_table(table, into);
             }
         }
+        put_u64(into, self.values.len() as u64);
+        for ValuesInfo { id, bytes } in &self.values {
+            put_u64(into, *id);
+            put_u64(into, *bytes);
+        }
     }
 }
 
@@ -112,6 +124,7 @@ fn encode_table(table: &TableInfo, into: &mut Vec<u8>) {
         put_bytes,
         extents,
         hidden_bytes,
+        refs,
         map,
         filter,
     } = table;
@@ -129,6 +142,11 @@ fn encode_table(table: &TableInfo, into: &mut Vec<u8>) {
     let (start, end) = hull.clone().unwrap_or_default();
     put_slice(into, &start);
     put_slice(into, &end);
+    put_u64(into, refs.len() as u64);
+    for (file, bytes) in refs {
+        put_u64(into, *file);
+        put_u64(into, *bytes);
+    }
 }
 
 fn put_u64(into: &mut Vec<u8>, number: u64) {
@@ -145,7 +163,7 @@ fn decode_copy(copy: &[u8]) -> Result<Manifest, Unreadable> {
     if xxhash_rust::xxh3::xxh3_64(rest) != u64::from_le_bytes(*checksum) {
         return Err(Unreadable::Damaged);
     }
-    let mut reading = Reading(rest);
+    let mut reading = Reading { rest, has_values: true };
     let magic = reading.take(MAGIC.len()).ok_or(Unreadable::Damaged)?;
     let format = reading.u32().ok_or(Unreadable::Damaged)?;
     if magic != MAGIC {
@@ -154,17 +172,21 @@ fn decode_copy(copy: &[u8]) -> Result<Manifest, Unreadable> {
     if format > FORMAT {
         return Err(Unreadable::Newer(format));
     }
+    reading.has_values = format > FORMAT_WITHOUT_VALUES;
     let content = reading.take(12).and_then(|_| reading.manifest());
-    content.filter(|_| reading.0.is_empty()).ok_or(Unreadable::Damaged)
+    content.filter(|_| reading.rest.is_empty()).ok_or(Unreadable::Damaged)
 }
 
 /// What was not read yet.
-struct Reading<'a>(&'a [u8]);
+struct Reading<'a> {
+    rest: &'a [u8],
+    has_values: bool,
+}
 
 impl<'a> Reading<'a> {
     fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(bytes)?;
-        self.0 = rest;
+        let (taken, rest) = self.rest.split_at_checked(bytes)?;
+        self.rest = rest;
         Some(taken)
     }
 
@@ -209,8 +231,17 @@ impl<'a> Reading<'a> {
         })?;
         // Without a base there is nothing to merge into.
         let sound = (draining as usize) < runs.len();
+        let values = self.values(|id, bytes| ValuesInfo { id, bytes })?;
         let checkpoint = Checkpoint { committed, log, ids };
-        sound.then_some(Manifest { checkpoint, next_id, runs, draining })
+        sound.then_some(Manifest { checkpoint, next_id, runs, draining, values })
+    }
+
+    /// Pairs of a file of values and a number.
+    fn values<T>(&mut self, one: impl Fn(u64, u64) -> T) -> Option<Vec<T>> {
+        match self.has_values {
+            true => self.list(|reading| Some(one(reading.u64()?, reading.u64()?))),
+            false => Some(Vec::new()),
+        }
     }
 
     fn table(&mut self) -> Option<TableInfo> {
@@ -220,6 +251,7 @@ impl<'a> Reading<'a> {
         let (first, last) = (self.bytes()?, self.bytes()?);
         let hull = (self.bytes()?, self.bytes()?);
         let hull = (hull.0 < hull.1).then_some(hull);
+        let refs = self.values(|file, bytes| (file, bytes))?.into_iter().collect();
         Some(TableInfo {
             id,
             bytes,
@@ -230,6 +262,7 @@ impl<'a> Reading<'a> {
             put_bytes,
             extents,
             hidden_bytes,
+            refs,
             map,
             filter,
         })

@@ -18,6 +18,9 @@ use std::cmp::Ordering;
 pub(super) struct Merged {
     /// Newest first.
     cursors: Vec<Cursor>,
+    /// Those that stand at a cell, as a heap: the one whose cell comes first is on top, of several at the same place the
+    /// newest run's.
+    heap: Vec<usize>,
     direction: Direction,
     start: Bytes,
     end: Bytes,
@@ -31,17 +34,31 @@ impl Merged {
         end: Bytes,
         direction: Direction,
     ) -> Result<Self, ReadError> {
-        let mut cursors = Vec::with_capacity(runs.len());
-        for run in runs {
-            let mut cursor = Cursor::new(run, direction);
+        let cursors = runs.iter().map(|run| Cursor::new(run, direction)).collect();
+        Self::at(cursors, start, end, direction)
+    }
+
+    /// The same for somebody who reads to the end: several blocks are read at once.
+    pub(super) fn through(runs: &[Run], start: Bytes, end: Bytes) -> Result<Self, ReadError> {
+        Self::at(runs.iter().map(Cursor::through).collect(), start, end, Direction::Forward)
+    }
+
+    fn at(
+        mut cursors: Vec<Cursor>,
+        start: Bytes,
+        end: Bytes,
+        direction: Direction,
+    ) -> Result<Self, ReadError> {
+        for cursor in &mut cursors {
             match direction {
                 _ if start >= end => {}
                 Direction::Forward => cursor.seek(&start)?,
                 Direction::Backward => cursor.seek_back(&end)?,
             }
-            cursors.push(cursor);
         }
-        Ok(Self { cursors, direction, start, end })
+        let mut merged = Self { cursors, heap: Vec::new(), direction, start, end };
+        merged.heap_up();
+        Ok(merged)
     }
 
     /// The next row to be seen: its key and payload.
@@ -56,72 +73,118 @@ impl Merged {
 
     /// The next cell that no newer run hides. Extents of different runs may overlap, and may reach past the end.
     fn next_cell(&mut self) -> Result<Option<Entry>, ReadError> {
-        let Some((at, entry)) = self.foremost() else { return Ok(None) };
-        let entry = entry.clone();
-        if !self.is_inside(&entry) {
+        let Some(&at) = self.heap.first() else { return Ok(None) };
+        let Some(cursor) = self.cursors.get_mut(at) else { return Ok(None) };
+        let inside = cursor.current().is_some_and(|entry| match (self.direction, &entry.item) {
+            (Direction::Forward, _) => entry.key < self.end,
+            (Direction::Backward, Item::Put(_)) => entry.key >= self.start,
+            (Direction::Backward, Item::Gone(end)) => *end > self.start,
+        });
+        let Some(entry) = cursor.take().filter(|_| inside) else {
+            self.heap.clear();
             return Ok(None);
-        }
-        let (newer, older) = self.cursors.split_at_mut(at + 1);
-        if let Some(cursor) = newer.last_mut() {
-            cursor.step()?;
-        }
-        for cursor in older {
-            pass(cursor, &entry, self.direction)?;
+        };
+        cursor.step()?;
+        self.sink(0);
+        match &entry.item {
+            Item::Put(_) => self.pass_key(&entry.key)?,
+            Item::Gone(_) => {
+                let mut moved = false;
+                for older in self.cursors.iter_mut().skip(at + 1) {
+                    moved |= pass(older, &entry, self.direction)?;
+                }
+                if moved {
+                    self.heap_up();
+                }
+            }
         }
         Ok(Some(entry))
     }
 
-    /// The cell that comes first in the direction; of two at the same place the newer run's.
-    fn foremost(&self) -> Option<(usize, &Entry)> {
-        let mut best: Option<(usize, &Entry)> = None;
-        for (at, cursor) in self.cursors.iter().enumerate() {
-            let Some(entry) = cursor.current() else { continue };
-            let comes_first = best.is_none_or(|(_, best)| match self.direction {
-                Direction::Forward if planted::is(Bug::PreferOldRows) => entry.key <= best.key,
-                Direction::Forward => entry.key < best.key,
-                Direction::Backward => compare_ends(entry, best) == Ordering::Greater,
-            });
-            if comes_first {
-                best = Some((at, entry));
+    /// Moves past the rows of older runs that have `key`, too.
+    fn pass_key(&mut self, key: &Bytes) -> Result<(), ReadError> {
+        while let Some(cursor) = self.heap.first().and_then(|top| self.cursors.get_mut(*top)) {
+            match cursor.current() {
+                Some(Entry { key: its_key, item: Item::Put(_) }) if its_key == key => {
+                    cursor.step()?;
+                }
+                _ => break,
             }
+            self.sink(0);
         }
-        best
+        Ok(())
     }
 
-    fn is_inside(&self, entry: &Entry) -> bool {
-        match (self.direction, &entry.item) {
-            (Direction::Forward, _) => entry.key < self.end,
-            (Direction::Backward, Item::Put(_)) => entry.key >= self.start,
-            (Direction::Backward, Item::Gone(end)) => *end > self.start,
+    /// Whether the cell of cursor `a` comes before that of `b`.
+    fn is_before(&self, a: usize, b: usize) -> bool {
+        let current = |at: usize| self.cursors.get(at).and_then(Cursor::current);
+        let (Some(first), Some(second)) = (current(a), current(b)) else {
+            return current(a).is_some();
+        };
+        let order = match self.direction {
+            Direction::Forward => first.key.cmp(&second.key),
+            Direction::Backward => compare_ends(second, first),
+        };
+        let newer_first = match planted::is(Bug::PreferOldRows) {
+            true => b.cmp(&a),
+            false => a.cmp(&b),
+        };
+        order.then(newer_first) == Ordering::Less
+    }
+
+    /// Puts all cursors in order.
+    fn heap_up(&mut self) {
+        self.heap.clear();
+        let standing = self.cursors.iter().enumerate().filter(|(_, c)| c.current().is_some());
+        self.heap.extend(standing.map(|(at, _)| at));
+        for at in (0..self.heap.len() / 2).rev() {
+            self.sink(at);
+        }
+    }
+
+    /// Puts the cursor at `at` of the heap, which has moved on, where it belongs; at its end it leaves.
+    fn sink(&mut self, mut at: usize) {
+        let ended =
+            |cursor: &usize| self.cursors.get(*cursor).is_none_or(|c| c.current().is_none());
+        if self.heap.get(at).is_some_and(ended) {
+            self.heap.swap_remove(at);
+        }
+        loop {
+            let mut first = at;
+            for child in [2 * at + 1, 2 * at + 2] {
+                if child < self.heap.len() && self.is_before(self.heap[child], self.heap[first]) {
+                    first = child;
+                }
+            }
+            if first == at {
+                return;
+            }
+            self.heap.swap(at, first);
+            at = first;
         }
     }
 }
 
-/// Moves the cursor of an older run past what `entry` says.
-fn pass(cursor: &mut Cursor, entry: &Entry, direction: Direction) -> Result<(), ReadError> {
-    let Some(current) = cursor.current() else { return Ok(()) };
-    match (&entry.item, direction) {
-        (Item::Put(_), _) => {
-            if current.key == entry.key && matches!(current.item, Item::Put(_)) {
-                return cursor.step();
-            }
-        }
-        (Item::Gone(end), Direction::Forward) => {
-            if current.key < *end {
-                return cursor.seek(end);
-            }
-        }
-        (Item::Gone(_), Direction::Backward) => {
+/// Moves the cursor of an older run past the keys that `entry` says are gone. Whether it had to be moved.
+fn pass(cursor: &mut Cursor, entry: &Entry, direction: Direction) -> Result<bool, ReadError> {
+    let (Some(current), Item::Gone(end)) = (cursor.current(), &entry.item) else {
+        return Ok(false);
+    };
+    match direction {
+        Direction::Forward if current.key < *end => cursor.seek(end)?,
+        Direction::Forward => return Ok(false),
+        Direction::Backward => {
             let reaches_in = match &current.item {
                 Item::Put(_) => current.key >= entry.key,
                 Item::Gone(end) => *end > entry.key,
             };
-            if reaches_in {
-                return cursor.seek_back(&entry.key);
+            if !reaches_in {
+                return Ok(false);
             }
+            cursor.seek_back(&entry.key)?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Compares where two cells end.
@@ -153,16 +216,17 @@ pub(super) struct Folding {
     open: Option<(Bytes, Bytes)>,
     /// What comes after `open`.
     ready: Option<Entry>,
-    /// Extents before this key have been dealt with.
+    /// Extents before this key have been dealt with, and the key itself when it is a row's.
     done: Bytes,
+    is_past: bool,
 }
 
 impl Folding {
     /// What `runs`, newest first, say about keys from `start` to `end` (excluded).
     pub(super) fn new(runs: &[Run], start: Bytes, end: Bytes) -> Result<Self, ReadError> {
         let done = start.clone();
-        let merged = Merged::new(runs, start, end, Direction::Forward)?;
-        Ok(Self { merged, open: None, ready: None, done })
+        let merged = Merged::through(runs, start, end)?;
+        Ok(Self { merged, open: None, ready: None, done, is_past: false })
     }
 
     /// The next cell.
@@ -175,7 +239,7 @@ impl Folding {
             match entry.item {
                 Item::Gone(end) => {
                     let end = end.min(self.merged.end.clone());
-                    let start = entry.key.max(self.done.clone());
+                    let start = entry.key.max(self.done_up_to());
                     if start >= end {
                         continue;
                     }
@@ -193,10 +257,11 @@ impl Folding {
                     }
                 }
                 Item::Put(_) => {
-                    self.done = after(&entry.key);
+                    (self.done, self.is_past) = (entry.key.clone(), true);
                     let Some((start, end)) = self.open.take() else { return Ok(Some(entry)) };
-                    if end > self.done {
-                        self.open = Some((self.done.clone(), end.clone()));
+                    let done = self.done_up_to();
+                    if end > done {
+                        self.open = Some((done, end.clone()));
                     }
                     let before = extent((start, end.min(entry.key.clone())));
                     let Some(before) = before else { return Ok(Some(entry)) };
@@ -205,6 +270,10 @@ impl Folding {
                 }
             }
         }
+    }
+
+    fn done_up_to(&self) -> Bytes {
+        if self.is_past { after(&self.done) } else { self.done.clone() }
     }
 
     fn close(&mut self) -> Option<Entry> {

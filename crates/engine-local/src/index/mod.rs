@@ -5,6 +5,7 @@
 //!                    run                   a reader looks from the newest down
 //!                    base  oldest          rows only, large, in many files
 //!   maintain: runs are merged into each other and into the base, a piece at a time
+//!   values    large ones stand apart, in files that merges refer to and do not copy
 //!   `index`: which files these are, and up to where in the log they hold everything (the checkpoint)
 //! ```
 //!
@@ -31,6 +32,7 @@ mod merge;
 mod run;
 mod shelf;
 mod table;
+mod values;
 mod verify;
 mod view;
 mod writer;
@@ -52,10 +54,15 @@ use outrigger_keyspace::{CommitId, Committed, ReadError};
 use run::Run;
 use shelf::Shelf;
 use std::{
+    collections::BTreeSet,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use table::{FILE_PREFIX, Table};
+use values::{Refs, Values};
 
 /// The manifest's file.
 const FILE: &str = "index";
@@ -66,7 +73,8 @@ const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 
 /// Whether a file of this name is the index's.
 pub(crate) fn owns(name: &str) -> bool {
-    name == FILE || name == FILE_NEW || name.starts_with(FILE_PREFIX)
+    let prefixes = [FILE_PREFIX, values::FILE_PREFIX];
+    name == FILE || name == FILE_NEW || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Up to where everything is in the index.
@@ -96,6 +104,10 @@ struct Sizes {
     block_bytes: usize,
     /// How large a file becomes.
     table_bytes: u64,
+    /// From which size on a value stands apart.
+    apart_bytes: usize,
+    /// So much of such values stays with the rows of a layer: not every layer is worth a file of values.
+    inline_bytes: usize,
     /// How much one step of a merge writes, about.
     step_bytes: u64,
     /// How much more than its share may be dead.
@@ -110,9 +122,11 @@ impl Sizes {
         Self {
             block_bytes: 8 << 10,
             table_bytes,
+            apart_bytes: 16 << 10,
+            inline_bytes: 256 << 10,
             step_bytes: table_bytes,
             slack_bytes: layer_bytes.saturating_mul(2),
-            runs_max: 16,
+            runs_max: 32,
         }
     }
 }
@@ -127,7 +141,12 @@ pub(crate) struct Index {
     shelf: Arc<Shelf>,
     view: Mutex<Arc<IndexView>>,
     state: Mutex<State>,
+    /// The bytes of the store beside the index while it is at rest; [`BUSY`] while it is written to.
+    rest: AtomicU64,
 }
+
+/// The store is being written to: merging does what it must and no more.
+const BUSY: u64 = u64::MAX;
 
 /// What the next manifest is made from.
 #[derive(Debug)]
@@ -137,8 +156,13 @@ struct State {
     /// Newest first; the last is the base.
     runs: Vec<Run>,
     draining: u32,
+    /// The files of values that stand apart, by their ids.
+    values: Vec<Arc<Values>>,
+    /// Those that are written and of no manifest yet.
+    written: Vec<Arc<Values>>,
     /// Files of no manifest that somebody may still read.
     doomed: Vec<Arc<Table>>,
+    doomed_values: Vec<Arc<Values>>,
     /// The first failure: nothing is changed after it.
     failed: Option<IndexError>,
 }
@@ -150,8 +174,13 @@ impl Index {
         options: IndexOptions,
         checkpoint: Checkpoint,
     ) -> Result<Self, IndexError> {
-        let manifest =
-            Manifest { checkpoint, next_id: 1, runs: vec![RunInfo::default()], draining: 0 };
+        let manifest = Manifest {
+            checkpoint,
+            next_id: 1,
+            runs: vec![RunInfo::default()],
+            draining: 0,
+            values: Vec::new(),
+        };
         // In this order: until the new manifest is in place, the old one and its files are whole.
         if disk.list()?.iter().any(|name| name == FILE_NEW) {
             disk.remove(FILE_NEW)?;
@@ -170,7 +199,10 @@ impl Index {
 
     fn with(disk: Arc<dyn Disk>, options: &IndexOptions, manifest: Manifest) -> Self {
         let shelf = Shelf::new(options.cache_bytes);
-        let Manifest { checkpoint, next_id, runs, draining } = manifest;
+        let Manifest { checkpoint, next_id, runs, draining, values } = manifest;
+        let mut values: Vec<_> =
+            values.into_iter().map(|info| Values::new(info, disk.clone())).collect();
+        values.sort_unstable_by_key(|values| values.info.id);
         let table = |info| Table::new(info, disk.clone(), shelf.clone());
         let runs: Vec<Run> = runs
             .into_iter()
@@ -179,10 +211,32 @@ impl Index {
                 tables: tables.into_iter().map(table).collect(),
             })
             .collect();
-        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone()));
-        let state = State { checkpoint, next_id, runs, draining, doomed: Vec::new(), failed: None };
+        let view = Arc::new(IndexView::new(
+            checkpoint.clone(),
+            runs.clone(),
+            values.clone(),
+            shelf.clone(),
+        ));
+        let state = State {
+            checkpoint,
+            next_id,
+            runs,
+            draining,
+            values,
+            written: Vec::new(),
+            doomed: Vec::new(),
+            doomed_values: Vec::new(),
+            failed: None,
+        };
         let (view, state) = (Mutex::new(view), Mutex::new(state));
-        Self { disk, sizes: Sizes::for_layers_of(options.layer_bytes), shelf, view, state }
+        let (sizes, rest) = (Sizes::for_layers_of(options.layer_bytes), AtomicU64::new(BUSY));
+        Self { disk, sizes, shelf, view, state, rest }
+    }
+
+    /// Says that nothing is written to the store, which has `beside` bytes beside the index: there is time to give space
+    /// back that is not worth it otherwise. Or that it is written to again.
+    pub(crate) fn set_rest(&self, beside: Option<u64>) {
+        self.rest.store(beside.unwrap_or(BUSY), Ordering::Relaxed);
     }
 
     /// What is in it now.
@@ -190,8 +244,8 @@ impl Index {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Runs `change` unless one has failed before. A change that fails is the last, but for one that found no room: of that
-    /// nothing is left.
+    /// Runs `change` unless one has failed before. A change that fails is the last, but for one that found no room, or
+    /// something that it could not read: of that nothing is left.
     fn change<T>(
         &self,
         change: impl FnOnce(&mut State) -> Result<T, IndexError>,
@@ -203,13 +257,16 @@ impl Index {
         }
         let first_id = state.next_id;
         let mut result = change(&mut state);
-        if matches!(result, Err(IndexError::Full(_)))
+        state.written.clear();
+        let leaves_all =
+            |error: &IndexError| matches!(error, IndexError::Full(_) | IndexError::Damaged(_));
+        if result.as_ref().is_err_and(leaves_all)
             && let Err(error) = self.clean(&state, first_id)
         {
             result = Err(error);
         }
         if let Err(error) = &result
-            && !matches!(error, IndexError::Full(_))
+            && !leaves_all(error)
         {
             state.failed = Some(error.clone());
         }
@@ -220,9 +277,11 @@ impl Index {
     fn clean(&self, state: &State, first_id: u64) -> Result<(), IndexError> {
         let named = |id| {
             let mut tables = state.runs.iter().flat_map(|run| &run.tables).chain(&state.doomed);
-            tables.any(|table| table.info.id == id)
+            let mut values = state.values.iter().chain(&state.doomed_values);
+            tables.any(|table| table.info.id == id) || values.any(|values| values.info.id == id)
         };
-        let files = (first_id..state.next_id).filter(|id| !named(*id)).map(table::file_name);
+        let files = (first_id..state.next_id).filter(|id| !named(*id));
+        let files = files.flat_map(|id| [table::file_name(id), values::file_name(id)]);
         for name in files.chain([FILE_NEW.to_owned()]) {
             match self.disk.remove(&name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -242,6 +301,11 @@ impl Index {
         draining: u32,
         checkpoint: Checkpoint,
     ) -> Result<Arc<IndexView>, IndexError> {
+        // What nothing refers to any more goes.
+        let refs = refs(&runs);
+        let known = state.values.iter().chain(&state.written);
+        let (values, unused): (Vec<_>, Vec<_>) =
+            known.cloned().partition(|values| refs.contains_key(&values.info.id));
         put_manifest(
             &*self.disk,
             &Manifest {
@@ -249,9 +313,12 @@ impl Index {
                 next_id: state.next_id,
                 runs: runs.iter().map(Run::info).collect(),
                 draining,
+                values: values.iter().map(|values| values.info).collect(),
             },
         )?;
-        let view = Arc::new(IndexView::new(checkpoint.clone(), runs.clone()));
+        let shelf = self.shelf.clone();
+        let view =
+            Arc::new(IndexView::new(checkpoint.clone(), runs.clone(), values.clone(), shelf));
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view.clone();
         let before = std::mem::replace(&mut state.runs, runs);
         let kept: Vec<u64> =
@@ -264,6 +331,9 @@ impl Index {
             }
         }
         drop(before);
+        state.values = values;
+        state.written.clear();
+        state.doomed_values.extend(unused);
         (state.draining, state.checkpoint) = (draining, checkpoint);
         self.bury(state)?;
         Ok(view)
@@ -274,10 +344,20 @@ impl Index {
         let (gone, read): (Vec<_>, Vec<_>) =
             state.doomed.drain(..).partition(|table| Arc::strong_count(table) == 1);
         state.doomed = read;
-        for table in gone {
-            self.disk.remove(&table.file_name()).map_err(|error| IndexError::failed(&error))?;
+        let gone = gone.iter().map(|table| table.file_name());
+        let (gone_values, read): (Vec<_>, Vec<_>) =
+            state.doomed_values.drain(..).partition(|values| Arc::strong_count(values) == 1);
+        state.doomed_values = read;
+        for name in gone.chain(gone_values.iter().map(|values| values.file_name())) {
+            self.disk.remove(&name).map_err(|error| IndexError::failed(&error))?;
         }
         Ok(())
+    }
+
+    /// Whether files wait to be removed until nobody reads them any more.
+    pub(crate) fn has_doomed(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        !state.doomed.is_empty() || !state.doomed_values.is_empty()
     }
 
     /// The id of the next file.
@@ -290,6 +370,20 @@ impl Index {
     fn table(&self, info: table::TableInfo) -> Arc<Table> {
         Table::new(info, self.disk.clone(), self.shelf.clone())
     }
+}
+
+/// How many bytes of which files of values the rows of `runs` refer to.
+fn refs(runs: &[Run]) -> Refs {
+    let (mut refs, mut seen) = (Refs::new(), BTreeSet::new());
+    for table in runs.iter().flat_map(|run| &run.tables) {
+        // While a run is being drained, a file of it may be part of the base already.
+        if seen.insert(table.info.id) {
+            for (file, bytes) in &table.info.refs {
+                *refs.entry(*file).or_default() += bytes;
+            }
+        }
+    }
+    refs
 }
 
 fn read_manifest(disk: &dyn Disk) -> Result<Manifest, IndexError> {
@@ -341,20 +435,30 @@ fn sweep(disk: &dyn Disk, manifest: &Manifest) -> Result<(), IndexError> {
         .iter()
         .flat_map(|run| &run.tables)
         .map(|info| table::file_name(info.id))
+        .chain(manifest.values.iter().map(|info| values::file_name(info.id)))
         .collect();
     named.sort_unstable();
     let mut found = 0;
+    let mut left = Vec::new();
     for name in disk.list()? {
         if named.binary_search(&name).is_ok() {
             found += 1;
         } else if name != FILE && owns(&name) {
-            disk.remove(&name)?;
+            left.push(name);
         }
     }
     named.dedup();
     if found < named.len() {
         let missing = named.len() - found;
         return Err(ReadError::Damaged(format!("{missing} files of the index are missing")).into());
+    }
+    if !left.is_empty() {
+        // Whoever wrote the manifest that was read may have ended before its name was there to stay; what the one before
+        // names must not go first.
+        disk.sync_folder()?;
+    }
+    for name in left {
+        disk.remove(&name)?;
     }
     Ok(())
 }

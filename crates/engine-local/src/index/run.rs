@@ -8,7 +8,7 @@ use super::{
     block::Block,
     cell::{Entry, Item},
     manifest::RunInfo,
-    table::{Guide, Table},
+    table::{Guide, Piece, Table},
 };
 use bytes::Bytes;
 use outrigger_keyspace::{Direction, ReadError};
@@ -32,6 +32,11 @@ impl Run {
     /// The length of its files.
     pub(super) fn bytes(&self) -> u64 {
         self.tables.iter().map(|table| table.info.bytes).sum()
+    }
+
+    /// The same, with the values that stand apart from its rows.
+    pub(super) fn all_bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.info.all_bytes()).sum()
     }
 
     /// What it says about `key`, whose filter hash is `hash`.
@@ -75,7 +80,13 @@ pub(super) struct Cursor {
     block: Option<Block>,
     entry_at: usize,
     current: Option<Entry>,
+    /// About so much is read at once; nothing: a block at a time.
+    ahead_bytes: usize,
+    piece: Option<Piece>,
 }
+
+/// What a reader that goes on to the end reads at once.
+const AHEAD_BYTES: usize = 64 << 10;
 
 impl Cursor {
     /// A cursor that stands nowhere yet.
@@ -89,12 +100,24 @@ impl Cursor {
             block: None,
             entry_at: 0,
             current: None,
+            ahead_bytes: 0,
+            piece: None,
         }
+    }
+
+    /// The same for somebody who reads forward to the end.
+    pub(super) fn through(run: &Run) -> Self {
+        Self { ahead_bytes: AHEAD_BYTES, ..Self::new(run, Direction::Forward) }
     }
 
     /// The cell it stands at; `None` past the last one.
     pub(super) fn current(&self) -> Option<&Entry> {
         self.current.as_ref()
+    }
+
+    /// Takes the cell it stands at; it must be moved next.
+    pub(super) fn take(&mut self) -> Option<Entry> {
+        self.current.take()
     }
 
     /// The table it is in.
@@ -231,7 +254,10 @@ impl Cursor {
             let Some(guide) = self.guide()? else { return Ok(None) };
             let Some(table) = self.run.tables.get(self.table) else { return Ok(None) };
             self.block_at = self.block_at.min(guide.blocks().saturating_sub(1));
-            self.block = Some(table.block(&guide, self.block_at)?);
+            self.block = Some(match self.ahead_bytes {
+                0 => table.block(&guide, self.block_at)?,
+                bytes => table.block_ahead(&guide, self.block_at, bytes, &mut self.piece)?,
+            });
         }
         Ok(self.block.as_ref())
     }

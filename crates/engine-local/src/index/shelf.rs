@@ -1,4 +1,5 @@
-//! The bound on memory: which tables' maps and filters are kept, the least recently used let go first.
+//! What readers have in common. The bound on memory: which tables' maps and filters are kept, the least recently used let go
+//! first. And how much scans have read, which tells when runs are worth folding.
 
 use super::table::Table;
 use std::sync::{
@@ -10,6 +11,8 @@ use std::sync::{
 pub(super) struct Shelf {
     limit: usize,
     clock: AtomicU64,
+    /// How many runs were looked at by scans, beyond one for each, since it was last forgotten.
+    scanned: AtomicU64,
     held: Mutex<Held>,
 }
 
@@ -21,7 +24,26 @@ struct Held {
 
 impl Shelf {
     pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, clock: AtomicU64::new(0), held: Mutex::default() })
+        Arc::new(Self {
+            limit,
+            clock: AtomicU64::new(0),
+            scanned: AtomicU64::new(0),
+            held: Mutex::default(),
+        })
+    }
+
+    /// Notes that a scan looks at so many runs.
+    pub(super) fn note_scan(&self, runs: usize) {
+        self.scanned.fetch_add(runs.saturating_sub(1) as u64, Ordering::Relaxed);
+    }
+
+    /// How many runs scans have looked at that would not be there if all were one.
+    pub(super) fn scanned(&self) -> u64 {
+        self.scanned.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn forget_scans(&self) {
+        self.scanned.store(0, Ordering::Relaxed);
     }
 
     /// The next instant of its own count of time.

@@ -13,6 +13,7 @@ use super::{
     cell::Entry,
     filter,
     shelf::Shelf,
+    values::Refs,
 };
 use crate::planted::{self, Bug};
 use arc_swap::ArcSwapOption;
@@ -51,6 +52,8 @@ pub(super) struct TableInfo {
     pub(super) extents: u64,
     /// Roughly the bytes in older runs that its cells hide.
     pub(super) hidden_bytes: u64,
+    /// Where the values of its rows are that stand apart.
+    pub(super) refs: Refs,
     pub(super) map: Section,
     pub(super) filter: Section,
 }
@@ -64,6 +67,11 @@ pub(super) struct Section {
 }
 
 impl TableInfo {
+    /// Its length, and that of the values that stand apart from its rows.
+    pub(super) fn all_bytes(&self) -> u64 {
+        self.bytes + self.refs.values().sum::<u64>()
+    }
+
     /// Whether it says nothing about keys from `key` on.
     pub(super) fn is_before(&self, key: &[u8]) -> bool {
         self.last < key && self.hull.as_ref().is_none_or(|(_, end)| end <= key)
@@ -101,6 +109,23 @@ pub(super) struct Guide {
     /// Where in the map each block's entry begins.
     spots: Vec<u32>,
     filter: Bytes,
+}
+
+/// Several blocks of a table as they were read, not checked yet.
+#[derive(Debug)]
+pub(super) struct Piece {
+    table: u64,
+    at: u64,
+    bytes: Bytes,
+}
+
+impl Piece {
+    /// The bytes of a block, if it lies in here.
+    fn get(&self, table: u64, section: Section) -> Option<Bytes> {
+        let begin = usize::try_from(section.at.checked_sub(self.at)?).ok()?;
+        let end = begin.checked_add(usize::try_from(section.bytes).ok()?)?;
+        (table == self.table && end <= self.bytes.len()).then(|| self.bytes.slice(begin..end))
+    }
 }
 
 /// What stands before the key in a map's entry.
@@ -199,7 +224,7 @@ impl Table {
         let file = self.disk.open(&self.file_name()).map_err(|error| self.unreadable(&error))?;
         let mut head = [0; HEAD_BYTES];
         file.read_at(&mut head, 0).map_err(|error| self.unreadable(&error))?;
-        if head != self::head(self.info.id) {
+        if head != head_of(MAGIC, self.info.id) {
             return Err(self.damaged(0));
         }
         let map = self.section(&*file, self.info.map)?;
@@ -217,17 +242,55 @@ impl Table {
         Block::new(self.section(&*guide.file, section)?)
     }
 
+    /// The same, out of `piece`; one that does not have it is read anew, with as many blocks as `bytes` hold.
+    pub(super) fn block_ahead(
+        &self,
+        guide: &Guide,
+        index: usize,
+        bytes: usize,
+        piece: &mut Option<Piece>,
+    ) -> Result<Block, ReadError> {
+        let (section, _) = guide.spot(index).ok_or_else(|| self.damaged(self.info.map.at))?;
+        if let Some(found) = piece.as_ref().and_then(|piece| piece.get(self.info.id, section)) {
+            self.check(&found, section)?;
+            return Block::new(found);
+        }
+        let end = section.at.saturating_add(bytes as u64);
+        let next = (index + 1..guide.blocks()).map_while(|index| guide.spot(index));
+        let fits = |(next, _): &(Section, &[u8])| next.at.saturating_add(next.bytes) <= end;
+        let whole = next.take_while(fits).last().map_or(section, |(last, _)| Section {
+            bytes: (last.at + last.bytes).saturating_sub(section.at),
+            ..section
+        });
+        let read =
+            Piece { table: self.info.id, at: section.at, bytes: self.read(&*guide.file, whole)? };
+        let found = read.get(self.info.id, section).ok_or_else(|| self.damaged(section.at))?;
+        *piece = Some(read);
+        self.check(&found, section)?;
+        Block::new(found)
+    }
+
     fn section(&self, file: &dyn DiskFile, section: Section) -> Result<Bytes, ReadError> {
+        let bytes = self.read(file, section)?;
+        self.check(&bytes, section)?;
+        Ok(bytes)
+    }
+
+    fn read(&self, file: &dyn DiskFile, section: Section) -> Result<Bytes, ReadError> {
         // A section lies within the file: a damaged length must not ask for all memory.
         let end = section.at.checked_add(section.bytes).filter(|end| *end <= self.info.bytes);
         let length = end.and_then(|_| usize::try_from(section.bytes).ok());
         let mut bytes = vec![0; length.ok_or_else(|| self.damaged(section.at))?];
         file.read_at(&mut bytes, section.at).map_err(|error| self.unreadable(&error))?;
-        let holds = checksum(&bytes, self.info.id, section.at) == section.checksum;
-        if !holds && !planted::is(Bug::SkipBlockChecksum) {
-            return Err(self.damaged(section.at));
-        }
         Ok(bytes.into())
+    }
+
+    fn check(&self, bytes: &[u8], section: Section) -> Result<(), ReadError> {
+        let holds = checksum(bytes, self.info.id, section.at) == section.checksum;
+        if holds || planted::is(Bug::SkipBlockChecksum) {
+            return Ok(());
+        }
+        Err(self.damaged(section.at))
     }
 
     /// What it says about `key`, whose filter hash is `hash`.
@@ -246,14 +309,14 @@ impl Table {
         Ok(entry.reaches(key).then_some(entry))
     }
 
-    /// Roughly how many bytes lie between two keys.
+    /// Roughly how many bytes lie between two keys, values that stand apart included.
     pub(super) fn bytes_between(
         self: &Arc<Self>,
         start: &[u8],
         end: &[u8],
     ) -> Result<u64, ReadError> {
         if start <= &self.info.first[..] && end > &self.info.last[..] {
-            return Ok(self.info.bytes);
+            return Ok(self.info.all_bytes());
         }
         if start > &self.info.last[..] || end <= &self.info.first[..] {
             return Ok(0);
@@ -261,7 +324,8 @@ impl Table {
         let guide = self.guide()?;
         let spot = |key| guide.spot(guide.block_before(key, false));
         let at = |key| spot(key).map_or(0, |(section, _)| section.at);
-        Ok(at(end).saturating_sub(at(start)))
+        let bytes = at(end).saturating_sub(at(start));
+        Ok(bytes.saturating_mul(self.info.all_bytes().div_ceil(self.info.bytes.max(1))))
     }
 
     fn damaged(&self, at: u64) -> ReadError {
@@ -285,11 +349,14 @@ impl Table {
     }
 }
 
-/// What the file of table `id` begins with.
-pub(super) fn head(id: u64) -> [u8; HEAD_BYTES] {
+/// The format of tables and files of values. The manifest refuses what is newer before anybody looks at one.
+const FORMAT: u32 = 1;
+
+/// What the file `id` begins with.
+pub(super) fn head_of(magic: [u8; 8], id: u64) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
-    head[..8].copy_from_slice(&MAGIC);
-    head[8..12].copy_from_slice(&super::manifest::FORMAT.to_le_bytes());
+    head[..8].copy_from_slice(&magic);
+    head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
     head[16..24].copy_from_slice(&id.to_le_bytes());
     head
 }

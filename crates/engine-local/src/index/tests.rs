@@ -2,8 +2,10 @@
 
 mod crashes;
 mod damage;
+mod figures;
 mod model;
 mod space;
+mod values;
 
 use super::{Checkpoint, Index, IndexError, IndexOptions, IndexView, Sizes};
 use crate::{layer::Layer, log::Position};
@@ -29,6 +31,8 @@ const OPTIONS: IndexOptions = IndexOptions { cache_bytes: 1 << 20, layer_bytes: 
 const SMALL: Sizes = Sizes {
     block_bytes: 500,
     table_bytes: 3_000,
+    apart_bytes: 2_000,
+    inline_bytes: 0,
     step_bytes: 5_000,
     slack_bytes: 4_000,
     runs_max: 3,
@@ -181,8 +185,13 @@ fn figures(index: &Index) -> Figures {
             figures.disk_bytes += table.info.bytes;
         }
     }
-    let doomed = &index.state.lock().unwrap().doomed;
-    figures.doomed_bytes = doomed.iter().map(|table| table.info.bytes).sum();
+    for values in view.values() {
+        figures.files += 1;
+        figures.disk_bytes += values.info.bytes;
+    }
+    let state = index.state.lock().unwrap();
+    let doomed = state.doomed_values.iter().map(|values| values.info.bytes);
+    figures.doomed_bytes = state.doomed.iter().map(|table| table.info.bytes).chain(doomed).sum();
     figures
 }
 

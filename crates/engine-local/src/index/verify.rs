@@ -9,6 +9,7 @@ use super::{
     run::Run,
     table::Table,
     unreadable,
+    values::{Refs, Values},
 };
 use bytes::Bytes;
 use outrigger_kernel::disk::Disk;
@@ -40,17 +41,22 @@ impl IndexView {
         let mut verified = Verified::default();
         let base = self.runs().len().saturating_sub(1);
         for (at, run) in self.runs().iter().enumerate() {
-            verify_run(run, at == base, &mut verified)?;
+            verify_run(run, self.values(), at == base, &mut verified)?;
         }
         Ok(verified)
     }
 }
 
-fn verify_run(run: &Run, is_base: bool, verified: &mut Verified) -> Result<(), IndexError> {
+fn verify_run(
+    run: &Run,
+    values: &[Arc<Values>],
+    is_base: bool,
+    verified: &mut Verified,
+) -> Result<(), IndexError> {
     let mut reached = Bytes::new();
     for table in &run.tables {
         let extents = verified.extents;
-        verify_table(table, &mut reached, verified)?;
+        verify_table(table, values, &mut reached, verified)?;
         if is_base && verified.extents > extents {
             return Err(malformed(table, "it is part of the base and has extents").into());
         }
@@ -60,21 +66,27 @@ fn verify_run(run: &Run, is_base: bool, verified: &mut Verified) -> Result<(), I
 
 fn verify_table(
     table: &Arc<Table>,
+    values: &[Arc<Values>],
     reached: &mut Bytes,
     verified: &mut Verified,
 ) -> Result<(), IndexError> {
     let guide = table.guide()?;
-    let (mut puts, mut extents, mut last) = (0, 0, Bytes::new());
+    let (mut puts, mut extents, mut last, mut refs) = (0, 0, Bytes::new(), Refs::new());
     for index in 0..guide.blocks() {
         let block = table.block(&guide, index)?;
         for at in 0..block.count() {
             let entry = block.entry(at)?;
-            verify_entry(table, &entry, reached)?;
+            verify_entry(table, values, &entry, reached)?;
             if !guide.may_hold(filter::hash(&entry.key)) {
                 return Err(malformed(table, "its filter does not know a key").into());
             }
             match &entry.item {
-                Item::Put(_) => puts += 1,
+                Item::Put(payload) => {
+                    puts += 1;
+                    if let Some(place) = entry.written().place(payload) {
+                        *refs.entry(place.file).or_default() += place.bytes;
+                    }
+                }
                 Item::Gone(_) => extents += 1,
             }
             last = Bytes::copy_from_slice(&entry.key);
@@ -82,7 +94,7 @@ fn verify_table(
         verified.blocks += 1;
     }
     let info = &table.info;
-    if (puts, extents, &last) != (info.puts, info.extents, &info.last) {
+    if (puts, extents, &last, &refs) != (info.puts, info.extents, &info.last, &info.refs) {
         return Err(malformed(table, "it holds other cells than the manifest says").into());
     }
     verified.files += 1;
@@ -92,14 +104,19 @@ fn verify_table(
     Ok(())
 }
 
-fn verify_entry(table: &Table, entry: &Entry, reached: &mut Bytes) -> Result<(), ReadError> {
+fn verify_entry(
+    table: &Table,
+    values: &[Arc<Values>],
+    entry: &Entry,
+    reached: &mut Bytes,
+) -> Result<(), ReadError> {
     if entry.key < *reached {
         return Err(malformed(table, "its cells are out of order"));
     }
     *reached = match &entry.item {
         Item::Put(payload) => {
             if Family::Rows.has(&entry.key) {
-                decode_row(payload)?;
+                decode_row(payload, values)?;
             } else {
                 decode_expiry(payload)?;
             }

@@ -6,22 +6,32 @@ use super::{
     filter,
     merge::Merged,
     run::Run,
+    shelf::Shelf,
+    values::Values,
 };
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{Direction, KeyRange, ReadError, Value};
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 #[derive(Debug)]
 pub(crate) struct IndexView {
     checkpoint: Checkpoint,
     /// Newest first.
     runs: Vec<Run>,
+    /// The files of values that stand apart, by their ids.
+    values: Vec<Arc<Values>>,
+    shelf: Arc<Shelf>,
 }
 
 impl IndexView {
-    pub(super) fn new(checkpoint: Checkpoint, runs: Vec<Run>) -> Self {
-        Self { checkpoint, runs }
+    pub(super) fn new(
+        checkpoint: Checkpoint,
+        runs: Vec<Run>,
+        values: Vec<Arc<Values>>,
+        shelf: Arc<Shelf>,
+    ) -> Self {
+        Self { checkpoint, runs, values, shelf }
     }
 
     /// Up to where everything is in it.
@@ -36,7 +46,7 @@ impl IndexView {
         for run in &self.runs {
             if let Some(entry) = run.get(&key, hash)? {
                 return match entry.item {
-                    Item::Put(payload) => decode_row(&payload).map(Some),
+                    Item::Put(payload) => decode_row(&payload, &self.values).map(Some),
                     Item::Gone(_) => Ok(None),
                 };
             }
@@ -71,6 +81,16 @@ impl IndexView {
     pub(super) fn runs(&self) -> &[Run] {
         &self.runs
     }
+
+    pub(super) fn values(&self) -> &[Arc<Values>] {
+        &self.values
+    }
+
+    /// The length of all its files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let values = self.values.iter().map(|values| values.info.bytes);
+        self.runs.iter().map(Run::bytes).chain(values).sum()
+    }
 }
 
 /// Entries of a view.
@@ -90,6 +110,7 @@ enum State {
 impl Rows<'_> {
     fn read(&mut self) -> Result<Option<(Bytes, Value)>, ReadError> {
         if let State::New { start, end, direction } = &mut self.state {
+            self.view.shelf.note_scan(self.view.runs.len());
             let (start, end) = (std::mem::take(start), std::mem::take(end));
             self.state = State::Open(Merged::new(&self.view.runs, start, end, *direction)?);
         }
@@ -97,7 +118,7 @@ impl Rows<'_> {
         match merged.next_row()? {
             Some((key, payload)) => {
                 let key = Bytes::copy_from_slice(key.get(1..).unwrap_or_default());
-                Ok(Some((key, decode_row(&payload)?)))
+                Ok(Some((key, decode_row(&payload, &self.view.values)?)))
             }
             None => Ok(None),
         }

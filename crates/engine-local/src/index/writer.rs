@@ -6,9 +6,10 @@
 
 use super::{
     block::{Filling, checksum},
-    cell::{Entry, Item, is_point},
+    cell::{Says, Written, is_point},
     filter,
-    table::{Section, TableInfo, add_to_map, file_name, head},
+    table::{MAGIC, Section, TableInfo, add_to_map, file_name, head_of},
+    values::Refs,
 };
 use crate::planted::{self, Bug};
 use bytes::Bytes;
@@ -57,11 +58,12 @@ impl Writer {
                 put_bytes: 0,
                 extents: 0,
                 hidden_bytes: 0,
+                refs: Refs::new(),
                 map: empty,
                 filter: empty,
             },
             block: Filling::default(),
-            pending: head(id).to_vec(),
+            pending: head_of(MAGIC, id).to_vec(),
             pending_at: 0,
             unsynced: 0,
             map: Vec::new(),
@@ -72,7 +74,12 @@ impl Writer {
 
     /// How long the file is so far.
     pub(super) fn bytes(&self) -> u64 {
-        self.pending_at + (self.pending.len() + self.block.bytes()) as u64
+        self.pending_at + self.pending.len() as u64
+    }
+
+    /// The same, with the values that stand apart.
+    pub(super) fn all_bytes(&self) -> u64 {
+        self.bytes() + self.info.refs.values().sum::<u64>()
     }
 
     /// Notes that what was written hides so many bytes more in older runs.
@@ -81,40 +88,44 @@ impl Writer {
     }
 
     /// Adds a cell, which must come after those added before.
-    pub(super) fn push(&mut self, entry: &Entry) -> io::Result<()> {
-        let end = match &entry.item {
-            Item::Put(_) => 0,
-            Item::Gone(end) => end.len(),
+    pub(super) fn push(&mut self, cell: &Written<'_>) -> io::Result<()> {
+        let (key, bytes) = (cell.key, cell.bytes());
+        let end = match cell.says {
+            Says::Put(..) => 0,
+            Says::Gone(end) => end.len(),
         };
-        if entry.key.len().max(end) > KEY_BYTES_MAX || entry.bytes() > ENTRY_BYTES_MAX {
+        if key.len().max(end) > KEY_BYTES_MAX || bytes > ENTRY_BYTES_MAX {
             let what = "a key or row is longer than a file of the index can say";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        if self.block.bytes() + entry.bytes() > self.block_bytes {
+        if self.block.bytes() + bytes > self.block_bytes {
             self.end_block()?;
         }
         if self.info.first.is_empty() {
-            self.info.first = Bytes::copy_from_slice(&entry.key);
+            self.info.first = Bytes::copy_from_slice(key);
         }
-        self.hashes.push(filter::hash(&entry.key));
-        self.block.push(entry);
-        match &entry.item {
-            Item::Put(_) => {
+        self.hashes.push(filter::hash(key));
+        self.block.push(cell, &mut self.pending);
+        match cell.says {
+            Says::Put(head, _) => {
                 self.info.puts += 1;
-                self.info.put_bytes += entry.bytes() as u64;
+                self.info.put_bytes += bytes as u64;
+                if let Some(place) = cell.place(head) {
+                    *self.info.refs.entry(place.file).or_default() += place.bytes;
+                }
             }
-            Item::Gone(end) if is_point(&entry.key, end) => self.info.extents += 1,
-            Item::Gone(end) => {
+            Says::Gone(end) if is_point(key, end) => self.info.extents += 1,
+            Says::Gone(end) => {
                 self.info.extents += 1;
                 let end = Bytes::copy_from_slice(end);
                 self.info.hull = Some(match self.info.hull.take() {
-                    None => (Bytes::copy_from_slice(&entry.key), end),
+                    None => (Bytes::copy_from_slice(key), end),
                     Some((start, _)) => (start, end),
                 });
             }
         }
         self.last.clear();
-        self.last.extend_from_slice(&entry.key);
+        self.last.extend_from_slice(key);
         Ok(())
     }
 
@@ -122,14 +133,12 @@ impl Writer {
         if self.block.is_empty() {
             return Ok(());
         }
-        let Self { info, block, pending, pending_at, map, .. } = self;
-        let at = *pending_at + pending.len() as u64;
-        let first = block.first().to_vec();
-        block.finish(|bytes| {
-            let checksum = checksum(bytes, info.id, at);
-            add_to_map(map, &first, Section { at, bytes: bytes.len() as u64, checksum });
-            pending.extend_from_slice(bytes);
-        });
+        let length = self.block.finish(&mut self.pending);
+        let begin = self.pending.len() - length;
+        let at = self.pending_at + begin as u64;
+        let checksum = checksum(&self.pending[begin..], self.info.id, at);
+        let section = Section { at, bytes: length as u64, checksum };
+        add_to_map(&mut self.map, self.block.first(), section);
         self.write(WRITE_BYTES)
     }
 

@@ -26,6 +26,7 @@
 //! | `frame` | the bytes of one write, and its builder |
 //! | `segment` | the bytes of a file's header, how a file is made, the window it is read through |
 //! | `supply` | making segments ahead of need, using old ones again |
+//! | `rations` | what may still be decided on when the disk is full |
 //! | `walk` | along the chain, and through the bytes behind its end |
 //! | `recover` | opening: what is torn, what is damaged |
 //! | `history` | what others read of it: backups, point in time, verification |
@@ -36,6 +37,7 @@
 mod error;
 mod frame;
 mod history;
+mod rations;
 mod recover;
 mod segment;
 mod supply;
@@ -47,6 +49,7 @@ mod tests;
 pub(crate) use error::LogError;
 pub(crate) use frame::Frame;
 pub(crate) use history::History;
+pub(crate) use rations::Rations;
 pub(crate) use recover::verify;
 
 use crate::planted::{self, Bug};
@@ -61,7 +64,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread::JoinHandle,
 };
 use supply::Supply;
 
@@ -180,7 +182,7 @@ pub(crate) struct Log {
     asked: u64,
     supply: Arc<Supply>,
     history: Arc<History>,
-    worker: Option<JoinHandle<()>>,
+    rations: Arc<Rations>,
 }
 
 impl Log {
@@ -234,15 +236,8 @@ impl Log {
         last_revision: u64,
     ) -> Result<Self, LogError> {
         let supply = Arc::new(supply);
-        let worker = match supply.options.preparation {
-            Preparation::Inline => None,
-            Preparation::Thread => {
-                let worker = Arc::clone(&supply);
-                let builder = std::thread::Builder::new().name("log-segments".to_owned());
-                let spawned = builder.spawn(move || worker.serve());
-                Some(spawned.map_err(LogError::io("the thread that prepares segments"))?)
-            }
-        };
+        let rations = Arc::new(Rations::new(Arc::clone(&supply)));
+        rations.note(end.segment, size, end.offset);
         Ok(Self {
             file,
             size,
@@ -255,7 +250,7 @@ impl Log {
             asked: end.segment,
             history: Arc::new(History { supply: Arc::clone(&supply) }),
             supply,
-            worker,
+            rations,
         })
     }
 
@@ -274,7 +269,10 @@ impl Log {
                 io::Error::other(format!("a frame's revisions do not rise from {after}"))
             })?;
             log.last_revision = last_revision;
-            log.write(Kind::Plans, frame)
+            let bytes = frame.len();
+            log.write(Kind::Plans, frame)?;
+            log.rations.keep(bytes);
+            Ok(())
         });
         frame.clear();
         written.map(|()| self.end)
@@ -326,6 +324,11 @@ impl Log {
         Arc::clone(&self.history)
     }
 
+    /// What may be decided on, given the room there is.
+    pub(crate) fn rations(&self) -> Arc<Rations> {
+        Arc::clone(&self.rations)
+    }
+
     /// What was done since it was opened.
     pub(crate) fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.supply.counters)
@@ -351,6 +354,7 @@ impl Log {
             self.turn(need)?;
         }
         self.put(kind, frame)?;
+        self.rations.note(self.end.segment, self.size, self.end.offset);
         self.ask_ahead();
         Ok(())
     }
@@ -389,7 +393,8 @@ impl Log {
     fn turn(&mut self, need: u64) -> io::Result<()> {
         let number = self.end.segment + 1;
         let bytes_min = (FRAMES_START + need).next_multiple_of(FRAMES_START);
-        let (file, size) = self.supply.begin(number, bytes_min, self.next_size())?;
+        let (file, size) =
+            self.supply.begin(number, bytes_min, self.supply.size_after(self.size))?;
         self.put(Kind::Turn, &mut Frame::note(&[]))?;
         self.flush()?;
         self.file = file;
@@ -398,18 +403,15 @@ impl Log {
         self.end = Position { segment: number, offset: FRAMES_START, ..self.end };
         self.durable = FRAMES_START;
         self.told = FRAMES_START;
+        self.rations.note(number, size, FRAMES_START);
         Ok(())
-    }
-
-    fn next_size(&self) -> u64 {
-        self.size.saturating_mul(2).min(self.supply.options.max_bytes)
     }
 
     fn ask_ahead(&mut self) {
         let next = self.end.segment + 1;
         if self.asked < next && self.end.offset >= self.size / AHEAD_PART {
             self.asked = next;
-            self.supply.want(next, self.next_size());
+            self.supply.want(next, self.supply.size_after(self.size));
         }
     }
 }
@@ -417,9 +419,5 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.supply.stop();
-        if let Some(worker) = self.worker.take() {
-            // It has told its troubles already.
-            let _ended = worker.join();
-        }
     }
 }

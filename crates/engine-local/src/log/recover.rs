@@ -21,7 +21,9 @@
 //! salt of this segment fits. And the first frame written then holds a random number, so that even a sector that
 //! appears late from before the crash chains on nothing.
 //!
-//! What was read, names included, may be in the system's memory only. So everything is synced once before it is believed.
+//! What was read, names included, may be in the system's memory only. So everything is synced once before it is believed. A
+//! sync alone does not do for that: when one has failed before, in a process that is gone, the system takes what it could not
+//! write for written, goes on showing it and never tries again. So what no frame says was on disk is written again first.
 
 use super::{
     LogError, Opened, Position,
@@ -56,7 +58,7 @@ pub(crate) fn recover<E: From<LogError>>(
     from: Position,
     visit: &mut dyn FnMut(Plan) -> Result<(), E>,
 ) -> Result<Recovered, E> {
-    let ReadLog { files, walker, opened, cut } = read(disk, store_id, from, visit)?;
+    let ReadLog { files, mut walker, opened, cut, unsure } = read(disk, store_id, from, visit)?;
     for file in &files.unfinished {
         disk.remove(file).map_err(LogError::io(file))?;
     }
@@ -64,7 +66,7 @@ pub(crate) fn recover<E: From<LogError>>(
         cut.apply()?;
     }
     if !planted::is(Bug::ShowUnsyncedTail) {
-        confirm(&**disk, &walker, from)?;
+        confirm(&**disk, &mut walker, &unsure)?;
     }
     let (begun, ready) = files.sizes(&**disk, walker.at.segment)?;
     Ok(Recovered { opened, end: walker.at, segment: walker.segment, begun, ready })
@@ -104,6 +106,20 @@ struct ReadLog {
     opened: Opened,
     /// What is torn there.
     cut: Option<Cut>,
+    /// What of it nobody has said was on disk.
+    unsure: Unsure,
+}
+
+/// The last frames of a log: whoever wrote them may not have lived to see them synced. A segment's are all on disk once
+/// something was written to the next one.
+#[derive(Clone, Copy)]
+struct Unsure {
+    /// The segment they are in, ..
+    segment: u64,
+    /// .. where the first of them begins, ..
+    from: u64,
+    /// .. and where the last one ends.
+    to: u64,
 }
 
 fn read<E: From<LogError>>(
@@ -116,13 +132,20 @@ fn read<E: From<LogError>>(
     let mut walker = reach(disk, store_id, from)?;
     let mut opened = Opened::default();
     let mut closed = false;
+    let mut unsure = Unsure { segment: from.segment, from: from.offset, to: from.offset };
     while let Some(header) = walker.look()? {
         closed = header.kind == Kind::Close;
         if header.kind == Kind::Plans {
             deliver(&mut walker, &header, &mut opened, visit)?;
         }
         opened.bytes += header.frame_bytes() as u64;
+        if unsure.segment != walker.at.segment {
+            let Position { segment, offset, .. } = walker.at;
+            unsure = Unsure { segment, from: offset, to: offset };
+        }
+        unsure.from = unsure.from.max(header.durable.min(walker.at.offset));
         walker.pass(&header);
+        unsure.to = walker.at.offset;
         if header.kind == Kind::Turn {
             walker.turn()?;
         }
@@ -132,7 +155,7 @@ fn read<E: From<LogError>>(
     opened.clean = closed && opened.torn_bytes == 0;
     let end = walker.at.segment;
     opened.segments = files.numbers.iter().filter(|number| **number <= end).count();
-    Ok(ReadLog { files, walker, opened, cut })
+    Ok(ReadLog { files, walker, opened, cut, unsure })
 }
 
 /// The files of a log.
@@ -342,16 +365,36 @@ impl Cut {
     }
 }
 
-/// Makes what was read and what was cut last: the process may have ended before it was synced.
-fn confirm(disk: &dyn Disk, walker: &Walker, from: Position) -> Result<(), LogError> {
+/// Makes what was read and what was cut last: the process may have ended before it was synced, or because it could not be.
+fn confirm(disk: &dyn Disk, walker: &mut Walker, unsure: &Unsure) -> Result<(), LogError> {
     disk.sync_folder().map_err(LogError::io("the folder"))?;
-    walker.segment.file.sync().map_err(LogError::io(&walker.segment.name))?;
-    let end = walker.at;
-    if end.offset == FRAMES_START && end.segment > from.segment {
-        // The frame that turned to this segment may be as new. Behind any other one it was synced.
-        let name = segment::name(end.segment - 1);
-        let synced = disk.open(&name).and_then(|file| file.sync());
-        synced.map_err(LogError::io(name))?;
+    if unsure.segment != walker.at.segment {
+        // The frame that turned to this segment is the newest.
+        let mut before = walker.segment_at(unsure.segment)?;
+        write_again(&mut before, unsure)?;
+        before.file.sync().map_err(LogError::io(&before.name))?;
+    } else {
+        write_again(&mut walker.segment, unsure)?;
+    }
+    walker.segment.file.sync().map_err(LogError::io(&walker.segment.name))
+}
+
+/// Writes frames over themselves, so that the next sync is about them.
+fn write_again(segment: &mut SegmentReader, unsure: &Unsure) -> Result<(), LogError> {
+    if planted::is(Bug::TrustWhatIsShown) {
+        return Ok(());
+    }
+    let file = Arc::clone(&segment.file);
+    let mut at = unsure.from;
+    while at < unsure.to {
+        // They are read a second time here, and only what is as sound as it was is written.
+        let Some(header) = frame_at(segment, at)? else {
+            let what = "what is read here is not what was read a moment ago";
+            return Err(LogError::damaged(&segment.name, at, what));
+        };
+        let bytes = segment.bytes(at, header.frame_bytes())?;
+        file.write_at(bytes, at).map_err(LogError::io(&segment.name))?;
+        at += header.frame_bytes() as u64;
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The supply of segments: which there are, which are ready to be written to, which may be used again, and who makes the
 //! next one.
 //!
-//! Zero-filling 32 MiB takes longer than a hundred commits, so it is done ahead of need, by a thread of its own or, for a
-//! simulator, in the call that finds it is time. Segments before the last checkpoint become new ones: their blocks are
+//! Zero-filling 32 MiB takes longer than a hundred commits, so it is done ahead of need, by a thread that is there only
+//! meanwhile or, for a simulator, in the call that finds it is time. Segments before the last checkpoint become new ones: their blocks are
 //! written already, so a write to them changes no metadata and a sync of them writes no journal.
 //!
 //! Invariants:
@@ -21,9 +21,10 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
 };
 
 /// Most segments kept for being used again, beside those that are kept for what is in them.
@@ -39,7 +40,8 @@ pub(crate) struct Supply {
     state: Mutex<State>,
     /// Held while files are made or unmade.
     work: Mutex<()>,
-    wake: Condvar,
+    /// The thread that does it, or did.
+    worker: Mutex<Option<JoinHandle<()>>>,
     stop: AtomicBool,
     /// Whether the writer waits.
     hurry: AtomicBool,
@@ -58,8 +60,14 @@ struct State {
     /// .. and those before this one are being used: nobody may read them any more.
     taken_below: u64,
     wanted: Option<Wanted>,
+    /// The segment that is being made ahead of need.
+    coming: Option<u64>,
     /// Whether segments were released since somebody looked.
     trim: bool,
+    /// Whether a thread is at it, and will look again before it ends.
+    at_work: bool,
+    /// Whether the last segment could not be made for lack of room.
+    lacks_room: bool,
     /// Why nothing more is made: a sync has failed.
     broken: Option<String>,
 }
@@ -70,8 +78,44 @@ struct Wanted {
     bytes: u64,
 }
 
+/// How it stands with a segment that will be needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It is there, of so many bytes.
+    Ready(u64),
+    /// It is being made.
+    Coming,
+    /// Nobody makes it, or it could not be made.
+    Absent,
+    /// It is written to already, and has so many bytes.
+    Begun(u64),
+    /// Nothing is made any more.
+    Broken,
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Somebody waits, for as long as this is held.
+struct Hurry<'a>(&'a AtomicBool);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+impl State {
+    /// Segments before this one may be used again.
+    fn free_below(&self) -> u64 {
+        let pinned = self.pins.keys().next().copied().unwrap_or(u64::MAX);
+        self.released_below.min(pinned)
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Supply {
@@ -90,42 +134,130 @@ impl Supply {
             counters: Arc::default(),
             state: Mutex::new(state),
             work: Mutex::default(),
-            wake: Condvar::new(),
+            worker: Mutex::default(),
             stop: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
         }
     }
 
+    /// How large the segment after one of `bytes` becomes.
+    pub(crate) fn size_after(&self, bytes: u64) -> u64 {
+        bytes.saturating_mul(2).min(self.options.max_bytes)
+    }
+
     /// Asks for segment `number` ahead of need. Unless it is made by then, the writer makes it.
-    pub(crate) fn want(&self, number: u64, bytes: u64) {
-        lock(&self.state).wanted = Some(Wanted { number, bytes });
+    pub(crate) fn want(self: &Arc<Self>, number: u64, bytes: u64) {
+        let mut state = lock(&self.state);
+        if state.begun.contains_key(&number) || state.ready.contains_key(&number) {
+            return;
+        }
+        state.wanted = Some(Wanted { number, bytes });
+        drop(state);
         self.kick();
     }
 
-    fn kick(&self) {
-        match self.options.preparation {
-            Preparation::Thread => self.wake.notify_one(),
-            Preparation::Inline => self.work(),
+    /// How it stands with segment `number`.
+    pub(crate) fn next(&self, number: u64) -> Next {
+        let state = lock(&self.state);
+        let is_coming = state.coming == Some(number)
+            || state.wanted.is_some_and(|wanted| wanted.number == number);
+        match (state.begun.get(&number), state.ready.get(&number)) {
+            _ if state.broken.is_some() => Next::Broken,
+            (Some(bytes), _) => Next::Begun(*bytes),
+            (None, Some(bytes)) => Next::Ready(*bytes),
+            (None, None) if is_coming => Next::Coming,
+            (None, None) => Next::Absent,
         }
     }
 
-    /// Works until [`Supply::stop`].
-    pub(crate) fn serve(&self) {
-        while self.wait() {
+    /// Whether the last segment could not be made for lack of room, and nothing has made room since.
+    pub(crate) fn lacks_room(&self) -> bool {
+        lock(&self.state).lacks_room
+    }
+
+    /// Whether there is a segment that may be used again.
+    pub(crate) fn has_spare(&self) -> bool {
+        let state = lock(&self.state);
+        let below = state.free_below();
+        state.begun.range(..below).next().is_some()
+    }
+
+    /// Makes segment `number` now, of `bytes` if there is room and of `bytes_min` at least, unless it is ready or begun.
+    pub(crate) fn prepare(&self, number: u64, bytes_min: u64, bytes: u64) -> io::Result<()> {
+        let _work = self.hurried();
+        let mut state = lock(&self.state);
+        if let Some(reason) = &state.broken {
+            return Err(io::Error::other(reason.clone()));
+        }
+        let is_there = state.ready.get(&number).is_some_and(|ready| *ready >= bytes_min);
+        if is_there || state.begun.contains_key(&number) {
+            return Ok(());
+        }
+        state.wanted = None;
+        drop(state);
+        let made = self.make_some(number, bytes_min, bytes).map_err(|error| self.note(error))?;
+        lock(&self.state).ready.insert(number, made);
+        Ok(())
+    }
+
+    /// Lets whoever makes segments look at what there is to do: a thread that is there only meanwhile.
+    fn kick(self: &Arc<Self>) {
+        if self.options.preparation == Preparation::Inline {
             self.work();
+            return;
+        }
+        let mut worker = lock(&self.worker);
+        let mut state = lock(&self.state);
+        if state.at_work || self.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        state.at_work = true;
+        drop(state);
+        let supply = Arc::clone(self);
+        let builder = std::thread::Builder::new().name("log-segments".to_owned());
+        match builder.spawn(move || supply.serve()) {
+            // The thread before has nothing left to do.
+            Ok(spawned) => drop(worker.replace(spawned)),
+            Err(error) => {
+                lock(&self.state).at_work = false;
+                tracing::warn!(%error, "no thread for the next segment of the log; the writer makes it");
+            }
+        }
+    }
+
+    /// Works until there is nothing to do, or it is time to end.
+    fn serve(&self) {
+        loop {
+            self.work();
+            let mut state = lock(&self.state);
+            let idle = state.broken.is_some() || (state.wanted.is_none() && !state.trim);
+            if idle || self.stop.load(Ordering::SeqCst) {
+                state.at_work = false;
+                return;
+            }
         }
     }
 
     /// Ends the work, in the middle if need be: what is half made is removed when the log is opened.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Whoever has just seen that it was not set is waiting once this lock is had.
-        drop(lock(&self.state));
-        self.wake.notify_all();
+        let worker = lock(&self.worker).take();
+        if let Some(worker) = worker {
+            // It has told its troubles already.
+            let _ended = worker.join();
+        }
+    }
+
+    /// The right to make files, for somebody who waits: whoever is at work on one finishes it first, fast.
+    fn hurried(&self) -> (MutexGuard<'_, ()>, Hurry<'_>) {
+        self.hurry.store(true, Ordering::SeqCst);
+        let work = lock(&self.work);
+        self.hurry.store(true, Ordering::SeqCst);
+        (work, Hurry(&self.hurry))
     }
 
     /// Lets segments before `before` be used again, but for the newest of them that fit in `keep_bytes`.
-    pub(crate) fn release(&self, before: u64, keep_bytes: u64) {
+    pub(crate) fn release(self: &Arc<Self>, before: u64, keep_bytes: u64) {
         let mut state = lock(&self.state);
         let mut kept_bytes = 0_u64;
         let mut released_below = state.released_below;
@@ -139,6 +271,7 @@ impl Supply {
         let more = released_below > state.released_below;
         state.released_below = released_below;
         state.trim |= more;
+        state.lacks_room &= !more;
         drop(state);
         if more {
             self.kick();
@@ -163,7 +296,7 @@ impl Supply {
         there
     }
 
-    pub(crate) fn unpin(&self, number: u64) {
+    pub(crate) fn unpin(self: &Arc<Self>, number: u64) {
         let mut state = lock(&self.state);
         if let Some(count) = state.pins.get_mut(&number) {
             *count -= 1;
@@ -186,20 +319,7 @@ impl Supply {
         bytes_min: u64,
         bytes: u64,
     ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
-        // Whoever is at work on it finishes first.
-        self.hurry.store(true, Ordering::SeqCst);
-        let _work = lock(&self.work);
-        let begun = self.begin_at_work(number, bytes_min, bytes);
-        self.hurry.store(false, Ordering::SeqCst);
-        begun
-    }
-
-    fn begin_at_work(
-        &self,
-        number: u64,
-        bytes_min: u64,
-        bytes: u64,
-    ) -> io::Result<(Arc<dyn DiskFile>, u64)> {
+        let _work = self.hurried();
         let mut state = lock(&self.state);
         if let Some(reason) = &state.broken {
             return Err(io::Error::other(reason.clone()));
@@ -209,10 +329,7 @@ impl Supply {
         drop(state);
         let bytes = match ready {
             Some(bytes) => bytes,
-            None => {
-                let bytes = bytes.max(bytes_min);
-                self.make(Wanted { number, bytes }).map_err(|error| self.note(error))?
-            }
+            None => self.make_some(number, bytes_min, bytes).map_err(|error| self.note(error))?,
         };
         let file = self.disk.open(&segment::name(number))?;
         lock(&self.state).begun.insert(number, bytes);
@@ -228,33 +345,44 @@ impl Supply {
             return;
         }
         state.trim = false;
-        let wanted = state.wanted.take().filter(|wanted| !state.ready.contains_key(&wanted.number));
+        let wanted = state.wanted.take().filter(|wanted| {
+            !state.ready.contains_key(&wanted.number) && !state.begun.contains_key(&wanted.number)
+        });
+        state.coming = wanted.map(|wanted| wanted.number);
         drop(state);
         let done = wanted.map_or(Ok(()), |wanted| {
             self.make(wanted).map(|bytes| {
                 lock(&self.state).ready.insert(wanted.number, bytes);
             })
         });
+        lock(&self.state).coming = None;
         if let Err(error) = done.and_then(|()| self.trim()) {
             let error = self.note(error);
             tracing::warn!(%error, "the next segment of the log could not be prepared");
         }
     }
 
-    /// Waits until there is something to do; false when it is time to end.
-    fn wait(&self) -> bool {
-        let idle = |state: &mut State| {
-            state.wanted.is_none() && !state.trim && !self.stop.load(Ordering::SeqCst)
-        };
-        let waited = self.wake.wait_while(lock(&self.state), idle);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
-        !self.stop.load(Ordering::SeqCst)
+    /// Makes segment `number`, of `bytes` if there is room and of `bytes_min` at least. Answers its size.
+    fn make_some(&self, number: u64, bytes_min: u64, bytes: u64) -> Result<u64, Unprepared> {
+        let sizes = [bytes, self.options.first_bytes, bytes_min].map(|bytes| bytes.max(bytes_min));
+        let mut made = self.make(Wanted { number, bytes: sizes[0] });
+        for pair in sizes.windows(2) {
+            match &made {
+                Err(Unprepared::Other(error)) if is_full(error) && pair[1] < pair[0] => {
+                    made = self.make(Wanted { number, bytes: pair[1] });
+                }
+                _ => {}
+            }
+        }
+        made
     }
 
     /// Makes a segment. Answers its size.
     fn make(&self, wanted: Wanted) -> Result<u64, Unprepared> {
         let unfinished = segment::name(wanted.number) + segment::UNFINISHED;
         let made = self.make_from_some_file(&unfinished, wanted);
+        lock(&self.state).lacks_room =
+            matches!(&made, Err(Unprepared::Other(error)) if is_full(error));
         if let Err(Unprepared::Other(_)) = &made {
             // A disk that is full needs the room; what cannot be removed now is when the log is opened.
             let _left = self.disk.remove(&unfinished);
@@ -319,8 +447,7 @@ impl Supply {
     /// The oldest segment, if it may be used again and more than `but` may. From here on nobody reads it.
     fn oldest(&self, but: usize) -> Option<(u64, u64)> {
         let mut state = lock(&self.state);
-        let pinned = state.pins.keys().next().copied().unwrap_or(u64::MAX);
-        let free_below = state.released_below.min(pinned);
+        let free_below = state.free_below();
         if state.begun.range(..free_below).count() <= but {
             return None;
         }

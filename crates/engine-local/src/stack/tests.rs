@@ -9,10 +9,10 @@ use bytes::Bytes;
 use outrigger_kernel::Wall;
 use outrigger_keyspace::{Direction, KeyRange, ReadError, Value};
 use proptest::prelude::*;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 #[derive(Default)]
-struct Map(BTreeMap<Bytes, Value>);
+pub(crate) struct Map(BTreeMap<Bytes, Value>);
 
 impl Bottom for Map {
     fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
@@ -27,6 +27,20 @@ impl Bottom for Map {
             found.reverse();
         }
         Box::new(found.into_iter())
+    }
+
+    fn expiries(
+        &self,
+        visit: &mut dyn FnMut(Wall, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        for (key, value) in &self.0 {
+            if let Some(at) = value.expires_at
+                && visit(at, key).is_break()
+            {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

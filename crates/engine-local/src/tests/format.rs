@@ -2,7 +2,8 @@
 //!
 //! The fixture is text, so that a change of it can be read: each file of the folder by name and length, then its bytes in
 //! rows of 32 that are not all zero. It was copied from a running store, so the log holds commits that the index has not.
-//! A release that changes the format adds a fixture of its own and keeps this one opening.
+//! A release that changes the format adds a fixture of its own and keeps these opening. The second was added when large
+//! values came to stand apart in the index.
 
 use super::{clock, get, key, now, open, put, text, write};
 use crate::Local;
@@ -17,9 +18,19 @@ use std::{
 };
 
 const FIXTURE: &str = include_str!("../../tests/fixtures/format-2.txt");
+const FIXTURE_WITH_VALUES_APART: &str = include_str!("../../tests/fixtures/format-2-values.txt");
+/// So many values stand apart in a store: more than stay with their rows.
+const APART: u8 = 20;
 const ROW_BYTES: usize = 32;
 /// Far later than any test's clock.
 const LATE: Wall = Wall(7_000_000_000_000);
+
+/// A large value that takes few lines of the fixture.
+fn apart(n: u8) -> Vec<u8> {
+    let mut value = vec![0; 16 << 10];
+    value[usize::from(n) * 100] = n + 1;
+    value
+}
 
 /// What is in the store: some of it merged, some in runs of the index, some only in the log.
 async fn fill(dir: &Path) -> Arc<Local> {
@@ -34,6 +45,12 @@ async fn fill(dir: &Path) -> Arc<Local> {
         write(&engine, vec![Write::DeleteRange { range }]).await.unwrap();
         if round == 0 {
             write(&engine, vec![put("large", &large)]).await.unwrap();
+            let put = |n| Write::Put {
+                key: key(&format!("apart/{n:02}")),
+                value: apart(n).into(),
+                expires_at: None,
+            };
+            write(&engine, (0..APART).map(put).collect()).await.unwrap();
         }
         let expires_at = Some(LATE);
         let lease = Write::Put { key: key("lease"), value: key("held"), expires_at };
@@ -98,6 +115,13 @@ fn to_folder(text: &str, dir: &Path) {
     end(file);
 }
 
+async fn check_apart(engine: &Local) {
+    for n in 0..APART {
+        let value = get(engine, &format!("apart/{n:02}")).await.unwrap();
+        assert_eq!(value.bytes[..], apart(n)[..]);
+    }
+}
+
 async fn check(engine: &Local) {
     for n in 0..40 {
         let expected = match n {
@@ -139,6 +163,17 @@ async fn a_store_of_format_2_is_opened_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_store_of_format_2_with_values_apart_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    to_folder(FIXTURE_WITH_VALUES_APART, folder.path());
+    assert!(FIXTURE_WITH_VALUES_APART.contains("file values-"));
+    let engine = open(folder.path(), &clock());
+    check(&engine).await;
+    check_apart(&engine).await;
+    engine.close().await;
+}
+
+#[tokio::test]
 async fn what_is_written_today_reads_like_the_fixture() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let engine = fill(folder.path()).await;
@@ -147,6 +182,7 @@ async fn what_is_written_today_reads_like_the_fixture() {
     engine.close().await;
     let engine = open(copy.path(), &clock());
     check(&engine).await;
+    check_apart(&engine).await;
     engine.close().await;
 }
 

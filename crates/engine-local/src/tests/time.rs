@@ -1,6 +1,6 @@
 //! Time that goes back, and time that goes on while the disk is away.
 
-use super::{clock, key, put, put_until, text, write};
+use super::{clock, get, key, now, open, put, put_until, text, write};
 use crate::{Local, Options};
 use outrigger_kernel::{BoxFuture, Mono, TaskHandle, Wall, World};
 use outrigger_keyspace::{KeySpace, Level, Space, Transaction, exam::Clock};
@@ -27,6 +27,61 @@ async fn a_lifetime_counts_from_the_time_of_the_store() {
     let until = space.now().plus(Duration::from_secs(600));
     space.write(vec![put_until("session", until)]).await.unwrap();
     assert_eq!(text(&engine, "session").await.as_deref(), Some("v"));
+    engine.close().await;
+}
+
+/// Lets the store's time catch up with the clock.
+async fn caught_up(engine: &Local, clock: &Clock) {
+    while engine.now() < clock.wall() {
+        // Whoever reads lets time move; what is not in memory is looked up by another thread.
+        get(engine, "nothing").await;
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_keys_expire_than_memory_knows_of() {
+    const KEYS: u64 = 3 * crate::upcoming::EXPIRIES_MAX as u64;
+    let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+    let mut engine = open(folder.path(), &clock);
+    let first = now(&clock).0 + 10_000;
+    // In no order of time; every tenth is put to stay later on, and every eleventh lives longer.
+    for piece in 0..KEYS / 100 {
+        let numbers = (piece * 100..piece * 100 + 100).map(|n| (n, n * 7_919 % KEYS));
+        let puts = numbers.map(|(n, at)| put_until(&format!("k/{n:05}"), Wall(first + at)));
+        write(&engine, puts.collect()).await.unwrap();
+    }
+    let lives_until = |n: u64| match (n % 10, n % 11) {
+        (0, _) => None,
+        (_, 0) => Some(first + 2 * KEYS),
+        _ => Some(first + n * 7_919 % KEYS),
+    };
+    let again = (0..KEYS).filter_map(|n| match (n % 10, n % 11) {
+        (0, _) => Some(put(&format!("k/{n:05}"), "stays")),
+        (_, 0) => Some(put_until(&format!("k/{n:05}"), Wall(first + 2 * KEYS))),
+        _ => None,
+    });
+    write(&engine, again.collect()).await.unwrap();
+    clock.advance_ms(first - now(&clock).0);
+    for step in 1..=5 {
+        clock.advance_ms(KEYS / 5);
+        caught_up(&engine, &clock).await;
+        let time = now(&clock).0;
+        let alive = |n: &u64| lives_until(*n).is_none_or(|until| until > time);
+        let snapshot = engine.snapshot(Level::Linearizable).await.unwrap();
+        let mut found = 0;
+        for n in 0..KEYS {
+            let is_there = snapshot.get(format!("k/{n:05}").as_bytes()).await.unwrap().is_some();
+            assert_eq!(is_there, alive(&n), "{n} at {time}");
+            found += u64::from(is_there);
+        }
+        assert_eq!(found, (0..KEYS).filter(alive).count() as u64);
+        if step % 2 == 0 {
+            engine.close().await;
+            drop(snapshot);
+            engine = open(folder.path(), &clock);
+        }
+    }
     engine.close().await;
 }
 

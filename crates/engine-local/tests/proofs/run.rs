@@ -144,6 +144,8 @@ pub(crate) struct Run {
     seed: u64,
     /// Whether a commit may be answered with something else than yes or a conflict.
     pub(crate) troubled: bool,
+    /// How many commits found the disk full.
+    pub(crate) full: usize,
 }
 
 impl Run {
@@ -160,6 +162,7 @@ impl Run {
             last_named: None,
             seed,
             troubled: false,
+            full: 0,
         })
     }
 
@@ -308,8 +311,8 @@ impl Run {
                 Poll::Ready(Err(CommitError::Unknown(_))) if self.troubled => {
                     self.story.unknown.push(offered);
                 }
-                Poll::Ready(Err(CommitError::Unavailable(_) | CommitError::Full(_)))
-                    if self.troubled => {}
+                Poll::Ready(Err(CommitError::Unavailable(_))) if self.troubled => {}
+                Poll::Ready(Err(CommitError::Full(_))) if self.troubled => self.full += 1,
                 Poll::Ready(Err(error)) => {
                     return Err(format!("a commit was refused for no reason: {error}"));
                 }

@@ -167,6 +167,20 @@ pub(crate) fn recorded() -> Vec<Act> {
     acts
 }
 
+/// Commits of one size and a checkpoint, again and again: segments of the log are used again and again.
+#[cfg(feature = "planted")]
+pub(crate) fn in_circles() -> Vec<Act> {
+    let mut acts = Vec::new();
+    for round in 0..6_u8 {
+        for key in 0..14 {
+            let put = Change::Put { key: key % 5, bytes: 900, fill: round, ttl_ms: None };
+            acts.extend([Act::Send(Offer { changes: vec![put], ..Offer::default() }), Act::Turn]);
+        }
+        acts.extend([Act::Seal, Act::Turn, Act::Checkpoint, Act::Turn]);
+    }
+    acts
+}
+
 fn round_of(round: usize) -> Vec<Act> {
     let fill = u8::try_from(round).unwrap();
     let send = |changes, relaxed, named| Act::Send(Offer { reads: None, changes, relaxed, named });

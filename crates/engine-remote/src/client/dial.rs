@@ -4,13 +4,14 @@ use super::Line;
 use crate::{
     bounds::TEXT_BYTES_MAX,
     place::{self, Place},
+    socket::Ear,
     wire::{self, Answer, Pulse},
 };
 use outrigger_kernel::{Deadline, World, within};
 use std::{io, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixStream, unix::OwnedReadHalf},
+    net::UnixStream,
 };
 
 /// Longest first frame: some numbers and a text.
@@ -18,7 +19,7 @@ const FIRST_BYTES_MAX: usize = TEXT_BYTES_MAX + 128;
 
 /// What became of an attempt to reach a holder.
 pub(crate) enum Dialed {
-    Line(Arc<Line>, OwnedReadHalf, Pulse),
+    Line(Arc<Line>, Ear, Pulse),
     /// Nobody listens, or whoever does has no time.
     Nobody(io::Error),
     /// The holder is another release.
@@ -40,8 +41,8 @@ pub(crate) async fn dial(place: &Place, world: &dyn World, until: Deadline) -> D
         Ok(match wire::greeted(theirs).map_err(io::Error::other)? {
             wire::VERSION => {
                 let pulse = first_frame(&mut stream).await?;
-                let (line, reader) = Line::new(stream);
-                Dialed::Line(line, reader, pulse)
+                let (line, ear) = Line::new(stream)?;
+                Dialed::Line(line, ear, pulse)
             }
             version => Dialed::Version(version),
         })

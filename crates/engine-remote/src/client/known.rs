@@ -120,7 +120,12 @@ impl Known {
         watched.line = Some(line.clone());
     }
 
-    /// There will be no line any more; the engine is here, and each watch looks after itself.
+    /// Whether somebody watches whom the other side does not tell, and who goes by its beats.
+    pub(super) fn is_guessing(&self) -> bool {
+        self.watched().cells.values().any(|cell| !cell.told)
+    }
+
+    /// There will be no line any more. Where the engine is here, each watch looks after itself.
     pub(super) fn detach(&self) {
         self.watched().line = None;
     }

@@ -2,11 +2,12 @@
 //!
 //! A caller writes its request to the socket itself; while one is writing, what others add goes out with its next write.
 //! Only when the socket is full does the line's task take over. That task reads, hands each answer to whoever waits for it,
-//! and beats once a second.
+//! and beats: once a second while somebody calls, and more seldom while nobody does.
 
 use super::Known;
 use crate::{
-    bounds::{REQUEST_BYTES_MAX, REQUESTS_MAX, TICK},
+    bounds::{IDLE_TICK, REQUEST_BYTES_MAX, REQUESTS_MAX, TICK},
+    socket::{self, Ear, Mouth},
     wire::{self, Answer, Request},
 };
 use bytes::{Bytes, BytesMut};
@@ -24,10 +25,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::{
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::UnixStream,
     sync::{Semaphore, oneshot},
 };
 use tokio_util::io::poll_read_buf;
@@ -45,7 +43,7 @@ const LAZY_MAX: usize = 64;
 const STATUS_TICKS: u64 = 5;
 
 pub(crate) struct Line {
-    writer: OwnedWriteHalf,
+    mouth: Mouth,
     /// The process at the other end, as far as the system knows.
     holder: Option<u32>,
     outbox: Mutex<Outbox>,
@@ -55,6 +53,8 @@ pub(crate) struct Line {
     /// Wakes the line's task, to write what did not fit the socket or to end.
     task: AtomicWaker,
     stuck: AtomicBool,
+    /// Somebody has called since the last beat.
+    used: AtomicBool,
     /// The holder takes no more requests; its engine is being closed.
     leaving: AtomicBool,
     ended: AtomicBool,
@@ -94,11 +94,11 @@ pub(crate) enum Lost {
 
 impl Line {
     /// A connection on which both sides have greeted each other.
-    pub(super) fn new(stream: UnixStream) -> (Arc<Self>, OwnedReadHalf) {
+    pub(super) fn new(stream: UnixStream) -> io::Result<(Arc<Self>, Ear)> {
         let holder = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
-        let (reader, writer) = stream.into_split();
+        let (ear, mouth) = socket::split(stream)?;
         let line = Self {
-            writer,
+            mouth,
             holder,
             outbox: Mutex::default(),
             pending: Mutex::default(),
@@ -106,10 +106,11 @@ impl Line {
             names: AtomicU64::new(1),
             task: AtomicWaker::new(),
             stuck: AtomicBool::new(false),
+            used: AtomicBool::new(true),
             leaving: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         };
-        (Arc::new(line), reader)
+        Ok((Arc::new(line), ear))
     }
 
     pub(crate) fn holder(&self) -> Option<u32> {
@@ -144,6 +145,7 @@ impl Line {
         // Closed when the line ends.
         let _room = self.room.acquire_many(units).await.map_err(|_| Lost::Unsent)?;
         let id = self.names.fetch_add(1, Ordering::Relaxed);
+        self.used.store(true, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         {
             let mut pending = self.pending();
@@ -213,7 +215,7 @@ impl Line {
     fn try_write(&self, batch: &[u8]) -> usize {
         let mut written = 0;
         while written < batch.len() {
-            match self.writer.try_write(&batch[written..]) {
+            match self.mouth.try_write(&batch[written..]) {
                 Ok(bytes) if bytes > 0 => written += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -245,17 +247,12 @@ impl Line {
     }
 
     /// Works until the line ends; then tells everybody who waits.
-    pub(crate) async fn run(
-        &self,
-        reader: OwnedReadHalf,
-        known: &Known,
-        world: &dyn World,
-    ) -> io::Result<()> {
+    pub(crate) async fn run(&self, ear: Ear, known: &Known, world: &dyn World) -> io::Result<()> {
         // Whoever waits is told even if this is dropped half-way.
         let _over = Over(self);
         let tick = world.sleep(TICK);
         let inbox = BytesMut::new();
-        let mut task = Task { line: self, reader, inbox, known, world, tick, ticks: 0 };
+        let mut task = Task { line: self, ear, inbox, known, world, tick, ticks: 0 };
         poll_fn(|cx| task.poll(cx)).await
     }
 }
@@ -285,13 +282,15 @@ struct Over<'a>(&'a Line);
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Release);
+        // Views and watches may know the line for a while yet; the other side is to know that it has ended.
+        self.0.mouth.hang_up();
         self.0.let_go(Lost::Sent);
     }
 }
 
 struct Task<'a> {
     line: &'a Line,
-    reader: OwnedReadHalf,
+    ear: Ear,
     inbox: BytesMut,
     known: &'a Known,
     world: &'a dyn World,
@@ -312,7 +311,7 @@ impl Task<'_> {
                 continue;
             }
             self.inbox.reserve(READ_BYTES);
-            match poll_read_buf(Pin::new(&mut self.reader), cx, &mut self.inbox) {
+            match poll_read_buf(Pin::new(&mut self.ear), cx, &mut self.inbox) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -326,7 +325,7 @@ impl Task<'_> {
 
     fn write_stuck(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.line.stuck.load(Ordering::Acquire) {
-            match self.line.writer.as_ref().poll_write_ready(cx) {
+            match self.line.mouth.poll_room(cx) {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => return Ok(()),
             }
@@ -361,9 +360,12 @@ impl Task<'_> {
 
     /// Asks what the engine has come to, which also takes along what was in no hurry; gives up what took too long.
     fn beat(&mut self) {
-        self.tick = self.world.sleep(TICK);
+        let waited_for = self.line.used.swap(false, Ordering::Relaxed)
+            || !self.line.pending().waiting.is_empty()
+            || self.known.is_guessing();
+        self.tick = self.world.sleep(if waited_for { TICK } else { IDLE_TICK });
         self.ticks += 1;
-        let status = self.ticks.is_multiple_of(STATUS_TICKS);
+        let status = !waited_for || self.ticks.is_multiple_of(STATUS_TICKS);
         self.line.send(|out| Request::Pulse { status }.put(out));
         let now = self.world.mono();
         let late = |waiting: &mut Waiting| waiting.until.is_some_and(|until| until.expired(now));

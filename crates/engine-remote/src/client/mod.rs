@@ -35,6 +35,8 @@ pub(crate) struct Core {
     /// The engine, once it is in this process. It stays here until the process ends.
     own: OnceLock<Arc<dyn KeySpace>>,
     names: AtomicU64,
+    /// How many processes have gone that were served here.
+    departures: Arc<Sender<u64>>,
 }
 
 /// Where the engine is.
@@ -64,6 +66,7 @@ impl Core {
             stage: channel(Stage::Seeking(None)).0,
             own: OnceLock::new(),
             names: AtomicU64::new(1),
+            departures: Arc::new(channel(0).0),
         })
     }
 
@@ -82,6 +85,10 @@ impl Core {
 
     pub(crate) fn stages(&self) -> Receiver<Stage> {
         self.stage.subscribe()
+    }
+
+    pub(crate) fn departures(&self) -> Arc<Sender<u64>> {
+        self.departures.clone()
     }
 
     /// Calls go to `engine` from now on.
@@ -105,6 +112,8 @@ impl Core {
     /// Calls are refused from now on. An engine in this process says for itself what has become of it.
     pub(crate) fn end(&self, why: &str) {
         if self.own().is_none() {
+            // With the last who knows the line, the holder learns that this process has gone.
+            self.known.detach();
             self.stage.send_replace(Stage::Ended(Arc::from(why)));
         }
     }

@@ -6,11 +6,14 @@
 
 use super::{
     Busy,
+    errand::Errand,
+    outlet::Outlet,
     reads::{Begun, Reads},
     watches::Watches,
 };
 use crate::{
     bounds::{REMEMBERED_COMMITS, REQUEST_BYTES_MAX, REQUESTS_MAX, TICK, UNSENT_BYTES_MAX},
+    socket::{self, Ear},
     wire::{self, Answer, Pulse, PulseStatus, Request},
 };
 use bytes::BytesMut;
@@ -30,13 +33,11 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tokio::{io::AsyncWrite, net::UnixStream};
+use tokio::net::UnixStream;
 use tokio_util::io::poll_read_buf;
 
 /// Read at once, where there is as much.
 const READ_BYTES: usize = 64 * 1024;
-/// What is kept of a buffer that has been larger.
-const KEPT_BYTES: usize = 256 * 1024;
 /// News are old by the time they are read if more than this waits before them.
 const UNSENT_NEWS_BYTES_MAX: usize = 4 * 1024;
 /// Turns before others of the same thread have theirs.
@@ -46,19 +47,20 @@ const TURNS_MAX: usize = 32;
 type Waiting = BoxFuture<'static, (Answer, usize)>;
 
 pub(super) struct Connection {
-    stream: UnixStream,
+    ear: Ear,
+    outlet: Arc<Outlet>,
     engine: Arc<dyn KeySpace>,
     world: Arc<dyn World>,
     inbox: BytesMut,
-    outbox: Vec<u8>,
-    /// How much of the outbox is written.
-    written: usize,
     /// Commits and copies. Not given up when the client asks: they happen anyway.
     waiting: FuturesUnordered<Waiting>,
+    /// A commit that came alone. Beside the bounds of what waits, which is no more than one commit more.
+    errand: Option<Arc<Errand>>,
     waiting_bytes: usize,
     reads: Reads,
     watches: Watches,
-    tick: BoxFuture<'static, ()>,
+    /// Runs while there are snapshots that could be forgotten.
+    tick: Option<BoxFuture<'static, ()>>,
     /// Something is under way, as far as whoever drains is concerned.
     busy: Option<Busy>,
     draining: bool,
@@ -72,25 +74,26 @@ impl Connection {
         engine: Arc<dyn KeySpace>,
         world: Arc<dyn World>,
         busy: Busy,
-    ) -> Self {
-        let mut connection = Self {
-            stream,
+    ) -> io::Result<Self> {
+        let (ear, mouth) = socket::split(stream)?;
+        let connection = Self {
+            ear,
+            outlet: Arc::new(Outlet::new(mouth)),
             reads: Reads::new(engine.clone()),
             watches: Watches::new(engine.clone()),
-            tick: world.sleep(TICK),
+            tick: None,
             engine,
             world,
             inbox: BytesMut::new(),
-            outbox: Vec::new(),
-            written: 0,
             waiting: FuturesUnordered::new(),
+            errand: None,
             waiting_bytes: 0,
             busy: Some(busy),
             draining: false,
             left: false,
         };
         connection.pulse(true);
-        connection
+        Ok(connection)
     }
 
     /// From now on answers what is under way and starts nothing.
@@ -107,6 +110,7 @@ impl Connection {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outlet.register(cx);
         for _ in 0..TURNS_MAX {
             let mut moved = false;
             if !self.draining {
@@ -121,12 +125,16 @@ impl Connection {
                 moved |= self.tick(cx);
             }
             moved |= self.collect_waiting(cx);
-            match self.write(cx) {
+            match self.outlet.poll_write(cx) {
                 Ok(wrote) => moved |= wrote,
                 Err(error) => return Poll::Ready(Err(error)),
             }
             if !moved {
-                if !self.draining || !self.waiting.is_empty() || !self.outbox.is_empty() {
+                let answered = || self.errand.as_ref().is_none_or(|errand| errand.await_end());
+                if !self.draining || !self.waiting.is_empty() || !answered() {
+                    return Poll::Pending;
+                }
+                if self.outlet.unsent() > 0 {
                     return Poll::Pending;
                 }
                 if self.left {
@@ -142,7 +150,7 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        self.outbox.len() - self.written < UNSENT_BYTES_MAX
+        self.outlet.unsent() < UNSENT_BYTES_MAX
     }
 
     fn may_start(&self) -> bool {
@@ -166,7 +174,7 @@ impl Connection {
             return Ok(moved);
         }
         self.inbox.reserve(READ_BYTES);
-        match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox) {
+        match poll_read_buf(Pin::new(&mut self.ear), cx, &mut self.inbox) {
             Poll::Ready(Ok(0)) => Ok(Read::End),
             Poll::Ready(Ok(_)) => Ok(Read::Something),
             Poll::Ready(Err(error)) => Err(error),
@@ -183,12 +191,17 @@ impl Connection {
             }
             Request::Commit { id, resent, transaction } => {
                 let engine = self.engine.clone();
-                self.wait(cx, bytes, async move {
+                let work = async move {
                     match commit(&*engine, resent, *transaction).await {
                         Ok(committed) => Answer::Committed { id, committed },
                         Err(error) => Answer::CommitFailed { id, error },
                     }
-                });
+                };
+                if self.is_alone() {
+                    self.errand = Some(Errand::begin(Box::pin(work), self.outlet.clone()));
+                } else {
+                    self.wait(cx, bytes, work);
+                }
             }
             Request::Watch { watch, tell, range } => {
                 self.watches.begin(watch, tell, range).map_err(io::Error::other)?;
@@ -226,12 +239,19 @@ impl Connection {
         }
     }
 
-    fn say(&mut self, answer: &Answer) {
-        wire::frame(&mut self.outbox, |out| answer.put(out));
+    /// Whether nothing else of this connection waits to be answered, or to be begun.
+    fn is_alone(&self) -> bool {
+        self.waiting.is_empty()
+            && self.inbox.is_empty()
+            && self.errand.as_ref().is_none_or(|errand| errand.is_done())
+    }
+
+    fn say(&self, answer: &Answer) {
+        self.outlet.say(answer);
     }
 
     /// Says what the engine has come to. Its status may take a look at a disk, so not every time.
-    fn pulse(&mut self, status: bool) {
+    fn pulse(&self, status: bool) {
         let status = status.then(|| {
             let Status { durable, disk_bytes, failed, .. } = self.engine.status();
             PulseStatus { durable, disk_bytes, failed }
@@ -268,7 +288,7 @@ impl Connection {
     /// News wait in the engine, each watch's folded into one, for as long as the client does not keep up.
     fn collect_news(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while self.outbox.len() - self.written < UNSENT_NEWS_BYTES_MAX
+        while self.outlet.unsent() < UNSENT_NEWS_BYTES_MAX
             && let Poll::Ready((watch, revision)) = self.watches.poll(cx)
         {
             self.say(&Answer::Changed { watch, revision });
@@ -278,30 +298,26 @@ impl Connection {
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.tick.as_mut().poll(cx).is_pending() {
+        if self.tick.is_none() && self.reads.holds_snapshots() {
+            self.tick = Some(self.world.sleep(TICK));
+        }
+        let Some(tick) = &mut self.tick else { return false };
+        if tick.as_mut().poll(cx).is_pending() {
             return false;
         }
-        self.tick = self.world.sleep(TICK);
+        self.tick = None;
         self.reads.tick();
         true
     }
+}
 
-    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let mut moved = false;
-        while self.written < self.outbox.len() {
-            let unsent = &self.outbox[self.written..];
-            match Pin::new(&mut self.stream).poll_write(cx, unsent) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(bytes)) => self.written += bytes,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(moved),
-            }
-            moved = true;
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // An engine may know the outlet for a while yet.
+        self.outlet.hang_up();
+        if let Some(errand) = &self.errand {
+            errand.drop_work();
         }
-        self.outbox.clear();
-        self.outbox.shrink_to(KEPT_BYTES);
-        self.written = 0;
-        Ok(moved)
     }
 }
 

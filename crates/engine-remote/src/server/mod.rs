@@ -2,9 +2,11 @@
 //!
 //! One task per connection reads requests, has the engine answer them and writes the answers. What the engine answers at
 //! once is written in the same turn; what it has to wait for (a commit, for its flush) waits beside the others without a
-//! task of its own. A client that is slow to read is a client that is not read from: it costs what its bounds allow.
+//! task of its own, and a lone commit's answer is written by the engine's own thread. A client that is slow to read is a client that is not read from: it costs what its bounds allow.
 
 mod connection;
+mod errand;
+mod outlet;
 mod reads;
 mod watches;
 
@@ -39,6 +41,8 @@ pub struct Server {
     /// Connections with something under way; only while it drains does anybody wait for it.
     busy: Arc<watch::Sender<usize>>,
     connections: Arc<AtomicUsize>,
+    /// Counts those who have gone again.
+    departures: Arc<watch::Sender<u64>>,
 }
 
 /// What a connection may do.
@@ -56,6 +60,15 @@ struct Counted(Arc<AtomicUsize>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Tells, when dropped, that a process is gone that was served.
+struct Departs(Arc<watch::Sender<u64>>);
+
+impl Drop for Departs {
+    fn drop(&mut self) {
+        self.0.send_modify(|departures| *departures += 1);
     }
 }
 
@@ -85,7 +98,13 @@ impl Server {
             phase: watch::channel(Phase::Open).0,
             busy: Arc::new(watch::channel(0).0),
             connections: Arc::default(),
+            departures: Arc::new(watch::channel(0).0),
         }
+    }
+
+    /// Counts there whoever is gone after having been served.
+    pub(crate) fn telling(self, departures: Arc<watch::Sender<u64>>) -> Self {
+        Self { departures, ..self }
     }
 
     /// Lets in whoever comes, until this is dropped. Those who are in stay.
@@ -114,9 +133,9 @@ impl Server {
         let counted = Counted(self.connections.clone());
         let (engine, world, phase) =
             (self.engine.clone(), self.world.clone(), self.phase.subscribe());
-        let busy = self.busy.clone();
+        let (busy, departures) = (self.busy.clone(), self.departures.clone());
         let connection = async move {
-            let _counted = counted;
+            let (_counted, _departs) = (counted, Departs(departures));
             if let Err(error) = talk(stream, engine, world, phase, busy, before).await {
                 tracing::debug!(%error, "a connection to the data folder ended");
             }
@@ -157,7 +176,7 @@ async fn talk(
         return stream.write_all(&refusal).await;
     }
     // Counted before it looks whether the server drains: whoever waits for that sees it, or it sees that.
-    let mut connection = Connection::new(stream, engine, world, Busy::new(&busy));
+    let mut connection = Connection::new(stream, engine, world, Busy::new(&busy))?;
     loop {
         let phase_now = *phase.borrow_and_update();
         if phase_now == Phase::Draining {

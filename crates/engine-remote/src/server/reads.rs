@@ -56,6 +56,10 @@ impl Reads {
         self.running.len()
     }
 
+    pub(super) fn holds_snapshots(&self) -> bool {
+        !self.snapshots.is_empty()
+    }
+
     pub(super) fn begin(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,18 +1,18 @@
 //! Holding the folder: the engine is here, and others are let in.
 
 use super::keeper::Keeping;
-use crate::server::Server;
+use crate::{place::Place, server::Server};
 use outrigger_kernel::BoxFuture;
 use outrigger_keyspace::KeySpace;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, io, sync::Arc, time::Duration};
 use tokio::net::UnixListener;
 
 /// An engine that an opener has opened.
 pub struct Opened {
     /// The engine.
     pub engine: Arc<dyn KeySpace>,
-    /// Why it has stopped for good, if it has. Must cost nothing.
-    pub failed: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Ends when the engine has stopped for good, with the reason; never otherwise.
+    pub failure: BoxFuture<'static, String>,
     /// Closes it and lets the folder go.
     pub close: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
 }
@@ -23,17 +23,14 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// How often the holder looks whether its engine still works and its socket still stands.
-const LOOK: Duration = Duration::from_millis(250);
 /// What is left to answer for an engine that has failed takes no longer.
 const FAILED_GRACE: Duration = Duration::from_secs(1);
 
 impl Keeping {
     /// Serves until this process leaves or its engine fails; then lets the folder go.
     pub(super) async fn hold(self, opened: Opened, listener: Option<UnixListener>) {
-        let Opened { engine, failed, close } = opened;
-        let failed = self.fate.failed.get_or_init(|| failed);
-        let server = Server::new(engine, self.world.clone());
+        let Opened { engine, failure, close } = opened;
+        let server = Server::new(engine, self.world.clone()).telling(self.core.departures());
         let mut closing = self.closing.clone();
         let grace = tokio::select! {
             biased;
@@ -41,11 +38,12 @@ impl Keeping {
             grace = closing.wait_for(Option::is_some) => {
                 grace.ok().and_then(|grace| *grace).unwrap_or(FAILED_GRACE)
             }
-            why = self.serve(&server, listener, failed) => {
+            why = failure => {
                 tracing::error!(reason = why, "the engine has failed; the data folder is let go");
-                self.fate.failure.get_or_init(|| why);
+                self.fate.fail(why);
                 FAILED_GRACE
             }
+            never = self.serve(&server, listener) => match never {},
         };
         if !server.drain(grace).await {
             tracing::warn!("other processes are left without an answer; they ask the next holder");
@@ -56,38 +54,29 @@ impl Keeping {
         drop(server);
     }
 
-    /// Lets others in for as long as the engine works; answers why it no longer does.
-    async fn serve(
-        &self,
-        server: &Server,
-        mut listener: Option<UnixListener>,
-        failed: &(dyn Fn() -> Option<String> + Send + Sync),
-    ) -> String {
+    /// Lets others in, and back in when the socket was removed.
+    async fn serve(&self, server: &Server, mut listener: Option<UnixListener>) -> Infallible {
+        let own = [&self.place];
         loop {
             tokio::select! {
                 () = accept(server, listener.as_ref()) => {}
-                () = self.world.sleep(LOOK) => {}
+                () = Place::lost(&own, &*self.world) => {}
             }
-            if let Some(why) = failed() {
-                return why;
-            }
-            if listener.is_none() || !self.place.stands() {
-                listener = self.listener(listener);
+            match self.listener() {
+                Some(again) => listener = Some(again),
+                None => Place::pause(&*self.world).await,
             }
         }
     }
 
-    /// A listener in place of `before`, whose name is gone, or who never was. Without one this process works alone.
-    pub(super) fn listener(&self, before: Option<UnixListener>) -> Option<UnixListener> {
-        let first = self.fate.first_listen();
-        match self.place.listen() {
-            Ok(listener) => Some(listener),
-            Err(error) => {
-                if first {
-                    tracing::warn!(%error, "other processes cannot share the data folder");
-                }
-                before
-            }
+    /// A listener, if the folder allows one. Without, this process works alone.
+    pub(super) fn listener(&self) -> Option<UnixListener> {
+        self.place.listen().inspect_err(|error| self.complain(error)).ok()
+    }
+
+    fn complain(&self, error: &io::Error) {
+        if self.fate.first_complaint() {
+            tracing::warn!(%error, "other processes cannot share the data folder");
         }
     }
 }

@@ -9,21 +9,19 @@ use crate::{
     bounds::{HELLO_PATIENCE, OPEN_PATIENCE},
     client::{Core, Dialed, Line, dial},
     place::Place,
+    socket::Ear,
     wire::Pulse,
 };
 use outrigger_kernel::{Deadline, World};
 use std::{
     path::Path,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    net::{UnixListener, unix::OwnedReadHalf},
-    sync::watch,
-};
+use tokio::{net::UnixListener, sync::watch};
 
 /// How long an engine that does not open is tried before that is given up.
 const FAILING_PATIENCE: Duration = Duration::from_secs(2);
@@ -40,17 +38,28 @@ pub(crate) struct Keeper {
 }
 
 /// What has become of the engine of this process.
-#[derive(Default)]
 pub(super) struct Fate {
-    pub(super) failure: OnceLock<String>,
-    pub(super) failed: OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>,
-    listened: AtomicBool,
+    failure: watch::Sender<Option<String>>,
+    complained: AtomicBool,
 }
 
 impl Fate {
-    /// Whether this is the first time: what fails once a quarter of a second is told of once.
-    pub(super) fn first_listen(&self) -> bool {
-        !self.listened.swap(true, Ordering::Relaxed)
+    fn new() -> Arc<Self> {
+        Arc::new(Self { failure: watch::channel(None).0, complained: AtomicBool::new(false) })
+    }
+
+    /// The first reason counts.
+    pub(super) fn fail(&self, why: String) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert(why);
+            first
+        });
+    }
+
+    /// Whether this is the first time: what fails again and again is told of once.
+    pub(super) fn first_complaint(&self) -> bool {
+        !self.complained.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -76,7 +85,7 @@ impl Drop for Closed {
 
 /// What one attempt found.
 enum Sought {
-    Line(Arc<Line>, OwnedReadHalf, Pulse),
+    Line(Arc<Line>, Ear, Pulse),
     Engine(Opened),
     /// Held by somebody who does not serve, or not yet.
     InUse(BoxError),
@@ -96,7 +105,7 @@ impl Keeper {
         let core = Core::new(world.clone());
         let (closing, to_close) = watch::channel(None);
         let (closed, is_closed) = watch::channel(false);
-        let fate = Arc::<Fate>::default();
+        let fate = Fate::new();
         let keeping = Keeping {
             core: core.clone(),
             world: world.clone(),
@@ -114,8 +123,14 @@ impl Keeper {
     }
 
     pub(crate) fn failed(&self) -> Option<String> {
-        let failure = self.fate.failure.get().cloned();
-        failure.or_else(|| self.fate.failed.get().and_then(|failed| failed()))
+        self.fate.failure.borrow().clone()
+    }
+
+    pub(crate) async fn failure(&self) -> String {
+        let mut failure = self.fate.failure.subscribe();
+        // The sender is held here, so that it cannot be gone.
+        let told = failure.wait_for(Option::is_some).await.ok();
+        told.and_then(|told| told.clone()).unwrap_or_default()
     }
 
     pub(crate) async fn close(&self, grace: Duration) {
@@ -138,7 +153,7 @@ impl Drop for Keeper {
 
 /// What the keeper looks after, once it has found something.
 enum Kept {
-    Line(Arc<Line>, OwnedReadHalf),
+    Line(Arc<Line>, Ear),
     Engine(Opened, Option<UnixListener>),
     Nothing,
 }
@@ -167,7 +182,7 @@ impl Keeping {
 
     async fn seek(&self, until: Deadline) -> Sought {
         let nobody = match dial(&self.place, &*self.world, until).await {
-            Dialed::Line(line, reader, pulse) => return Sought::Line(line, reader, pulse),
+            Dialed::Line(line, ear, pulse) => return Sought::Line(line, ear, pulse),
             Dialed::Version(theirs) => return Sought::Version(theirs),
             Dialed::Stranger(uid) => return Sought::Stranger(uid),
             Dialed::Nobody(error) => error,
@@ -184,14 +199,14 @@ impl Keeping {
     /// Sends the calls where the engine was found.
     fn take(&self, found: Sought) -> Kept {
         let why = match found {
-            Sought::Line(line, reader, pulse) => {
+            Sought::Line(line, ear, pulse) => {
                 self.core.known.saw_pulse(pulse);
                 self.core.follow(line.clone());
-                return Kept::Line(line, reader);
+                return Kept::Line(line, ear);
             }
             Sought::Engine(opened) => {
                 self.core.hold(opened.engine.clone());
-                let listener = self.listener(None);
+                let listener = self.listener();
                 return Kept::Engine(opened, listener);
             }
             Sought::InUse(error) | Sought::Failed(error) => error.to_string(),
@@ -210,9 +225,9 @@ impl Keeping {
         loop {
             match kept {
                 Kept::Engine(opened, listener) => return self.hold(opened, listener).await,
-                Kept::Line(line, reader) => {
+                Kept::Line(line, ear) => {
                     let begun = self.world.mono();
-                    if self.listen(&line, reader).await {
+                    if self.listen(&line, ear).await {
                         return self.core.end("the data folder was closed");
                     }
                     self.core.seek(None);
@@ -239,11 +254,11 @@ impl Keeping {
     }
 
     /// Works on the line until it ends; whether that is because this process leaves.
-    async fn listen(&mut self, line: &Line, reader: OwnedReadHalf) -> bool {
+    async fn listen(&mut self, line: &Line, ear: Ear) -> bool {
         tokio::select! {
             biased;
             _closing = self.closing.wait_for(Option::is_some) => true,
-            ended = line.run(reader, &self.core.known, &*self.world) => {
+            ended = line.run(ear, &self.core.known, &*self.world) => {
                 let reason = ended.err().map(|error| error.to_string());
                 tracing::debug!(reason, "the process that held the data folder is gone");
                 false
@@ -253,7 +268,7 @@ impl Keeping {
 
     fn fail(&self, why: &str) {
         tracing::error!(reason = why, "the data folder cannot be taken over");
-        self.fate.failure.get_or_init(|| why.to_owned());
+        self.fate.fail(why.to_owned());
         self.core.end(why);
     }
 

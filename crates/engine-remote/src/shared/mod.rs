@@ -1,9 +1,11 @@
 //! The key space of a folder, whoever holds it.
 
+mod changes;
 mod error;
 mod hold;
 mod keeper;
 
+pub use changes::{Change, Changes};
 pub use error::{BoxError, Refused, ShareError};
 pub use hold::Opened;
 pub(crate) use keeper::Keeper;
@@ -56,6 +58,11 @@ impl Shared {
     #[must_use]
     pub fn failed(&self) -> Option<String> {
         self.remote.keeper.failed()
+    }
+
+    /// Waits for [`Shared::failed`] to be something.
+    pub async fn failure(&self) -> String {
+        self.remote.keeper.failure().await
     }
 
     /// Leaves: a holder answers what is under way, for at most `grace`, closes the engine and lets the others take over.

@@ -1,7 +1,7 @@
 //! Who holds, who follows, and what happens in between.
 
 use super::{get, opener, put, share, text, write};
-use crate::{Opened, Refused, ShareError, Shared, place::Place, wire};
+use crate::{Change, Opened, Refused, ShareError, Shared, place::Place, wire};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::join_all};
 use outrigger_kernel::{Deadline, World};
@@ -18,7 +18,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::oneshot,
+};
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -210,7 +213,8 @@ async fn a_commit_without_an_answer_is_asked_again_under_its_name() {
         move || {
             let engine: Arc<dyn KeySpace> = engine.clone();
             let close: Box<dyn FnOnce() -> _ + Send> = Box::new(|| std::future::ready(()).boxed());
-            Ok::<_, Refused>(Opened { engine, failed: Box::new(|| None), close })
+            let failure = std::future::pending().boxed();
+            Ok::<_, Refused>(Opened { engine, failure, close })
         }
     };
     let client = async {
@@ -229,13 +233,14 @@ async fn a_commit_without_an_answer_is_asked_again_under_its_name() {
 async fn a_holder_that_fails_lets_go_and_the_next_one_finishes_the_work() {
     let folder = tempfile::tempdir().unwrap();
     let world = world();
-    let failure: Arc<Mutex<Option<String>>> = Arc::default();
+    let (fail, failure) = oneshot::channel();
     let first = {
-        let (inner, failure) = (opener(folder.path(), world.clone()), failure.clone());
+        let inner = opener(folder.path(), world.clone());
+        let failure = Mutex::new(Some(failure));
         let failing = move || {
-            let failure = failure.clone();
+            let failure = failure.lock().unwrap().take().unwrap();
             inner().map(|opened| Opened {
-                failed: Box::new(move || failure.lock().unwrap().clone()),
+                failure: async { failure.await.unwrap() }.boxed(),
                 ..opened
             })
         };
@@ -243,7 +248,9 @@ async fn a_holder_that_fails_lets_go_and_the_next_one_finishes_the_work() {
     };
     let second = share(folder.path(), &world).await.unwrap();
     write(&*second, vec![put("a", "1")]).await.unwrap();
-    *failure.lock().unwrap() = Some("the disk is gone".to_owned());
+    assert_eq!(first.failed(), None);
+    fail.send("the disk is gone".to_owned()).unwrap();
+    assert_eq!(first.failure().await, "the disk is gone");
     while !second.holds() {
         write(&*second, vec![put("a", "2")]).await.unwrap();
         tokio::task::yield_now().await;
@@ -293,6 +300,52 @@ async fn a_socket_that_was_removed_comes_back() {
     let second = share(&deep, &world).await.unwrap();
     write(&*second, vec![put("a", "1")]).await.unwrap();
     assert!(first.holds() && !second.holds());
+}
+
+/// Removed again and again: each time somebody is told, and puts it back.
+#[tokio::test]
+async fn whoever_listens_is_told_that_its_name_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = world();
+    let (place, other) =
+        (Place::of_folder(folder.path()), Place::new(&folder.path().join("other")));
+    Place::lost(&[&place], &*world).await;
+    let _other = other.listen().unwrap();
+    for _ in 0..3 {
+        let _listener = place.listen().unwrap();
+        let both = [&other, &place];
+        let mut lost = Box::pin(Place::lost(&both, &*world));
+        assert_eq!(futures_util::poll!(&mut lost), std::task::Poll::Pending);
+        // What else happens there is nobody's loss.
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        std::fs::remove_file(folder.path().join("file")).unwrap();
+        assert_eq!(futures_util::poll!(&mut lost), std::task::Poll::Pending);
+        std::fs::rename(folder.path().join("socket"), folder.path().join("elsewhere")).unwrap();
+        lost.await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_holder_is_told_of_departures_and_everybody_of_a_new_holder() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = world();
+    let first = share(folder.path(), &world).await.unwrap();
+    let (second, third) = (share(folder.path(), &world), share(folder.path(), &world));
+    let (second, third) = (second.await.unwrap(), third.await.unwrap());
+    let (mut of_first, mut of_third) = (first.changes(), third.changes());
+    assert_eq!(of_first.next().now_or_never(), None);
+    second.close(GRACE).await;
+    assert_eq!(of_first.next().await, Change::Departure);
+    assert_eq!(of_third.next().now_or_never(), None, "that is the holder's to know");
+    first.close(GRACE).await;
+    while !third.holds() {
+        assert_eq!(of_third.next().await, Change::Holder);
+    }
+    let fourth = share(folder.path(), &world).await.unwrap();
+    let mut of_third = third.changes();
+    fourth.close(GRACE).await;
+    assert_eq!(of_third.next().await, Change::Departure);
+    third.close(GRACE).await;
 }
 
 /// Everything a scan or a copy answers crosses as well, however large.

@@ -64,6 +64,9 @@ pub async fn host(
     let deadline = Deadline::after(&*world, HELLO_WITHIN);
     let told = within(&*world, deadline, wire::write(&mut write, &welcome)).await;
     let Ok(handle) = joined else { return };
+    // However this ends, also in the middle of leaving: nobody is left who could judge what the member holds, and waiting
+    // for that would be waiting for the longest that a consumer may take.
+    let _eviction = handle.eviction();
     let left_over = match told {
         Ok(Ok(())) => serve(&mut read, &mut write, handle, &member, (send, outbox), &*world).await,
         _ => Some(handle),

@@ -26,6 +26,8 @@ struct Street {
 struct House {
     broker: Arc<Broker>,
     lines: Vec<TaskHandle>,
+    /// What lies between the two ends of each line.
+    wires: Vec<TaskHandle>,
 }
 
 impl Street {
@@ -39,7 +41,8 @@ impl Street {
         let space = Space::new(Arc::clone(&self.engine) as _, Arc::clone(&self.world) as _);
         let door = Door { own: name.to_owned(), street: self.me.clone() };
         let broker = Broker::open_among(space, "b", BrokerSettings::default(), Arc::new(door));
-        let house = House { broker: Arc::clone(&broker), lines: Vec::new() };
+        let (lines, wires) = (Vec::new(), Vec::new());
+        let house = House { broker: Arc::clone(&broker), lines, wires };
         self.houses.lock().unwrap().insert(name.to_owned(), house);
         broker
     }
@@ -47,6 +50,12 @@ impl Street {
     fn kill(&self, name: &str) {
         let house = self.houses.lock().unwrap().remove(name).unwrap();
         house.lines.into_iter().for_each(TaskHandle::abort);
+    }
+
+    /// Both ends of every line to `name` find the other one gone.
+    fn cut(&self, name: &str) {
+        let mut houses = self.houses.lock().unwrap();
+        houses.get_mut(name).unwrap().wires.drain(..).for_each(TaskHandle::abort);
     }
 
     async fn publish(&self, broker: &Broker, range: std::ops::Range<usize>) {
@@ -71,12 +80,17 @@ impl Neighbours for Door {
             let street = self.street.upgrade().ok_or(io::ErrorKind::NotFound)?;
             let mut houses = street.houses.lock().unwrap();
             let house = houses.get_mut(name).ok_or(io::ErrorKind::ConnectionRefused)?;
-            let (near, far) = tokio::io::duplex(64 * 1024);
+            let (near, mut near_wire) = tokio::io::duplex(64 * 1024);
+            let (mut far_wire, far) = tokio::io::duplex(64 * 1024);
+            let wire = async move {
+                drop(tokio::io::copy_bidirectional(&mut near_wire, &mut far_wire).await);
+            };
             let broker = Arc::clone(&house.broker);
             let find = move |name: &str| (name == "b").then(|| Arc::clone(&broker));
             let world = Arc::clone(&street.world) as Arc<dyn World>;
             let serve = host(Box::new(far), Arc::clone(&world), find);
             house.lines.push(world.spawn("line", Box::pin(serve)));
+            house.wires.push(world.spawn("wire", Box::pin(wire)));
             Ok(Box::new(near) as Box<dyn Line>)
         })
     }
@@ -201,11 +215,33 @@ async fn what_a_dead_member_held_goes_to_the_others_uncounted() {
     let two = b.subscribe(options(), hangs).await.unwrap();
     street.publish(&a, 0..20).await;
     book.until(|_| book.count("b") == 4).await;
-    // The member dies: its end of the line is gone.
-    street.houses.lock().unwrap().get_mut("a").unwrap().lines.drain(..).for_each(TaskHandle::abort);
-    drop(two);
+    let died = street.world.mono();
+    street.cut("a");
     book.until(|_| book.count("a") == 20).await;
+    assert!(street.world.mono().since(died) < Duration::from_secs(1));
+    drop(two);
     assert_eq!(attempts.lock().unwrap().iter().max(), Some(&1));
+}
+
+/// A member that leaves may finish what it holds, unless it dies while it does.
+#[tokio::test(start_paused = true)]
+async fn what_a_member_holds_that_dies_while_it_leaves_goes_to_the_others_at_once() {
+    let street = Street::new();
+    let (a, b) = (street.start("a"), street.start("b"));
+    let book = Book::new(&street);
+    let _one = a.subscribe(options(), acks("a", &book)).await.unwrap();
+    let hangs = reader("b", &book, |_| Box::pin(std::future::pending()));
+    let two = b.subscribe(options(), hangs).await.unwrap();
+    street.publish(&a, 0..20).await;
+    book.until(|_| book.count("b") == 4 && book.count("a") == 16).await;
+    drop(two);
+    street.world.sleep(Duration::from_secs(1)).await;
+    assert_eq!(book.count("a"), 16, "it may finish");
+    let died = street.world.mono();
+    street.cut("a");
+    book.until(|_| book.count("a") == 20).await;
+    let took = street.world.mono().since(died);
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

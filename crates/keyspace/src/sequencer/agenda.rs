@@ -3,6 +3,9 @@
 //! An entry is a reason to look, not a fact: what a clear took with it still stands here until its time comes, and a
 //! store that restores entries may restore some that are overtaken. So whoever acts on one asks the newest state first,
 //! and sets what is found there. What must hold is that no key expires *before* its entry says.
+//!
+//! It need not hold all: from a *horizon* on, nothing is known. Whoever keeps it that short looks up what comes next in good
+//! time, and takes everything in meanwhile.
 
 use crate::hashing::Hashing;
 use bytes::Bytes;
@@ -16,6 +19,10 @@ use std::{
 pub(super) struct Agenda {
     by_time: BTreeSet<(Wall, Arc<[u8]>)>,
     by_key: HashMap<Arc<[u8]>, Wall, Hashing>,
+    /// What expires from here on is not all in it.
+    horizon: Option<(Wall, Arc<[u8]>)>,
+    /// Somebody is looking up what lies beyond the horizon: everything is taken in.
+    is_filling: bool,
 }
 
 impl Agenda {
@@ -26,6 +33,12 @@ impl Agenda {
             && let Some((key, at)) = self.by_key.remove_entry(key)
         {
             self.by_time.remove(&(at, key));
+        }
+        let is_beyond = |(from, first): &(Wall, Arc<[u8]>)| {
+            expires_at.is_some_and(|at| (at, key) >= (*from, &first[..]))
+        };
+        if !self.is_filling && self.horizon.as_ref().is_some_and(is_beyond) {
+            return;
         }
         if let Some(at) = expires_at {
             // A copy of its own: `key` may be a slice that keeps a large request alive.
@@ -48,20 +61,61 @@ impl Agenda {
     }
 
     /// How many entries it holds.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        assert_eq!(self.by_time.len(), self.by_key.len());
+        debug_assert_eq!(self.by_time.len(), self.by_key.len(), "one entry per key");
         self.by_key.len()
+    }
+
+    /// When the last key expires that is in it.
+    pub(super) fn last(&self) -> Option<Wall> {
+        self.by_time.last().map(|(at, _)| *at)
+    }
+
+    /// Forgets the entry that expires last, which is the horizon from then on if there is none before it.
+    pub(super) fn forget_last(&mut self) {
+        let Some(last) = self.by_time.pop_last() else { return };
+        self.by_key.remove(&last.1);
+        if self.horizon.as_ref().is_none_or(|horizon| last < *horizon) {
+            self.horizon = Some(last);
+        }
+    }
+
+    /// From here on what expires is not all in it.
+    pub(super) fn horizon(&self) -> Option<Wall> {
+        self.horizon.as_ref().map(|(at, _)| *at)
+    }
+
+    /// Takes everything in from here on; answers the horizon beyond which expiries have to be looked up, if there is one.
+    pub(super) fn fill(&mut self) -> Option<(Wall, Bytes)> {
+        let (at, key) = self.horizon.as_ref()?;
+        self.is_filling = true;
+        Some((*at, Bytes::copy_from_slice(key)))
+    }
+
+    /// Everything is in it that expires before `horizon`.
+    pub(super) fn end_filling(&mut self, horizon: Option<(Wall, Bytes)>) {
+        self.horizon = horizon.map(|(at, key)| (at, Arc::from(&key[..])));
+        self.is_filling = false;
+        // What was taken in beyond it is looked up again in its turn.
+        while self.horizon.as_ref().is_some_and(|horizon| self.by_time.last() >= Some(horizon)) {
+            self.forget_last();
+        }
     }
 
     /// When the first key after `time` expires.
     pub(super) fn next_after(&self, time: Wall) -> Option<Wall> {
         let after = (Wall(time.0.saturating_add(1)), Arc::from([]));
-        self.by_time.range(after..).next().map(|(at, _)| *at)
+        let next = self.by_time.range(after..).next().map(|(at, _)| *at);
+        next.into_iter().chain(self.horizon().filter(|horizon| *horizon > time)).min()
     }
 
-    /// When the next key expires.
+    /// When the next key expires, as far as that is known: not before.
     pub(super) fn next(&self) -> Option<Wall> {
+        self.first().into_iter().chain(self.horizon()).min()
+    }
+
+    /// When the first key expires that is in it.
+    pub(super) fn first(&self) -> Option<Wall> {
         self.by_time.first().map(|(at, _)| *at)
     }
 

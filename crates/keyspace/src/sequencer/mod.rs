@@ -44,7 +44,7 @@ use outrigger_kernel::{Mono, Wall};
 use window::Window;
 
 /// Most keys that become absent in one step of time; more are taken in further steps, each with its own revision.
-const DUE_KEYS_PER_STEP: usize = 4_096;
+pub const DUE_KEYS_PER_STEP: usize = 256;
 
 /// The newest state: everything planned so far, durable or not.
 pub trait Latest {
@@ -138,6 +138,42 @@ impl Sequencer {
         self.agenda.restore(key, expires_at);
     }
 
+    /// How many expiries are in memory.
+    #[must_use]
+    pub fn expiries(&self) -> usize {
+        self.agenda.len()
+    }
+
+    /// When the last key expires of those whose expiry is in memory.
+    #[must_use]
+    pub fn latest_expiry(&self) -> Option<Wall> {
+        self.agenda.last()
+    }
+
+    /// When the first key expires whose expiry is not in memory, at the earliest.
+    #[must_use]
+    pub fn horizon(&self) -> Option<Wall> {
+        self.agenda.horizon()
+    }
+
+    /// Forgets the expiry that is farthest away, to bound the memory they take. What expires from then on is not known any
+    /// more: time stands still before it until expiries were looked up ([`Sequencer::fill`]).
+    pub fn forget_latest_expiry(&mut self) {
+        self.agenda.forget_last();
+    }
+
+    /// Answers from which expiry on (and for equal ones from which key on) they have to be looked up in the newest state, if
+    /// any were forgotten. Everything planned from here on is taken in; what is found is told with
+    /// [`Sequencer::restore_expiry`] and then [`Sequencer::end_filling`].
+    pub fn fill(&mut self) -> Option<(Wall, Bytes)> {
+        self.agenda.fill()
+    }
+
+    /// All that expires before `horizon` has been told.
+    pub fn end_filling(&mut self, horizon: Option<(Wall, Bytes)>) {
+        self.agenda.end_filling(horizon);
+    }
+
     /// Tells that the commit `id` was accepted and how it was answered; for an engine that opens existing data, the
     /// oldest first.
     pub fn remember(&mut self, id: CommitId, committed: Committed, mono: Mono) {
@@ -207,17 +243,22 @@ impl Sequencer {
         mono: Mono,
         latest: &dyn Latest,
     ) -> Result<Option<Plan>, ReadError> {
-        let target = now.max(self.time);
+        let horizon = self.agenda.horizon();
+        // What is known at the horizon's own instant goes, too: else nothing would get past many keys of one instant.
+        let target = horizon.map_or(now, |horizon| now.min(horizon)).max(self.time);
         self.window.forget(mono);
         self.ids.forget(mono);
         // A step in which all entries turn out to be overtaken changes nothing and takes no revision: on to the next.
-        while self.next_due().is_some_and(|due| due <= target) {
+        while self.agenda.first().is_some_and(|due| due <= target) {
             let changes = self.step(target, latest)?;
             if !changes.is_empty() {
                 return Ok(Some(self.accept(mono, None, Vec::new(), changes)));
             }
         }
-        self.time = target;
+        self.time = match horizon {
+            Some(horizon) if horizon <= target => self.time.max(Wall(horizon.0.saturating_sub(1))),
+            _ => target,
+        };
         Ok(None)
     }
 

@@ -2,7 +2,7 @@
 
 mod forgetting;
 
-use super::{Latest, Plan, Sequencer, window::Window};
+use super::{DUE_KEYS_PER_STEP, Latest, Plan, Sequencer, window::Window};
 use crate::{
     CommitError, KeyRange, ReadError, Stamp, Transaction, Value, Write, limits::TRANSACTION_AGE_MAX,
 };
@@ -162,9 +162,51 @@ fn time_never_goes_back_and_many_due_keys_are_taken_in_steps() {
         times.push(plan.committed.time);
     }
     assert_eq!(taken, 10_000);
-    assert_eq!(times, [Wall(2_048), Wall(4_096), Wall(100_000)]);
+    let whole_steps = (1..40).map(|step| Wall(step * DUE_KEYS_PER_STEP as u64 / 2));
+    assert_eq!(times, whole_steps.chain([Wall(100_000)]).collect::<Vec<_>>());
     assert_eq!(bench.advance(Wall(5)), None);
     assert_eq!(bench.sequencer.time(), Wall(100_000));
+}
+
+#[test]
+fn time_stands_still_before_expiries_that_were_forgotten() {
+    let mut bench = Bench::new();
+    for i in 0..10_u64 {
+        bench
+            .commit(blind(vec![put(
+                ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"][i as usize],
+                Some(10 + i),
+            )]))
+            .unwrap();
+    }
+    while bench.sequencer.expiries() > 4 {
+        bench.sequencer.forget_latest_expiry();
+    }
+    assert_eq!(bench.sequencer.latest_expiry(), Some(Wall(13)));
+    // What expires beyond is not taken in, what expires before is.
+    bench.commit(blind(vec![put("k", Some(14))])).unwrap();
+    bench.commit(blind(vec![put("l", Some(12))])).unwrap();
+    assert_eq!(bench.sequencer.expiries(), 5);
+    let mut gone = 0;
+    while let Some(plan) = bench.advance(Wall(100)) {
+        gone += plan.changes.len();
+        bench.apply(&plan);
+    }
+    assert_eq!((gone, bench.sequencer.time()), (5, Wall(13)));
+    // While they are looked up, everything is taken in.
+    assert_eq!(bench.sequencer.fill(), Some((Wall(14), key("e"))));
+    bench.commit(blind(vec![put("m", Some(90))])).unwrap();
+    for (name, at) in [("e", 14), ("k", 14), ("f", 15)] {
+        bench.sequencer.restore_expiry(name.as_bytes(), Wall(at));
+    }
+    bench.sequencer.end_filling(Some((Wall(16), key("g"))));
+    let mut gone = 0;
+    while let Some(plan) = bench.advance(Wall(100)) {
+        gone += plan.changes.len();
+        bench.apply(&plan);
+    }
+    assert_eq!((gone, bench.sequencer.time()), (3, Wall(15)));
+    assert_eq!(bench.sequencer.next_due(), Some(Wall(16)));
 }
 
 #[test]
@@ -234,9 +276,9 @@ fn a_step_may_end_inside_one_instant() {
         bench.apply(&plan);
         times.push(plan.committed.time);
     }
-    assert_eq!(sizes, [4_096, 4_096, 1_808]);
+    assert_eq!(sizes, [vec![DUE_KEYS_PER_STEP; 39], vec![16]].concat());
     // Nothing is stamped at the instant before all of it is gone.
-    assert_eq!(times, [Wall(49), Wall(49), Wall(60)]);
+    assert_eq!(times, [vec![Wall(49); 39], vec![Wall(60)]].concat());
 }
 
 #[test]

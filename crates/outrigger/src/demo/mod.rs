@@ -13,12 +13,15 @@ mod screen;
 mod services;
 mod web;
 
-use anyhow::{Result, bail};
+use crate::session::signals::Signals;
+use anyhow::{Context, Result, anyhow};
+use audit::Verdict;
 use load::Load;
 use outrigger_kernel::{Mono, World};
 use runtime::Runtime;
 use screen::{Key, Screen};
 use std::{process::ExitCode, sync::Arc, time::Duration};
+use tokio::sync::Notify;
 
 /// What every item has in stock before the first order.
 pub(crate) const STOCK_AT_START: i64 = 1_000_000;
@@ -65,33 +68,77 @@ pub async fn service(name: &str, world: Arc<dyn World>) -> Result<()> {
     services::run(name, world).await
 }
 
-/// Runs the demo: exit code 0 when the audit finds nothing wrong, 1 when it does.
+/// Runs the demo: exit code 0 when the audit finds nothing wrong, 1 when it does. Asked to end, it audits what it has; asked
+/// twice, it ends at once.
 ///
 /// # Errors
-/// When the runtime cannot be started.
+/// When the runtime cannot be started, or the audit not be finished.
 pub async fn run(args: DemoArgs, world: Arc<dyn World>) -> Result<ExitCode> {
-    let mut runtime = Runtime::start(world.clone()).await?;
+    let mut signals = Signals::install().map_err(|failure| anyhow!("{failure}"))?;
+    let mut runtime = tokio::select! {
+        started = Runtime::start(world.clone()) => started?,
+        asked = signals.end() => return Ok(asked.exit().into()),
+    };
     let mut screen = Screen::new(&args, runtime.folder());
+    let asked = Notify::new();
+    let verdict = {
+        let play = play(&args, &mut runtime, &mut screen, &asked, &world);
+        let asked_twice = async {
+            signals.end().await;
+            asked.notify_one();
+            signals.end().await
+        };
+        tokio::select! {
+            verdict = play => Ok(verdict),
+            asked = asked_twice => Err(asked),
+        }
+    };
+    screen.end();
+    let verdict = match verdict {
+        Ok(verdict) => verdict,
+        Err(asked) => {
+            runtime.kill().await;
+            runtime.remove_folder(args.keep);
+            return Ok(asked.exit().into());
+        }
+    };
+    runtime.stop().await;
+    runtime.remove_folder(args.keep || !verdict.as_ref().is_ok_and(Verdict::clean));
+    let verdict = verdict?;
+    verdict.print();
+    Ok(if verdict.clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// From the first order to the verdict.
+async fn play(
+    args: &DemoArgs,
+    runtime: &mut Runtime,
+    screen: &mut Screen,
+    asked: &Notify,
+    world: &Arc<dyn World>,
+) -> Result<Verdict> {
     screen.note("five services are up: gateway, orders, inventory, payments, shipping");
     let load = Load::start(runtime.gateway_port(), args.rate, world.clone());
     let end = world.mono().plus(Duration::from_secs(args.seconds));
     let mut strike_at = world.mono().plus(CHAOS_EVERY);
-
     while world.mono() < end {
         screen.show(&load.figures(), end.since(world.mono()));
-        let key = screen.key_within(&*world, Duration::from_millis(250)).await;
-        let strike = if args.chaos && world.mono() >= strike_at {
+        let key = tokio::select! {
+            key = screen.key_within(&**world, Duration::from_millis(250)) => key,
+            () = asked.notified() => Some(Key::Quit),
+        };
+        let strike = if key.is_none() && args.chaos && world.mono() >= strike_at {
             strike_at = world.mono().plus(CHAOS_EVERY);
             Some(if world.random().is_multiple_of(3) { Key::KillRuntime } else { Key::KillService })
         } else {
             key
         };
         match strike {
-            Some(Key::KillService) => screen.note(&runtime.kill_a_service(&*world)),
+            Some(Key::KillService) => screen.note(&runtime.kill_a_service(&**world)),
             Some(Key::KillRuntime) => {
                 screen.note("runtime killed with SIGKILL, and all services with it");
                 let down_since = world.mono();
-                runtime.kill_and_restart().await?;
+                runtime.kill_and_restart().await.context("the runtime did not come back")?;
                 let down = world.mono().since(down_since);
                 screen.note(&format!("runtime and services are back after {down:.1?}"));
             }
@@ -99,24 +146,12 @@ pub async fn run(args: DemoArgs, world: Arc<dyn World>) -> Result<ExitCode> {
             None => {}
         }
     }
-
     load.stop();
     screen.note("no more orders; those under way are finishing");
-    settle(&load, &mut screen, &*world, world.mono().plus(SETTLE_MAX)).await;
+    settle(&load, screen, &**world, world.mono().plus(SETTLE_MAX)).await;
     screen.show(&load.figures(), Duration::ZERO);
-    let verdict =
-        audit::run(&load, &web::Sidecar::new(runtime.gateway_port(), world.clone())).await;
-    screen.end();
-    runtime.stop().await;
-    let keep = args.keep || verdict.as_ref().is_ok_and(|v| !v.clean());
-    runtime.remove_folder(keep);
-    match verdict {
-        Ok(verdict) => {
-            verdict.print();
-            Ok(if verdict.clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-        Err(error) => bail!("the audit could not be finished: {error:#}"),
-    }
+    let sidecar = web::Sidecar::new(runtime.gateway_port(), world.clone());
+    audit::run(&load, &sidecar).await.context("the audit could not be finished")
 }
 
 /// Waits until every accepted order is shipped, or until `limit`.

@@ -1,6 +1,7 @@
 //! The runtime under fire: a child process running `outrigger run -f` over a folder of the demo's own.
 
 use super::services;
+use crate::supervise::SHIM;
 use anyhow::{Context, Result, bail};
 use outrigger_kernel::World;
 use std::{
@@ -119,6 +120,12 @@ impl Runtime {
         }
     }
 
+    /// Ends the runtime, and its services with it, at once.
+    pub(super) async fn kill(&mut self) {
+        // One that is gone already needs no end.
+        drop(self.child.kill().await);
+    }
+
     /// Removes the demo's folder, or says where it is kept.
     pub(super) fn remove_folder(&self, keep: bool) {
         if keep {
@@ -169,7 +176,12 @@ fn bind_any() -> Result<TcpListener> {
 fn spawn(folder: &Path) -> Result<Child> {
     let log = File::options().create(true).append(true).open(folder.join("runtime.log"))?;
     let program = std::env::current_exe().context("the demo cannot find its own program")?;
-    Command::new(program)
+    // Under the shim, which sees to it that nothing outlives the demo; and in a group of its own, so that Ctrl-C is the
+    // demo's to hear, which has an audit to finish before anything may end.
+    Command::new(&program)
+        .arg(SHIM)
+        .arg(std::process::id().to_string())
+        .arg(&program)
         .args(["run", "--restart", "--components", "embedded", "-f"])
         .arg(folder.join("demo.yaml"))
         .arg("--data-dir")
@@ -177,6 +189,7 @@ fn spawn(folder: &Path) -> Result<Child> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .context("the runtime could not be started")

@@ -12,7 +12,7 @@ use crate::{
 };
 use outrigger_api::metrics::{EngineReport, FolderReport};
 use outrigger_engine_local::{Local, OpenError, Options};
-use outrigger_engine_remote::{Opened as Engine, Refused, ShareError, Shared};
+use outrigger_engine_remote::{Changes, Opened as Engine, Refused, ShareError, Shared};
 use outrigger_events::{Broker, BrokerSettings};
 use outrigger_kernel::World;
 use outrigger_keyspace::{KeySpace, Space, memory::Memory};
@@ -205,11 +205,15 @@ impl Engines {
         }
     }
 
-    /// Why the durable engine has stopped for good, if it has.
-    #[must_use]
-    pub fn failed(&self) -> Option<String> {
+    /// The data folder as the processes share it, where it is open.
+    pub(super) fn shared(&self) -> Option<&Arc<Shared>> {
         let Some(Ok(durable)) = self.durable.get() else { return None };
-        durable.shared.failed()
+        Some(&durable.shared)
+    }
+
+    /// What changes among the processes of the data folder.
+    pub(super) fn changes(&self) -> Option<Changes> {
+        self.shared().map(|shared| shared.changes())
     }
 
     fn space_in(&self, opened: &mut Opened, medium: Medium) -> Result<Space, Failure> {
@@ -254,7 +258,7 @@ fn open_local(folder: &Path, world: &Arc<dyn World>, slot: &Slot) -> Result<Engi
     let (asked, closed) = (Arc::clone(&local), Arc::clone(&local));
     Ok(Engine {
         engine: local,
-        failed: Box::new(move || asked.failed()),
+        failure: Box::pin(async move { asked.failure().await }),
         close: Box::new(move || Box::pin(async move { closed.close().await })),
     })
 }

@@ -329,14 +329,17 @@ impl Node {
         Some(Arc::clone(&side.host().components.load().pubsub.get(name)?.broker))
     }
 
-    /// Waits until the store has stopped for good; answers why. Nothing can be acknowledged any more then.
+    /// Waits until the store has stopped for good; answers why. Nothing can be acknowledged any more then. Meanwhile tells
+    /// who holds the data folder.
     pub async fn until_store_fails(&self) -> String {
+        let Some(shared) = self.engines.shared() else { return std::future::pending().await };
+        let mut changes = shared.changes();
         loop {
-            if let Some(reason) = self.engines.failed() {
-                return reason;
-            }
             self.tell_of_hold();
-            self.world.sleep(Duration::from_millis(250)).await;
+            tokio::select! {
+                reason = shared.failure() => return reason,
+                _ = changes.next() => {}
+            }
         }
     }
 

@@ -13,7 +13,7 @@
 
 mod apps;
 mod banner;
-mod signals;
+pub(crate) mod signals;
 
 use crate::{
     control,

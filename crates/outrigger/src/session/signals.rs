@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// SIGINT: end.
     Interrupt,
     /// SIGTERM: end.
@@ -16,13 +16,13 @@ pub(super) enum Asked {
 
 impl Asked {
     /// The exit code of a process that this signal ended before it had anything to drain.
-    pub(super) fn exit(self) -> Exit {
+    pub(crate) fn exit(self) -> Exit {
         if self == Self::Terminate { Exit::Terminated } else { Exit::Interrupted }
     }
 }
 
 /// The signals of this process.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -32,7 +32,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn install() -> Result<Self, Failure> {
+    pub(crate) fn install() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| Failure::internal("signals cannot be received").why(error))
         };
@@ -45,7 +45,7 @@ impl Signals {
     }
 
     /// The next signal. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(crate) async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.interrupt.recv() => Asked::Interrupt,
             _ = self.terminate.recv() => Asked::Terminate,
@@ -54,7 +54,7 @@ impl Signals {
     }
 
     /// The next request to end; requests to reload are passed over. Cancel-safe.
-    pub(super) async fn end(&mut self) -> Asked {
+    pub(crate) async fn end(&mut self) -> Asked {
         loop {
             let asked = self.next().await;
             if asked != Asked::Reload {

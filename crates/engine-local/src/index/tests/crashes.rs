@@ -15,7 +15,10 @@ fn workload(disk: &SimDisk) -> Vec<(usize, Checkpoint, Map)> {
             _ => Vec::new(),
         };
         let changes = (0..12).map(|n| put((round * 31 + n * 7) % 60, round, 60));
-        let plan = plan(round, clears, changes.chain([delete(round * 4 % 60)]).collect());
+        // Two of a few large values are put again each time, so that their files are gathered from.
+        let large = [60, 61].map(|n| put(n + round % 3, round, 2_400));
+        let changes = changes.chain(large).chain([delete(round * 4 % 60)]);
+        let plan = plan(round, clears, changes.collect());
         apply_to(&mut map, &plan);
         apply(&index, &[plan], round).unwrap();
         states.push((disk.steps(), checkpoint(round), map.clone()));
@@ -34,7 +37,7 @@ fn check_crash(crashed: &SimDisk, after: usize, states: &[(usize, Checkpoint, Ma
     let view = index.view();
     let found = states.iter().position(|(_, checkpoint, _)| checkpoint == view.checkpoint());
     assert!(found >= acknowledged, "after step {after}, {how}: {found:?} of {acknowledged:?}");
-    check(&view, &states[found.unwrap()].2, 60);
+    check(&view, &states[found.unwrap()].2, 64);
     view.verify().unwrap();
     drop(view);
     // And it goes on from there, with nothing left of what was begun.

@@ -129,7 +129,8 @@ pub enum Anomaly {
 pub fn check(history: &[Transaction]) -> Vec<Anomaly> {
     let index = Index::new(history);
     let mut anomalies = Vec::new();
-    index.check_reads(&mut anomalies);
+    let reads = index.reads();
+    index.check_reads(&reads, &index.sound_orders(&reads), &mut anomalies);
     let orders = index.orders(&mut anomalies);
     index.check_lost(&orders, &mut anomalies);
     let mut graph = Graph::new(history.len());
@@ -137,6 +138,21 @@ pub fn check(history: &[Transaction]) -> Vec<Anomaly> {
     link_real_time(&index, &mut graph);
     anomalies.extend(graph.cycles());
     anomalies
+}
+
+/// Lists by their keys, and where in them each element stands.
+type Orders<'a> = HashMap<u64, (&'a [u64], HashMap<u64, usize>)>;
+
+/// The longest read of each list.
+fn longest<'a>(reads: &[(usize, u64, &'a [u64])]) -> HashMap<u64, &'a [u64]> {
+    let mut longest: HashMap<u64, &[u64]> = HashMap::new();
+    for (_, key, list) in reads {
+        let known = longest.entry(*key).or_default();
+        if list.len() > known.len() {
+            *known = list;
+        }
+    }
+    longest
 }
 
 struct Index<'a> {
@@ -166,7 +182,11 @@ impl<'a> Index<'a> {
         let mut happened: Vec<bool> =
             history.iter().map(|t| t.outcome == Fate::Committed).collect();
         let mut index = Self { history, writers, intermediate, happened: Vec::new() };
-        for (_, key, list) in index.all_reads(&happened.clone()) {
+        let reads = index.all_reads(&happened.clone());
+        let longest = longest(&reads);
+        let others = reads.into_iter().map(|(_, key, list)| (key, list));
+        let others = others.filter(|(key, list)| !longest[key].starts_with(list));
+        for (key, list) in longest.iter().map(|(key, list)| (*key, *list)).chain(others) {
             for element in list {
                 if let Some(&writer) = index.writers.get(&(key, *element))
                     && history[writer].outcome == Fate::Unknown
@@ -195,29 +215,69 @@ impl<'a> Index<'a> {
         self.all_reads(&self.happened)
     }
 
-    fn check_reads(&self, anomalies: &mut Vec<Anomaly>) {
-        for (reader, key, list) in self.reads() {
-            let mut seen = HashSet::new();
-            for &element in list {
-                if !seen.insert(element) {
-                    anomalies.push(Anomaly::DuplicateAppend { reader, element });
-                }
-                match self.writers.get(&(key, element)) {
-                    None => anomalies.push(Anomaly::Garbage { reader, element }),
-                    Some(&writer) if writer == reader => {
-                        anomalies.push(Anomaly::Internal { reader });
+    /// Of every list that holds nothing strange, its longest read, and where in it each element stands.
+    fn sound_orders(&self, reads: &[(usize, u64, &'a [u64])]) -> Orders<'a> {
+        let is_sound = |key: u64, element: &u64| {
+            let writer = self.writers.get(&(key, *element));
+            writer.is_some_and(|writer| self.history[*writer].outcome != Fate::Refused)
+        };
+        let mut orders = Orders::new();
+        for (key, list) in longest(reads) {
+            let places: HashMap<u64, usize> =
+                list.iter().enumerate().map(|(place, element)| (*element, place)).collect();
+            if places.len() == list.len() && list.iter().all(|element| is_sound(key, element)) {
+                orders.insert(key, (list, places));
+            }
+        }
+        orders
+    }
+
+    /// What is wrong with single reads. Reads that are the beginning of a list of `sound` are not gone through one by one:
+    /// all reads together are as long as the square of what was appended.
+    fn check_reads(
+        &self,
+        reads: &[(usize, u64, &'a [u64])],
+        sound: &Orders<'a>,
+        anomalies: &mut Vec<Anomaly>,
+    ) {
+        for &(reader, key, list) in reads {
+            match sound.get(&key).filter(|(order, _)| order.starts_with(list)) {
+                Some((_, places)) => {
+                    for op in &self.history[reader].ops {
+                        if let Op::Append { key: its, element } = op
+                            && *its == key
+                            && places.get(element).is_some_and(|place| *place < list.len())
+                        {
+                            anomalies.push(Anomaly::Internal { reader });
+                        }
                     }
-                    Some(&writer) if self.history[writer].outcome == Fate::Refused => {
-                        anomalies.push(Anomaly::AbortedRead { reader, writer });
-                    }
-                    Some(_) => {}
                 }
+                None => self.check_elements(reader, key, list, anomalies),
             }
             if let Some(&last) = list.last()
                 && self.intermediate.contains(&(key, last))
                 && let Some(&writer) = self.writers.get(&(key, last))
             {
                 anomalies.push(Anomaly::IntermediateRead { reader, writer });
+            }
+        }
+    }
+
+    fn check_elements(&self, reader: usize, key: u64, list: &[u64], anomalies: &mut Vec<Anomaly>) {
+        let mut seen = HashSet::new();
+        for &element in list {
+            if !seen.insert(element) {
+                anomalies.push(Anomaly::DuplicateAppend { reader, element });
+            }
+            match self.writers.get(&(key, element)) {
+                None => anomalies.push(Anomaly::Garbage { reader, element }),
+                Some(&writer) if writer == reader => {
+                    anomalies.push(Anomaly::Internal { reader });
+                }
+                Some(&writer) if self.history[writer].outcome == Fate::Refused => {
+                    anomalies.push(Anomaly::AbortedRead { reader, writer });
+                }
+                Some(_) => {}
             }
         }
     }
@@ -318,5 +378,54 @@ fn link_real_time(index: &Index<'_>, graph: &mut Graph) {
             }
             instant = Some(next);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fate, Index, Op, Orders, Transaction};
+
+    fn one(ops: Vec<Op>, outcome: Fate) -> Transaction {
+        Transaction { invoked: 0, answered: 1, ops, outcome }
+    }
+
+    /// Reads that are not gone through are judged like those that are.
+    #[test]
+    fn beginnings_are_judged_like_whole_lists() {
+        let append = |element, outcome| one(vec![Op::Append { key: 1, element }], outcome);
+        let read =
+            |list: &[u64]| one(vec![Op::Read { key: 1, list: list.to_vec() }], Fate::Committed);
+        let own = |element, list: &[u64]| {
+            let list = list.to_vec();
+            one(vec![Op::Read { key: 1, list }, Op::Append { key: 1, element }], Fate::Committed)
+        };
+        let mut found = 0;
+        for strange in [&[][..], &[1], &[9], &[4]] {
+            let mut whole = vec![1, 2, 3, 5, 6];
+            whole.extend(strange);
+            let history = [
+                append(1, Fate::Committed),
+                append(2, Fate::Unknown),
+                append(3, Fate::Committed),
+                append(4, Fate::Refused),
+                own(5, &[1, 2, 3]),
+                own(6, &[1, 2, 3, 5, 6]),
+                read(&whole),
+                read(&whole[..4]),
+                read(&[2, 1]),
+                read(&[]),
+            ];
+            let index = Index::new(&history);
+            assert!(index.happened[1] && !index.happened[3]);
+            let reads = index.reads();
+            let (mut with, mut without) = (Vec::new(), Vec::new());
+            let sound = index.sound_orders(&reads);
+            assert_eq!(sound.len(), usize::from(strange.is_empty()));
+            index.check_reads(&reads, &sound, &mut with);
+            index.check_reads(&reads, &Orders::new(), &mut without);
+            assert_eq!(with, without);
+            found += with.len();
+        }
+        assert!(found >= 7, "{found}");
     }
 }

@@ -9,8 +9,9 @@
 //! the kernel refuses a connection to a socket whose process is gone, at once and without fail, which no file and no
 //! timer could say so well.
 
+use outrigger_engine_remote::Place;
 use outrigger_events::{Line, Neighbours};
-use outrigger_kernel::BoxFuture;
+use outrigger_kernel::{BoxFuture, World};
 use std::{
     fs::{self, File, Permissions},
     io,
@@ -64,12 +65,13 @@ impl Doors {
         }
     }
 
-    /// Listens from now on.
+    /// Listens from now on; in place of the doors from before, where there are some.
     pub(super) fn open(&self) -> io::Result<Open> {
         // The data folder too, where it is new: its user's alone from the first moment on.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         fs::set_permissions(&self.folder, Permissions::from_mode(0o700))?;
-        let open = Open { calls: self.listen(CALLS)?, events: self.listen(EVENTS)? };
+        let [calls, events] = self.places().map(|place| place.listen());
+        let open = Open { calls: calls?, events: events? };
         self.opened.store(true, Ordering::Release);
         Ok(open)
     }
@@ -79,14 +81,14 @@ impl Doors {
         self.opened.load(Ordering::Acquire)
     }
 
-    fn listen(&self, ending: &str) -> io::Result<UnixListener> {
-        let name = format!("{}{ending}", self.own);
-        let unfinished = format!("{name}.new");
-        let listener = UnixListener::bind(self.reach(&unfinished)?)?;
-        fs::set_permissions(self.folder.join(&unfinished), Permissions::from_mode(0o600))?;
-        // Under its own name only now: nobody takes one for dead that does not listen yet.
-        fs::rename(self.folder.join(unfinished), self.folder.join(name))?;
-        Ok(listener)
+    /// Waits until a door is gone that this process has opened.
+    pub(super) async fn lost(&self, world: &dyn World) {
+        let [calls, events] = self.places();
+        Place::lost(&[&calls, &events], world).await;
+    }
+
+    fn places(&self) -> [Place; 2] {
+        [CALLS, EVENTS].map(|ending| Place::new(&self.folder.join(format!("{}{ending}", self.own))))
     }
 
     /// Removes the names of this process.

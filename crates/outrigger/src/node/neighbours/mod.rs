@@ -3,11 +3,12 @@
 //! ```text
 //!   start -> doors open -> announced in the registry -> apps of all callable everywhere
 //!            watch of the registry, a call that finds nobody --> one look: who is there, who is gone
+//!            somebody leaves the data folder --> its holder knocks at every door
 //!   drain -> withdrawn -> calls under way end -> doors closed
 //! ```
 //!
 //! The registry says who was there. Whether he still is, his door says, and who finds it unanswered takes the row away.
-//! Nothing is written or asked while nothing happens.
+//! Nothing is written or asked while nothing happens. A door that somebody has removed is put back.
 
 mod doors;
 mod roll;
@@ -35,6 +36,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(2);
 /// How long leaving the registry may take. Others find out by themselves.
 const WITHDRAWN_WITHIN: Duration = Duration::from_secs(1);
+/// The pause after doors that could not be put back.
+const REOPEN_PAUSE: Duration = Duration::from_secs(2);
 /// Members of groups of this process, at once. More than a machine can have processes and subscriptions.
 const MEMBERS_MAX: usize = 4_096;
 
@@ -102,12 +105,17 @@ impl Neighbourhood {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Open { calls, events }) = open else { return };
         let relay = Relay::new(Arc::clone(&node.directory), Arc::clone(&node.invoker));
-        let world = Arc::clone(&self.world);
-        let drain = node.settings.grace;
-        let listener = Listener::Unix(calls);
-        let serve = serve_peers(Arc::new(relay), world, listener, self.stop.clone(), drain);
-        self.spawn("peer server", serve);
-        self.spawn("event members", members(Arc::downgrade(node), events, self.stop.clone()));
+        let porter = Porter {
+            doors: Arc::clone(&self.doors),
+            relay: Arc::new(relay),
+            node: Arc::downgrade(node),
+            drain: node.settings.grace,
+            world: Arc::clone(&self.world),
+            serving: self.serving.clone(),
+            stop: self.stop.clone(),
+        };
+        let first = porter.serve(Open { calls, events });
+        self.spawn("porter", porter.watch(first));
         let registry = Registry::new(space);
         *self.registry.lock().unwrap_or_else(PoisonError::into_inner) = Some(registry.clone());
         let mut roll = roll::Roll::new(self, registry, Arc::downgrade(node));
@@ -144,6 +152,59 @@ impl Neighbourhood {
     }
 }
 
+/// Sees to it that the doors of this process are open.
+struct Porter {
+    doors: Arc<Doors>,
+    relay: Arc<Relay>,
+    node: Weak<Node>,
+    drain: Duration,
+    world: Arc<dyn World>,
+    serving: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Porter {
+    /// Serves who comes through `open`, until the answer is cancelled or everything stops.
+    fn serve(&self, Open { calls, events }: Open) -> CancellationToken {
+        let stop = self.stop.child_token();
+        let (relay, world) = (Arc::clone(&self.relay), Arc::clone(&self.world));
+        let calls = serve_peers(relay, world, Listener::Unix(calls), stop.clone(), self.drain);
+        let events = members(self.node.clone(), events, stop.clone(), self.stop.clone());
+        let spawn = |name, work| drop(self.world.spawn(name, work));
+        spawn("peer server", Box::pin(self.serving.track_future(calls)));
+        spawn("event members", Box::pin(self.serving.track_future(events)));
+        stop
+    }
+
+    /// Puts doors back that are gone. Nobody finds the old ones any more; who came through them goes on.
+    async fn watch(self, mut open: CancellationToken) {
+        let mut told = false;
+        loop {
+            tokio::select! {
+                // First: whoever stops this closes the doors next, and they are to stay closed.
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.doors.lost(&*self.world) => {}
+            }
+            match self.doors.open() {
+                Ok(again) => {
+                    tracing::info!("a socket in the data folder was removed, and put back");
+                    std::mem::replace(&mut open, self.serve(again)).cancel();
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(%error, "other runtimes cannot reach this one any more");
+                    }
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = self.world.sleep(REOPEN_PAUSE) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Drop for Neighbourhood {
     fn drop(&mut self) {
         self.doors.close();
@@ -156,8 +217,14 @@ impl std::fmt::Debug for Neighbourhood {
     }
 }
 
-/// Serves processes that want events of groups this one dispatches to.
-async fn members(node: Weak<Node>, listener: UnixListener, stop: CancellationToken) {
+/// Serves processes that want events of groups this one dispatches to: lets them in until `closed`, and keeps them until
+/// `stop`.
+async fn members(
+    node: Weak<Node>,
+    listener: UnixListener,
+    closed: CancellationToken,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(MEMBERS_MAX));
     let Some(world) = node.upgrade().map(|node| Arc::clone(&node.world)) else { return };
     let own = nix::unistd::geteuid().as_raw();
@@ -165,7 +232,7 @@ async fn members(node: Weak<Node>, listener: UnixListener, stop: CancellationTok
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = tokio::select! {
-            () = stop.cancelled() => return,
+            () = closed.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {

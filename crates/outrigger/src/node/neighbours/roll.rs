@@ -1,12 +1,15 @@
 //! Who is there: the registry, compared with what this process knows, whenever there is a reason to.
 
 use super::{App, Doors, Instance, Neighbourhood, Node, Registry};
+use crate::node::Hold;
 use outrigger_calls::{AppChannel, Directory, Neighbour};
 use outrigger_coordination::{RegistryError, Resident};
+use outrigger_engine_remote::{Change, Changes};
 use outrigger_events::Neighbours;
-use outrigger_kernel::World;
+use outrigger_kernel::{BoxFuture, World};
 use std::{
     collections::{BTreeSet, HashMap},
+    future::pending,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -48,9 +51,12 @@ pub(super) struct Roll {
     suspects: Arc<Suspects>,
     own: Instance,
     channels: HashMap<Known, Arc<AppChannel>>,
-    /// Whether everybody's door is to be tried: at the start, when nothing is known.
-    first: bool,
+    /// Whether everybody's door is to be tried: at the start, when nothing is known, and when somebody is gone.
+    everybody: bool,
 }
+
+/// A process that is ending has lost the store before it closes its door, perhaps: everybody is asked again after this.
+const ENDED_BY: Duration = Duration::from_secs(1);
 
 impl Roll {
     pub(super) fn new(hood: &Neighbourhood, registry: Registry, node: Weak<Node>) -> Self {
@@ -72,7 +78,7 @@ impl Roll {
             suspects: Arc::default(),
             own,
             channels: HashMap::new(),
-            first: true,
+            everybody: true,
         }
     }
 
@@ -81,6 +87,8 @@ impl Roll {
         let mut watch = self.registry.watch();
         let (changed, suspects) = (Arc::clone(&self.changed), Arc::clone(&self.suspects));
         let mut pause = PAUSES.0;
+        let mut changes = self.node.upgrade().and_then(|node| node.engines.changes());
+        let mut once_more: Option<BoxFuture<'static, ()>> = None;
         // What changed between the first look and the watch.
         let mut looked = self.look().await;
         loop {
@@ -95,6 +103,14 @@ impl Roll {
                 _ = watch.changed() => {}
                 () = changed.notified() => {}
                 () = suspects.bell.notified() => {}
+                change = next(&mut changes) => {
+                    if !self.is_for_us(change) {
+                        continue;
+                    }
+                    self.everybody = true;
+                    once_more = Some(self.world.sleep(ENDED_BY));
+                }
+                () = finished(&mut once_more) => self.everybody = true,
                 () = again => pause = (pause * 2).min(PAUSES.1),
             }
             looked = tokio::select! {
@@ -108,6 +124,16 @@ impl Roll {
         }
     }
 
+    /// Whether it is for this process to find out who is gone: whoever holds the folder does, for all.
+    fn is_for_us(&self, change: Change) -> bool {
+        let holds = || self.node.upgrade().is_some_and(|node| node.hold() == Some(Hold::Holds));
+        match change {
+            Change::Departure => true,
+            // The one before is gone, whose departure nobody was told of.
+            Change::Holder => holds(),
+        }
+    }
+
     /// Says what this process hosts, learns what the others do, and takes out who is gone.
     pub(super) async fn look(&mut self) -> Result<(), RegistryError> {
         let Some(apps) = self.node.upgrade().map(|node| node.hosted_apps()) else { return Ok(()) };
@@ -115,15 +141,15 @@ impl Roll {
         let mut residents = self.registry.residents().await?;
         residents.retain(|resident| resident.instance.id != self.own.id);
         let mut suspects = self.suspects.take();
-        if self.first {
+        // A way that was found closed and is open again is a new way.
+        self.channels.retain(|(process, ..), _| !suspects.contains(process));
+        if self.everybody {
             suspects.extend(residents.iter().map(|resident| resident.instance.id.clone()));
             suspects.extend(self.doors.all());
             suspects.remove(&self.own.id);
         }
         let mut gone = BTreeSet::new();
         for process in suspects {
-            // A way that was found closed and is open again is a new way.
-            self.channels.retain(|(known, ..), _| *known != process);
             if self.doors.is_gone(&process).await {
                 gone.insert(process);
             }
@@ -131,7 +157,7 @@ impl Roll {
         residents.retain(|resident| !gone.contains(&resident.instance.id));
         self.publish(&residents);
         self.bury(gone).await?;
-        self.first = false;
+        self.everybody = false;
         Ok(())
     }
 
@@ -180,4 +206,20 @@ impl Roll {
         let neighbour = Neighbour::new(app, namespace, move || suspects.add(&suspect));
         Some(AppChannel::to_neighbour(protocol, socket, neighbour, Arc::clone(&self.world)))
     }
+}
+
+async fn next(changes: &mut Option<Changes>) -> Change {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => pending().await,
+    }
+}
+
+/// The end of `timer`, which is taken away then; never, where there is none.
+async fn finished(timer: &mut Option<BoxFuture<'static, ()>>) {
+    match timer {
+        Some(running) => running.await,
+        None => return pending().await,
+    }
+    *timer = None;
 }

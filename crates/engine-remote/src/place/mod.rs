@@ -3,6 +3,10 @@
 //!
 //! The name of a socket has at most 107 bytes on Linux, and data folders lie as deep as people put them. A longer name is
 //! reached through `/proc/self/fd/<folder>`, which names the folder by a handle.
+//!
+//! A name can be removed under whoever listens, by a person who tidies up or a tool that does: see [`Place::lost`].
+
+mod lookout;
 
 use nix::unistd::geteuid;
 use std::{
@@ -61,7 +65,7 @@ impl Place {
     }
 
     /// Whether the name is still there.
-    pub(crate) fn stands(&self) -> bool {
+    fn stands(&self) -> bool {
         fs::symlink_metadata(self.path()).is_ok()
     }
 
