@@ -6,6 +6,9 @@
 //!
 //! Commits go on meanwhile and see the layer until the index has it. A crash at any instant finds the index as it was before
 //! or after, and the log from there on.
+//!
+//! It also looks up what expires next ([`crate::upcoming`]). That may take as long as reading everything, so what cannot wait
+//! is done in between: a layer is written, and what is retired is taken apart. Merges wait.
 
 use crate::{
     batch::{Landed, Sealed},
@@ -17,6 +20,7 @@ use crate::{
     store,
     upcoming::{self, Found, Wanted},
 };
+use outrigger_keyspace::ReadError;
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -37,6 +41,8 @@ const HISTORY_BYTES_MIN: u64 = 8 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 /// How long a layer waits that found the disk full.
 const ROOM_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long it takes until expiries are asked for again that could not be read.
+const EXPIRIES_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 pub(crate) struct Checkpointer {
     index: Mutex<Option<Index>>,
@@ -45,14 +51,16 @@ pub(crate) struct Checkpointer {
     tasks: Mutex<Tasks>,
     called: Condvar,
     is_hurried: AtomicBool,
+    /// Held by whoever looks up expiries: the folder is not let go before.
+    looking: Mutex<()>,
 }
 
 #[derive(Default)]
 struct Tasks {
     /// At most one: the next layer is not sealed before the last one has landed.
     job: Option<(Sealed, Position)>,
-    /// Expiries that should be looked up.
-    wanted: Option<Wanted>,
+    /// Expiries that should be looked up, or are being.
+    wanted: Option<Arc<Wanted>>,
     /// Layers that nobody is shown any more. Taking them apart takes a while.
     retired: Vec<Layer>,
     /// Whether the index has asked for more work on itself.
@@ -85,6 +93,7 @@ impl Checkpointer {
             tasks: Mutex::default(),
             called: Condvar::new(),
             is_hurried: AtomicBool::new(false),
+            looking: Mutex::default(),
         }
     }
 
@@ -101,22 +110,50 @@ impl Checkpointer {
     }
 
     pub(crate) fn want(&self, wanted: Wanted) {
-        self.tasks().wanted = Some(wanted);
+        self.tasks().wanted = Some(Arc::new(wanted));
         self.called.notify_one();
     }
 
     /// Looks up expiries, if they are wanted. Whether they were.
     fn look_up(&self, engine: &Engine) -> bool {
-        let Some(wanted) = self.tasks().wanted.take() else { return false };
-        let found = upcoming::find(&wanted).unwrap_or_else(|error| {
-            tracing::error!(
-                %error,
-                "when keys expire cannot be read; they become invisible in time, but are not removed"
-            );
-            Found { expiries: Vec::new(), horizon: None }
-        });
-        engine.desk.find(found);
+        let looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(wanted) = self.tasks().wanted.clone() else { return false };
+        let found = match upcoming::find(&wanted, &mut || self.serve_between(engine)) {
+            Ok(found) => found,
+            Err(ReadError::Unavailable(reason)) => {
+                tracing::warn!(reason, "when keys expire cannot be read now; it is tried again");
+                let pauses = |tasks: &mut Tasks| tasks.job.is_none() && !tasks.is_over;
+                drop(self.called.wait_timeout_while(self.tasks(), EXPIRIES_AGAIN_AFTER, pauses));
+                Some(wanted.nothing())
+            }
+            Err(error @ ReadError::Damaged(_)) => {
+                tracing::error!(
+                    %error,
+                    "when keys expire cannot be read; they become invisible in time, but are not removed"
+                );
+                Some(Found { expiries: Vec::new(), horizon: None })
+            }
+        };
+        self.tasks().wanted = None;
+        drop(looking);
+        if let Some(found) = found {
+            engine.desk.find(found);
+        }
         true
+    }
+
+    /// Does what cannot wait until expiries are found; `false` when nobody waits for those any more.
+    fn serve_between(&self, engine: &Engine) -> bool {
+        let mut tasks = self.tasks();
+        let retired = std::mem::take(&mut tasks.retired);
+        let has_job = tasks.job.is_some() && !tasks.lacks_room;
+        let is_over = tasks.is_over;
+        drop(tasks);
+        drop(retired);
+        if has_job {
+            self.write(engine, &mut |_bytes| self.pause(engine));
+        }
+        !is_over && !engine.desk.is_closing()
     }
 
     pub(crate) fn retire(&self, layer: Layer) {
@@ -151,7 +188,6 @@ impl Checkpointer {
             let retired = std::mem::take(&mut tasks.retired);
             drop(tasks);
             drop(retired);
-            self.look_up(engine);
             let pace = &mut |_bytes| self.pause(engine);
             if !self.write(engine, pace) {
                 self.tidy(engine, pace);
@@ -184,7 +220,8 @@ impl Checkpointer {
         self.write(engine, &mut |_bytes| ());
     }
 
-    /// Lets the index put itself in order a bit, if it has asked for that. Whether it had.
+    /// Looks up expiries and lets the index put itself in order a bit, as far as somebody has asked for that. Whether somebody
+    /// had.
     pub(crate) fn tidy(&self, engine: &Engine, pace: &mut dyn FnMut(usize)) -> bool {
         let looked_up = self.look_up(engine);
         let mut index = self.index();
@@ -221,7 +258,8 @@ impl Checkpointer {
 
     /// Lets others at the disk, unless somebody waits for this.
     fn pause(&self, engine: &Engine) {
-        let waits = || engine.desk.is_held() || self.tasks().job.is_some();
+        let asked = |tasks: &Tasks| tasks.job.is_some() || tasks.wanted.is_some();
+        let waits = || engine.desk.is_held() || asked(&self.tasks());
         if !self.is_hurried.load(Ordering::Relaxed) && !waits() {
             thread::sleep(PAUSE);
         }
@@ -283,10 +321,13 @@ impl Checkpointer {
         self.history.release(&view.checkpoint().log, kept);
     }
 
-    /// Lets go of the index.
+    /// Lets go of the index, once nobody reads in it any more to look something up.
     pub(crate) fn end(&self) {
-        self.tasks().is_over = true;
+        let mut tasks = self.tasks();
+        (tasks.is_over, tasks.wanted) = (true, None);
+        drop(tasks);
         self.called.notify_all();
+        drop(self.looking.lock().unwrap_or_else(PoisonError::into_inner));
         drop(self.index().take());
     }
 }

@@ -205,13 +205,8 @@ impl Local {
     async fn linearizable(&self) -> Result<Arc<View>, ReadError> {
         let time = &self.engine.shared.time;
         let wall = self.engine.world.wall();
-        // What expires by then is perhaps being looked up: a reader waits rather than see what should be gone.
-        while time.is_held(wall) && !self.engine.shared.failure.happened() {
-            self.current()?;
-            self.step().await;
-            tokio::task::yield_now().await;
-        }
-        let now = time.now(wall);
+        self.until_known(wall).await?;
+        let now = time.reachable(wall);
         let view = self.current()?;
         if !view.is_due(now) {
             return Ok(view);
@@ -225,9 +220,34 @@ impl Local {
         }
         // The committer is held up, or has failed: time passes without it, if that contradicts nothing under way.
         while !time.pass(now) && !self.engine.shared.failure.happened() {
+            self.until_known(now).await?;
             self.step().await;
         }
         Ok(self.current()?.without_due(now))
+    }
+
+    /// Waits until it is known what expires by `time`. It is perhaps being looked up: a reader waits rather than see what
+    /// should be gone.
+    async fn until_known(&self, time: Wall) -> Result<(), ReadError> {
+        let shared = &self.engine.shared;
+        if !shared.time.is_held(time) {
+            return Ok(());
+        }
+        let mut raised = shared.time.raised();
+        let (mut views, mut failed) = (shared.view.subscribe(), shared.failure.told());
+        while shared.time.is_held(time) && !shared.failure.happened() {
+            self.current()?;
+            // With its step the committer asks for what is not known, unless it has already.
+            self.step().await;
+            tokio::select! {
+                _ = raised.changed() => {}
+                _ = views.wait_for(Option::is_none) => {}
+                _ = failed.wait_for(Option::is_some) => {}
+                // Perhaps it could not step: the disk may be full, or the clock has gone back.
+                () = self.engine.world.sleep(STEP_PATIENCE) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Asks the committer to let time move, but waits for it only so long. Whether it did.
@@ -369,3 +389,6 @@ impl fmt::Debug for Local {
         write!(f, "Local({})", self.engine.place.display())
     }
 }
+
+#[cfg(test)]
+mod tests;

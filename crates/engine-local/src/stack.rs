@@ -23,12 +23,18 @@ pub(crate) trait Bottom: Send + Sync {
     /// The value at `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError>;
 
+    /// When the value at `key` expires, if there is one and it does.
+    fn expiry(&self, key: &[u8]) -> Result<Option<Wall>, ReadError> {
+        Ok(self.get(key)?.and_then(|value| value.expires_at))
+    }
+
     /// The entries of `range`, in `direction`.
     fn range<'a>(&'a self, range: &KeyRange, direction: Direction) -> Entries<'a>;
 
-    /// Visits when keys expire. It may be out of date: a key may have been put to stay since.
+    /// Visits when keys in `range` expire, ordered by key. It may be out of date: a key may have been put to stay since.
     fn expiries(
         &self,
+        range: &KeyRange,
         visit: &mut dyn FnMut(Wall, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ReadError>;
 }
@@ -65,6 +71,16 @@ impl Stack {
             }
         }
         self.index.get(key)
+    }
+
+    /// When what is stored at `key` expires, if there is something and it does.
+    fn expiry(&self, key: &[u8]) -> Result<Option<Wall>, ReadError> {
+        for layer in std::iter::once(&self.active).chain(&self.sealed) {
+            if let Some(known) = layer.get(key) {
+                return Ok(known.and_then(|value| value.expires_at));
+            }
+        }
+        self.index.expiry(key)
     }
 
     /// A page of `range` as it is at `time`: what is due by then is not shown. With it the widest desert crossed.
@@ -122,6 +138,10 @@ impl Stack {
 impl Latest for Stack {
     fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
         Stack::get(self, key)
+    }
+
+    fn expiry(&self, key: &[u8]) -> Result<Option<Wall>, ReadError> {
+        Stack::expiry(self, key)
     }
 }
 

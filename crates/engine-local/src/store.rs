@@ -25,7 +25,7 @@ use crate::{
 use bytes::Bytes;
 use outrigger_kernel::{Wall, World, disk::Disk};
 use outrigger_keyspace::{
-    Committed, ReadError,
+    Committed, KeyRange, ReadError,
     sequencer::{Plan, Sequencer},
 };
 use std::{io, ops::ControlFlow, path::Path, sync::Arc};
@@ -253,7 +253,7 @@ fn restore(
     expiring: Vec<(Wall, Bytes)>,
 ) -> Result<(), ReadError> {
     let mut nearest = Nearest::new(None, EXPIRIES_MAX);
-    view.expiries(&mut |at, key| {
+    view.expiries(&KeyRange::all(), &mut |at, key| {
         nearest.offer(at, key);
         ControlFlow::Continue(())
     })?;

@@ -7,7 +7,9 @@
 //! under way was decided on a key that is due in between: it saw the key and is not visible yet, so a reader must not
 //! see the key gone before it sees that. The committer says until when each batch lets time pass ([`Time::decide`]).
 //!
-//! What expires late is not in memory ([`crate::upcoming`]). Time stands still before the first key of which that is so.
+//! What expires late is not in memory ([`crate::upcoming`]). Time stands still before the first key of which that is so, for
+//! those who decide and those who read. A lifetime is counted from the world's time all the same: else it would be over as
+//! soon as time goes on.
 
 use outrigger_kernel::Wall;
 use std::{
@@ -17,15 +19,21 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+use tokio::sync::watch;
 
 pub(crate) struct Time {
     reached: Mutex<Reached>,
+    /// Rung when time may go further than before.
+    raised: watch::Sender<()>,
     /// Some reader has waited for a step in vain since the last batch was visible.
     stalled: AtomicBool,
 }
 
 struct Reached {
+    /// The latest that something was decided at, or somebody was shown.
     time: Wall,
+    /// The latest that somebody was shown who did not wait for the committer.
+    shown: Wall,
     /// For every batch that is not visible yet, the oldest first: the first expiry on which something in it rests.
     rest_until: VecDeque<Option<Wall>>,
     /// Time does not get past this.
@@ -40,21 +48,26 @@ fn before(horizon: Option<Wall>) -> Wall {
 impl Time {
     pub(crate) fn new(time: Wall) -> Self {
         let (rest_until, ceiling) = (VecDeque::new(), before(None));
-        let reached = Mutex::new(Reached { time, rest_until, ceiling });
-        Self { reached, stalled: AtomicBool::new(false) }
+        let reached = Mutex::new(Reached { time, shown: time, rest_until, ceiling });
+        Self { reached, raised: watch::channel(()).0, stalled: AtomicBool::new(false) }
     }
 
     fn reached(&self) -> MutexGuard<'_, Reached> {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time that was shown to somebody already.
+    /// The time that was shown to somebody already. What is decided at a later one is perhaps not visible yet.
     pub(crate) fn shown(&self) -> Wall {
-        self.reached().time
+        self.reached().shown
     }
 
-    /// The time, given that the world's clock says `wall`.
+    /// The time to count a lifetime from, given that the world's clock says `wall`.
     pub(crate) fn now(&self, wall: Wall) -> Wall {
+        wall.max(self.reached().time)
+    }
+
+    /// How far towards `wall` time can get by now.
+    pub(crate) fn reachable(&self, wall: Wall) -> Wall {
         let reached = self.reached();
         wall.min(reached.ceiling).max(reached.time)
     }
@@ -68,6 +81,12 @@ impl Time {
     /// What expires at `horizon` or later is not known: time stops before it.
     pub(crate) fn set_horizon(&self, horizon: Option<Wall>) {
         self.reached().ceiling = before(horizon);
+        self.raised.send_replace(());
+    }
+
+    /// Tells when there is another horizon: who is held looks again.
+    pub(crate) fn raised(&self) -> watch::Receiver<()> {
+        self.raised.subscribe()
     }
 
     /// The same for an earlier horizon; `false` when time has got there already.
@@ -107,14 +126,14 @@ impl Time {
         self.stalled.store(false, Ordering::SeqCst);
     }
 
-    /// Lets time reach `now` without the committer; `false` when something under way rests on what would be gone.
-    /// Whoever lets it pass looks at what is visible afterwards.
+    /// Lets time reach `now` without the committer; `false` when something under way rests on what would be gone, or when it
+    /// is not known what would be. Whoever lets it pass looks at what is visible afterwards.
     pub(crate) fn pass(&self, now: Wall) -> bool {
         let mut reached = self.reached();
-        let passes = reached.rest_until.iter().flatten().all(|until| now < *until);
-        let now = now.min(reached.ceiling);
+        let rests = reached.rest_until.iter().flatten().any(|until| *until <= now);
+        let passes = now <= reached.ceiling && !rests;
         if passes {
-            reached.time = reached.time.max(now);
+            (reached.time, reached.shown) = (reached.time.max(now), reached.shown.max(now));
         }
         passes
     }
@@ -156,20 +175,41 @@ mod tests {
     }
 
     #[test]
+    fn what_was_decided_later_is_not_shown_before_it_is_seen() {
+        let time = Time::new(Wall(10));
+        time.begin();
+        time.decide(Wall(10), |_| Some(Wall(30)));
+        time.begin();
+        assert_eq!(time.decide(Wall(40), |_| None), Wall(40));
+        // The first batch saw what the second one sees gone, and neither is visible.
+        assert_eq!(time.shown(), Wall(10));
+        assert!(!time.pass(Wall(40)));
+        time.end();
+        assert!(time.pass(Wall(40)));
+        assert_eq!(time.shown(), Wall(40));
+    }
+
+    #[test]
     fn time_stops_before_what_is_not_known() {
         let time = Time::new(Wall(10));
         assert!(time.lower_horizon(Wall(30)));
-        assert_eq!(time.now(Wall(50)), Wall(29));
+        assert_eq!(time.reachable(Wall(50)), Wall(29));
+        assert_eq!(time.now(Wall(50)), Wall(50), "a lifetime is not over before it begins");
+        assert!(time.pass(Wall(29)) && !time.pass(Wall(30)));
+        assert_eq!(time.shown(), Wall(29));
         time.begin();
         assert_eq!(time.decide(Wall(50), |_| None), Wall(29));
         time.end();
         assert!(!time.lower_horizon(Wall(29)), "somebody may have seen that");
+        let raised = time.raised();
+        assert!(!raised.has_changed().unwrap());
         time.set_horizon(Some(Wall(40)));
-        assert_eq!(time.now(Wall(50)), Wall(39));
+        assert!(raised.has_changed().unwrap(), "who is held is told");
+        assert_eq!(time.reachable(Wall(50)), Wall(39));
         assert!(time.is_held(Wall(40)) && !time.is_held(Wall(39)));
         time.set_horizon(None);
         assert!(!time.is_held(Wall(u64::MAX)));
-        assert_eq!(time.now(Wall(50)), Wall(50));
+        assert_eq!(time.reachable(Wall(50)), Wall(50));
     }
 
     #[test]

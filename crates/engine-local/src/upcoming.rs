@@ -6,8 +6,11 @@
 //!
 //! When the agenda holds more, the latest entry leaves it, and what expires from there on is no longer known: that is the
 //! *horizon*. When it is half empty, the checkpointer goes through all expiries from the horizon on and finds the nearest
-//! ([`find`]); whatever is put meanwhile is taken in, however late it expires. Until that is done time stands still before
-//! the horizon ([`crate::time`]): commits are stamped before it, and a reader that comes later waits.
+//! ([`find`]); whatever is put meanwhile is taken in, however late it expires, up to twice as many. Until that is done time
+//! stands still before the horizon ([`crate::time`]): commits are stamped before it, and a reader that comes later waits.
+//!
+//! Of any number of keys that expire at one instant so many are found at a time, in the order of their keys: who looks for
+//! the rest begins where the last one ended, so that all of them together are read once.
 
 use crate::{
     layer::{Cell, Layer},
@@ -16,21 +19,34 @@ use crate::{
 };
 use bytes::Bytes;
 use outrigger_kernel::Wall;
-use outrigger_keyspace::{ReadError, sequencer::Sequencer};
+use outrigger_keyspace::{KeyRange, ReadError, sequencer::Sequencer};
 use std::{collections::BinaryHeap, ops::ControlFlow};
 
 /// So many expiries are in memory, about 150 bytes each.
 pub(crate) const EXPIRIES_MAX: usize = if cfg!(test) { 12_000 } else { 200_000 };
+/// So many are found at a time.
+const FOUND_MAX: usize = EXPIRIES_MAX / 2;
 /// So many are taken in with one batch.
 const TAKEN_PER_BATCH: usize = 1_024;
+/// So many that are too much are let go with one batch; those past twice the bound go at once.
+const DROPPED_PER_BATCH: usize = 4_096;
+/// After so many expiries that were looked at, others get their turn.
+const SEEN_AT_ONCE: usize = 1_024;
 
 /// A key and when it expires.
 type Expiry = (Wall, Bytes);
 
 /// Expiries are wanted from `from` on, of what `stack` holds; what comes later is known.
 pub(crate) struct Wanted {
-    from: Expiry,
-    stack: Stack,
+    pub(crate) from: Expiry,
+    pub(crate) stack: Stack,
+}
+
+impl Wanted {
+    /// What was found when nothing could be read: the same will be asked for again.
+    pub(crate) fn nothing(&self) -> Found {
+        Found { expiries: Vec::new(), horizon: Some(self.from.clone()) }
+    }
 }
 
 /// The nearest expiries.
@@ -68,15 +84,10 @@ impl Nearest {
         self.kept.push((at, Bytes::copy_from_slice(key)));
     }
 
-    /// Offers what expires in a layer.
-    fn offer_layer(&mut self, layer: &Layer) {
-        for (key, cell) in layer.iter() {
-            if let Cell::Live(value) = cell
-                && let Some(at) = value.expires_at
-            {
-                self.offer(at, key);
-            }
-        }
+    /// The last of them, if all are of the instant it begins with and there are more: what comes later need not be offered.
+    fn last_of_one_instant(&self) -> Option<&Bytes> {
+        let (from, (last, key)) = (self.from.as_ref()?, self.kept.peek()?);
+        (!self.is_all && from.0 == *last).then_some(key)
     }
 
     pub(crate) fn found(mut self) -> Found {
@@ -85,19 +96,65 @@ impl Nearest {
     }
 }
 
-/// Finds what is wanted. It takes as long as reading when every key expires.
-pub(crate) fn find(wanted: &Wanted) -> Result<Found, ReadError> {
-    let mut nearest = Nearest::new(Some(wanted.from.clone()), EXPIRIES_MAX / 2);
-    let Stack { active, sealed, index } = &wanted.stack;
-    nearest.offer_layer(active);
-    if let Some(sealed) = sealed {
-        nearest.offer_layer(sealed);
-    }
-    index.expiries(&mut |at, key| {
-        nearest.offer(at, key);
+/// Goes through expiries in the order of their keys.
+struct Search<'a> {
+    nearest: Nearest,
+    seen: usize,
+    serve_others: &'a mut dyn FnMut() -> bool,
+    is_broken_off: bool,
+}
+
+impl Search<'_> {
+    fn visit(&mut self, at: Wall, key: &[u8]) -> ControlFlow<()> {
+        self.seen += 1;
+        if self.seen.is_multiple_of(SEEN_AT_ONCE) {
+            self.is_broken_off = !(self.serve_others)();
+        }
+        self.nearest.offer(at, key);
+        let is_past = self.nearest.last_of_one_instant().is_some_and(|last| *key >= **last);
+        if self.is_broken_off || is_past {
+            return ControlFlow::Break(());
+        }
         ControlFlow::Continue(())
-    })?;
-    Ok(nearest.found())
+    }
+
+    fn visit_layer(&mut self, layer: &Layer, range: &KeyRange) {
+        for (key, cell) in layer.range(range) {
+            if let Cell::Live(value) = cell
+                && let Some(at) = value.expires_at
+                && self.visit(at, key).is_break()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Finds what is wanted; it takes as long as reading when every key expires. Now and then it calls `serve_others`, and ends
+/// without having found anything when that answers `false`.
+pub(crate) fn find(
+    wanted: &Wanted,
+    serve_others: &mut dyn FnMut() -> bool,
+) -> Result<Option<Found>, ReadError> {
+    let Wanted { from, stack: Stack { active, sealed, index } } = wanted;
+    let nearest = Nearest::new(Some(from.clone()), FOUND_MAX);
+    let mut search = Search { nearest, seen: 0, serve_others, is_broken_off: false };
+    // First the keys that may be wanted of the horizon's own instant: perhaps there are enough of them.
+    let behind = KeyRange { start: from.1.clone(), end: None };
+    let before = KeyRange { start: Bytes::new(), end: Some(from.1.clone()) };
+    for range in [behind, before] {
+        for layer in std::iter::once(active).chain(sealed) {
+            search.visit_layer(layer, &range);
+        }
+        index.expiries(&range, &mut |at, key| search.visit(at, key))?;
+        if search.is_broken_off {
+            return Ok(None);
+        }
+        if search.nearest.last_of_one_instant().is_some() {
+            break;
+        }
+    }
+    Ok(Some(search.nearest.found()))
 }
 
 /// What the committer has to do with it.
@@ -106,12 +163,14 @@ pub(crate) struct Upcoming {
     /// Found, and not taken in yet.
     found: Option<Found>,
     is_wanted: bool,
+    /// There is more to be let go.
+    has_too_many: bool,
 }
 
 impl Upcoming {
-    /// Whether there is more to be taken in.
+    /// Whether there is more to be taken in, or to be let go.
     pub(crate) fn is_busy(&self) -> bool {
-        self.found.is_some()
+        self.found.is_some() || self.has_too_many
     }
 
     pub(crate) fn note(&mut self, found: Found) {
@@ -126,8 +185,8 @@ impl Upcoming {
             sequencer.restore_expiry(&key, at);
         }
         if left == 0 {
-            time.set_horizon(found.horizon.as_ref().map(|(at, _)| *at));
             sequencer.end_filling(found.horizon.take());
+            time.set_horizon(sequencer.horizon());
             (self.found, self.is_wanted) = (None, false);
         }
     }
@@ -139,16 +198,9 @@ impl Upcoming {
         time: &Time,
         stack: &Stack,
     ) -> Option<Wanted> {
-        if self.is_wanted {
+        self.has_too_many = self.let_go(sequencer, time);
+        if self.is_wanted || self.has_too_many {
             return None;
-        }
-        while sequencer.expiries() > EXPIRIES_MAX {
-            // Nobody may have been shown a time past the horizon.
-            let Some(last) = sequencer.latest_expiry() else { break };
-            if !time.lower_horizon(last) {
-                break;
-            }
-            sequencer.forget_latest_expiry();
         }
         let waits = sequencer.horizon().is_some_and(|at| at.0 <= sequencer.time().0 + 1);
         if sequencer.expiries() >= EXPIRIES_MAX / 2 && !waits {
@@ -158,63 +210,27 @@ impl Upcoming {
         self.is_wanted = true;
         Some(Wanted { from, stack: stack.clone() })
     }
+
+    /// Lets go of some of what is too much. Whether there is more.
+    fn let_go(&self, sequencer: &mut Sequencer, time: &Time) -> bool {
+        let mut dropped = 0;
+        loop {
+            let count = sequencer.expiries();
+            if count <= 2 * EXPIRIES_MAX {
+                let is_too_much = count > EXPIRIES_MAX || sequencer.knows_beyond_horizon();
+                if self.is_wanted || !is_too_much || dropped >= DROPPED_PER_BATCH {
+                    return !self.is_wanted && is_too_much;
+                }
+            }
+            // Nobody may have been shown a time past the horizon.
+            if !sequencer.latest_expiry().is_some_and(|last| time.lower_horizon(last)) {
+                return false;
+            }
+            sequencer.forget_latest_expiry();
+            dropped += 1;
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{EXPIRIES_MAX, Nearest, Upcoming};
-    use crate::{layer::Layer, stack::Stack, time::Time};
-    use bytes::Bytes;
-    use outrigger_kernel::{Mono, Wall};
-    use outrigger_keyspace::{Transaction, Write, sequencer::Sequencer};
-    use std::sync::Arc;
-
-    #[test]
-    fn the_nearest_are_found_key_by_key_within_one_instant() {
-        let key = |n: u64| n.to_be_bytes();
-        let mut from = None;
-        let mut all = Vec::new();
-        loop {
-            let mut nearest = Nearest::new(from.clone(), 10);
-            for n in 0..100 {
-                // All at three instants: there are more at each than are found at once.
-                nearest.offer(Wall(n % 3), &key(n * 37 % 100));
-            }
-            let found = nearest.found();
-            assert!(found.expiries.len() <= 10);
-            let mut expiries = found.expiries;
-            expiries.sort();
-            all.extend(expiries);
-            from = found.horizon;
-            if from.is_none() {
-                break;
-            }
-        }
-        assert_eq!(all.len(), 100);
-        assert!(all.is_sorted(), "each but once, the nearest first");
-    }
-
-    #[test]
-    fn memory_holds_so_many_and_asks_for_more_when_half_are_gone() {
-        let (mut sequencer, time) = (Sequencer::new(0, Wall(1)), Time::new(Wall(1)));
-        let (active, index) = (Layer::default(), Arc::new(crate::stack::tests::Map::default()));
-        let stack = Stack { active, sealed: None, index };
-        let mut upcoming = Upcoming::default();
-        let many = 3 * EXPIRIES_MAX as u64;
-        for n in 0..many {
-            let (key, expires_at) = (Bytes::from(n.to_string()), Some(Wall(10 + n * 7 % many)));
-            let writes = vec![Write::Put { key, value: Bytes::new(), expires_at }];
-            let transaction = Transaction { writes, ..Transaction::default() };
-            sequencer.sequence(Mono(0), transaction, &stack).unwrap();
-            assert!(upcoming.bound(&mut sequencer, &time, &stack).is_none());
-            assert!(sequencer.expiries() <= EXPIRIES_MAX);
-        }
-        assert_eq!(sequencer.horizon(), Some(Wall(10 + EXPIRIES_MAX as u64)));
-        assert_eq!(time.now(Wall(u64::MAX)), Wall(9 + EXPIRIES_MAX as u64));
-        // What is in the agenda is not in this map: its time passes, and it is gone from the agenda.
-        let halfway = Wall(10 + EXPIRIES_MAX as u64 / 2);
-        assert_eq!(sequencer.advance(halfway, Mono(0), &stack), Ok(None));
-        assert!(upcoming.bound(&mut sequencer, &time, &stack).is_some());
-        assert!(upcoming.bound(&mut sequencer, &time, &stack).is_none(), "once is enough");
-    }
-}
+mod tests;

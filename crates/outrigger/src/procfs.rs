@@ -218,8 +218,9 @@ mod tests {
         };
         go(&mut shell);
         until(&|| glimpse(root) != first);
+        // The shell opens the file under one number and moves it to another; then it rests.
+        until(&|| super::name(root) == "sh" && (0..200).all(|_| glimpse(root) == glimpse(root)));
         let second = glimpse(root);
-        assert_eq!(glimpse(root), second);
         go(&mut shell);
         until(&|| glimpse(root) != second);
         drop(shell.stdin.take());

@@ -25,9 +25,9 @@ use std::{
 use tokio::sync::Semaphore;
 
 const WHOLE: u64 = 100 * 1024 * 1024;
-/// What sockets, windows and one piece per hop may hold. The kernel lets a loopback connection hold several megabytes;
-/// the proxy's own share is far smaller.
-const UNDER_WAY_MAX: u64 = 16 * 1024 * 1024;
+/// What sockets, windows and one piece per hop may hold. The kernel lets a loopback connection hold up to ten megabytes
+/// when its reader is slow, and there are two; the proxy's own share is far smaller.
+const UNDER_WAY_MAX: u64 = 24 * 1024 * 1024;
 const PIECE: usize = 64 * 1024;
 
 /// Counts what left its source and what reached its end.

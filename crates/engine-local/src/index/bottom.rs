@@ -11,14 +11,19 @@ impl Bottom for IndexView {
         Self::get(self, key)
     }
 
+    fn expiry(&self, key: &[u8]) -> Result<Option<Wall>, ReadError> {
+        Self::expiry(self, key)
+    }
+
     fn range<'a>(&'a self, range: &KeyRange, direction: Direction) -> Entries<'a> {
         Box::new(Self::range(self, range, direction))
     }
 
     fn expiries(
         &self,
+        range: &KeyRange,
         visit: &mut dyn FnMut(Wall, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        Self::expiries(self, visit)
+        Self::expiries(self, range, visit)
     }
 }

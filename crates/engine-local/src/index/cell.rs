@@ -176,7 +176,13 @@ pub(super) fn decode_row(payload: &[u8], files: &[Arc<Values>]) -> Result<Value,
     }
 }
 
-/// When the row with `payload` expires.
+/// When the row with `payload` expires, if it does.
+pub(super) fn decode_row_expiry(payload: &[u8]) -> Result<Option<Wall>, ReadError> {
+    let head = record::decode_head(payload).map_err(|_| malformed("a row"))?;
+    Ok(head.0.expires_at)
+}
+
+/// The same for who has no use for damage.
 pub(super) fn expiry_of(payload: &[u8]) -> Option<Wall> {
-    record::decode_head(payload).ok().and_then(|(head, _)| head.expires_at)
+    decode_row_expiry(payload).ok().flatten()
 }

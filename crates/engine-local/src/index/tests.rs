@@ -131,6 +131,8 @@ fn check(view: &IndexView, map: &Map, keys: u64) {
     for number in 0..keys {
         let key = key(number);
         assert_eq!(view.get(&key).unwrap().as_ref(), map.get(&key), "{key:?}");
+        let expires_at = map.get(&key).and_then(|value| value.expires_at);
+        assert_eq!(view.expiry(&key).unwrap(), expires_at, "{key:?}");
     }
     let mut ranges = vec![KeyRange::all()];
     for number in (0..keys).step_by(usize::try_from(keys / 8).unwrap_or(1)) {
@@ -144,18 +146,24 @@ fn check(view: &IndexView, map: &Map, keys: u64) {
         wanted.reverse();
         assert_eq!(rows(view, range, Direction::Backward).unwrap(), wanted, "{range:?} backward");
     }
-    check_expiries(view, map);
+    for range in &ranges {
+        check_expiries(view, map, range);
+    }
 }
 
-/// Panics unless every expiry is visited, each key at most once.
-fn check_expiries(view: &IndexView, map: &Map) {
+/// Panics unless every expiry in `range` is visited, each key at most once and in order.
+fn check_expiries(view: &IndexView, map: &Map, range: &KeyRange) {
     let mut visited = BTreeMap::new();
-    view.expiries(&mut |due, key| {
-        assert_eq!(visited.insert(Bytes::copy_from_slice(key), due), None);
+    view.expiries(range, &mut |due, key| {
+        let key = Bytes::copy_from_slice(key);
+        assert!(
+            range.contains(&key) && visited.last_key_value().is_none_or(|(last, _)| *last < key)
+        );
+        visited.insert(key, due);
         ControlFlow::Continue(())
     })
     .unwrap();
-    for (key, value) in map {
+    for (key, value) in map.iter().filter(|(key, _)| range.contains(key)) {
         if value.expires_at.is_some() {
             assert_eq!(visited.get(key), value.expires_at.as_ref(), "{key:?} expires");
         }

@@ -2,7 +2,7 @@
 
 use super::{
     Checkpoint,
-    cell::{Family, Item, decode_expiry, decode_row},
+    cell::{Family, Item, decode_expiry, decode_row, decode_row_expiry},
     filter,
     merge::Merged,
     run::Run,
@@ -41,14 +41,23 @@ impl IndexView {
 
     /// The value at `key`, due or not.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError> {
+        self.row(key)?.map(|payload| decode_row(&payload, &self.values)).transpose()
+    }
+
+    /// When the value at `key` expires, if there is one and it does. One that stands apart is not read.
+    pub(crate) fn expiry(&self, key: &[u8]) -> Result<Option<Wall>, ReadError> {
+        self.row(key)?.map_or(Ok(None), |payload| decode_row_expiry(&payload))
+    }
+
+    fn row(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
         let key = Family::Rows.key(key);
         let hash = filter::hash(&key);
         for run in &self.runs {
             if let Some(entry) = run.get(&key, hash)? {
-                return match entry.item {
-                    Item::Put(payload) => decode_row(&payload, &self.values).map(Some),
-                    Item::Gone(_) => Ok(None),
-                };
+                return Ok(match entry.item {
+                    Item::Put(payload) => Some(payload),
+                    Item::Gone(_) => None,
+                });
             }
         }
         Ok(None)
@@ -61,13 +70,14 @@ impl IndexView {
         Rows { view: self, state: State::New { start, end, direction } }
     }
 
-    /// Visits when keys expire, each key at most once, in no order that means anything. It may be out of date: the key may
-    /// have been put to stay since.
+    /// Visits when keys in `range` expire, each key at most once, ordered by key. It may be out of date: the key may have been
+    /// put to stay since.
     pub(crate) fn expiries(
         &self,
+        range: &KeyRange,
         visit: &mut dyn FnMut(Wall, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let (start, end) = Family::Expiries.range(&KeyRange::all());
+        let (start, end) = Family::Expiries.range(range);
         let mut merged = Merged::new(&self.runs, start, end, Direction::Forward)?;
         while let Some((key, payload)) = merged.next_row()? {
             let due = decode_expiry(&payload)?;

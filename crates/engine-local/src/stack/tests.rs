@@ -31,9 +31,10 @@ impl Bottom for Map {
 
     fn expiries(
         &self,
+        range: &KeyRange,
         visit: &mut dyn FnMut(Wall, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        for (key, value) in &self.0 {
+        for (key, value) in self.0.iter().filter(|(key, _)| range.contains(key)) {
             if let Some(at) = value.expires_at
                 && visit(at, key).is_break()
             {

@@ -4,10 +4,10 @@
 //! store that restores entries may restore some that are overtaken. So whoever acts on one asks the newest state first,
 //! and sets what is found there. What must hold is that no key expires *before* its entry says.
 //!
-//! It need not hold all: from a *horizon* on, nothing is known. Whoever keeps it that short looks up what comes next in good
-//! time, and takes everything in meanwhile.
+//! It need not hold all: from a *horizon* on, nothing is sure. Whoever keeps it that short looks up what comes next in good
+//! time, and takes everything in meanwhile; what is too much even then is forgotten, and the horizon comes before it.
 
-use crate::hashing::Hashing;
+use crate::{hashing::Hashing, limits::OVERHEAD_BYTES};
 use bytes::Bytes;
 use outrigger_kernel::Wall;
 use std::{
@@ -23,6 +23,8 @@ pub(super) struct Agenda {
     horizon: Option<(Wall, Arc<[u8]>)>,
     /// Somebody is looking up what lies beyond the horizon: everything is taken in.
     is_filling: bool,
+    /// But for what expires from here on: that was forgotten meanwhile.
+    forgotten: Option<(Wall, Arc<[u8]>)>,
 }
 
 impl Agenda {
@@ -37,7 +39,8 @@ impl Agenda {
         let is_beyond = |(from, first): &(Wall, Arc<[u8]>)| {
             expires_at.is_some_and(|at| (at, key) >= (*from, &first[..]))
         };
-        if !self.is_filling && self.horizon.as_ref().is_some_and(is_beyond) {
+        let end = if self.is_filling { &self.forgotten } else { &self.horizon };
+        if end.as_ref().is_some_and(is_beyond) {
             return;
         }
         if let Some(at) = expires_at {
@@ -75,9 +78,15 @@ impl Agenda {
     pub(super) fn forget_last(&mut self) {
         let Some(last) = self.by_time.pop_last() else { return };
         self.by_key.remove(&last.1);
-        if self.horizon.as_ref().is_none_or(|horizon| last < *horizon) {
-            self.horizon = Some(last);
+        if self.is_filling {
+            self.forgotten = earlier(self.forgotten.take(), Some(last.clone()));
         }
+        self.horizon = earlier(self.horizon.take(), Some(last));
+    }
+
+    /// Whether the entry that expires last lies beyond the horizon.
+    pub(super) fn reaches_beyond(&self) -> bool {
+        self.horizon.as_ref().is_some_and(|horizon| self.by_time.last() >= Some(horizon))
     }
 
     /// From here on what expires is not all in it.
@@ -88,18 +97,15 @@ impl Agenda {
     /// Takes everything in from here on; answers the horizon beyond which expiries have to be looked up, if there is one.
     pub(super) fn fill(&mut self) -> Option<(Wall, Bytes)> {
         let (at, key) = self.horizon.as_ref()?;
-        self.is_filling = true;
+        (self.is_filling, self.forgotten) = (true, None);
         Some((*at, Bytes::copy_from_slice(key)))
     }
 
-    /// Everything is in it that expires before `horizon`.
+    /// Everything has been told that expires before `horizon`. What was taken in beyond it does no harm.
     pub(super) fn end_filling(&mut self, horizon: Option<(Wall, Bytes)>) {
-        self.horizon = horizon.map(|(at, key)| (at, Arc::from(&key[..])));
+        let horizon = horizon.map(|(at, key)| (at, Arc::from(&key[..])));
+        self.horizon = earlier(horizon, self.forgotten.take());
         self.is_filling = false;
-        // What was taken in beyond it is looked up again in its turn.
-        while self.horizon.as_ref().is_some_and(|horizon| self.by_time.last() >= Some(horizon)) {
-            self.forget_last();
-        }
     }
 
     /// When the first key after `time` expires.
@@ -119,9 +125,33 @@ impl Agenda {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// The keys due at or before `time`, the earliest first: at most `count` of them.
-    pub(super) fn due(&self, time: Wall, count: usize) -> Vec<(Wall, Bytes)> {
+    /// The keys due at or before `time`, the earliest first: at most `count` of them, and no more than count for `bytes`
+    /// unless it is one alone.
+    pub(super) fn due(&self, time: Wall, count: usize, bytes: usize) -> Vec<(Wall, Bytes)> {
+        let mut taken = 0;
+        let fits = |(_, key): &&(Wall, Arc<[u8]>)| {
+            let is_first = taken == 0;
+            taken += key.len() + OVERHEAD_BYTES;
+            is_first || taken <= bytes
+        };
         let due = self.by_time.iter().take_while(|(at, _)| *at <= time).take(count);
-        due.map(|(at, key)| (*at, Bytes::copy_from_slice(key))).collect()
+        due.take_while(fits).map(|(at, key)| (*at, Bytes::copy_from_slice(key))).collect()
     }
+
+    /// What the keys due at or before `time` count for, looked at up to `bytes`.
+    pub(super) fn due_bytes(&self, time: Wall, bytes: usize) -> usize {
+        let mut due = self.by_time.iter().take_while(|(at, _)| *at <= time);
+        let counted = due.try_fold(0, |sum: usize, (_, key)| {
+            Some(sum + key.len() + OVERHEAD_BYTES).filter(|sum| *sum < bytes)
+        });
+        counted.unwrap_or(bytes)
+    }
+}
+
+/// The earlier of two horizons; none is later than any.
+fn earlier(
+    one: Option<(Wall, Arc<[u8]>)>,
+    other: Option<(Wall, Arc<[u8]>)>,
+) -> Option<(Wall, Arc<[u8]>)> {
+    one.into_iter().chain(other).min()
 }

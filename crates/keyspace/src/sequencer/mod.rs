@@ -45,6 +45,8 @@ use window::Window;
 
 /// Most keys that become absent in one step of time; more are taken in further steps, each with its own revision.
 pub const DUE_KEYS_PER_STEP: usize = 256;
+/// What these keys count for at most, each with [`OVERHEAD_BYTES`](crate::limits::OVERHEAD_BYTES).
+pub const DUE_BYTES_PER_STEP: usize = 64 * 1024;
 
 /// The newest state: everything planned so far, durable or not.
 pub trait Latest {
@@ -53,6 +55,23 @@ pub trait Latest {
     /// # Errors
     /// When the engine cannot be read.
     fn get(&self, key: &[u8]) -> Result<Option<Value>, ReadError>;
+
+    /// When the value at `key` expires, if there is one and it does. For engines that need not read a value for that.
+    ///
+    /// # Errors
+    /// When the engine cannot be read.
+    fn expiry(&self, key: &[u8]) -> Result<Option<Wall>, ReadError> {
+        Ok(self.get(key)?.and_then(|value| value.expires_at))
+    }
+}
+
+/// The keys on which a decision on `transaction` rests.
+fn read_keys(transaction: &Transaction) -> impl Iterator<Item = &Bytes> {
+    let added = transaction.writes.iter().filter_map(|write| match write {
+        Write::Add { key, .. } => Some(key),
+        _ => None,
+    });
+    transaction.read_keys.iter().chain(added)
 }
 
 /// How large `transaction` counts, for an engine that refuses before it queues.
@@ -156,6 +175,13 @@ impl Sequencer {
         self.agenda.horizon()
     }
 
+    /// Whether the last expiry in memory lies beyond the horizon, as those may that were taken in while others were looked
+    /// up. It is looked up again in its turn.
+    #[must_use]
+    pub fn knows_beyond_horizon(&self) -> bool {
+        self.agenda.reaches_beyond()
+    }
+
     /// Forgets the expiry that is farthest away, to bound the memory they take. What expires from then on is not known any
     /// more: time stands still before it until expiries were looked up ([`Sequencer::fill`]).
     pub fn forget_latest_expiry(&mut self) {
@@ -169,7 +195,8 @@ impl Sequencer {
         self.agenda.fill()
     }
 
-    /// All that expires before `horizon` has been told.
+    /// All that expires before `horizon` has been told. The horizon is an earlier one if expiries before that were forgotten
+    /// meanwhile.
     pub fn end_filling(&mut self, horizon: Option<(Wall, Bytes)>) {
         self.agenda.end_filling(horizon);
     }
@@ -217,19 +244,35 @@ impl Sequencer {
     }
 
     /// The first expiry after `now` of what `transaction` read or adds to: its decision holds until then. For a range it is
-    /// the first expiry of any key. What is known of a key may be out of date; it is at most too early.
+    /// the first expiry of any key, and a key of which none is known may expire at the horizon. What is known of a key may
+    /// be out of date; it is at most too early.
     #[must_use]
     pub fn rests_until(&self, transaction: &Transaction, now: Wall) -> Option<Wall> {
-        let added = transaction.writes.iter().filter_map(|write| match write {
-            Write::Add { key, .. } => Some(key),
-            _ => None,
-        });
-        let keys = transaction.read_keys.iter().chain(added);
-        let keys = keys.filter_map(|key| self.agenda.get(key));
+        let horizon = self.agenda.horizon();
+        let keys = read_keys(transaction).filter_map(|key| self.agenda.get(key).or(horizon));
         let ranges = transaction.read_ranges.first().and_then(|_| self.agenda.next_after(now));
         // A time that has passed belongs to a key that is about to go, or to one that was put to live longer since.
         let after_now = Wall(now.0.saturating_add(1));
         keys.map(|at| at.max(after_now)).chain(ranges).min()
+    }
+
+    /// What the next step of time towards `now` takes at most, each key counted with
+    /// [`OVERHEAD_BYTES`](crate::limits::OVERHEAD_BYTES); `None` when nothing is known to be due by then. For an engine that
+    /// must have room for a step before it asks for one.
+    #[must_use]
+    pub fn step_bytes(&self, now: Wall) -> Option<usize> {
+        let bytes = self.agenda.due_bytes(self.target(now), DUE_BYTES_PER_STEP);
+        Some(bytes).filter(|bytes| *bytes > 0)
+    }
+
+    /// Whether something that `transaction` read or adds to may be due at `now` and not absent yet: for an engine whose time
+    /// stands still, though its readers are shown what is due as absent.
+    #[must_use]
+    pub fn rests_on_due(&self, transaction: &Transaction, now: Wall) -> bool {
+        let is_due = |at: Option<Wall>| at.is_some_and(|at| at <= now.max(self.time));
+        let reads_range = !transaction.read_ranges.is_empty();
+        let mut keys = read_keys(transaction);
+        (reads_range && is_due(self.agenda.first())) || keys.any(|key| is_due(self.agenda.get(key)))
     }
 
     /// Moves time to `now` (never back). When keys are due by then, answers a plan that makes them absent; apply it and
@@ -244,8 +287,7 @@ impl Sequencer {
         latest: &dyn Latest,
     ) -> Result<Option<Plan>, ReadError> {
         let horizon = self.agenda.horizon();
-        // What is known at the horizon's own instant goes, too: else nothing would get past many keys of one instant.
-        let target = horizon.map_or(now, |horizon| now.min(horizon)).max(self.time);
+        let target = self.target(now);
         self.window.forget(mono);
         self.ids.forget(mono);
         // A step in which all entries turn out to be overtaken changes nothing and takes no revision: on to the next.
@@ -262,18 +304,23 @@ impl Sequencer {
         Ok(None)
     }
 
+    /// How far a step towards `now` may get.
+    fn target(&self, now: Wall) -> Wall {
+        // What is known at the horizon's own instant goes, too: else nothing would get past many keys of one instant.
+        self.agenda.horizon().map_or(now, |horizon| now.min(horizon)).max(self.time)
+    }
+
     /// Moves time towards `target`, past as many due keys as one step takes, and answers what becomes absent.
     fn step(&mut self, target: Wall, latest: &dyn Latest) -> Result<Vec<Change>, ReadError> {
-        let mut due = self.agenda.due(target, DUE_KEYS_PER_STEP);
+        let mut due = self.agenda.due(target, DUE_KEYS_PER_STEP, DUE_BYTES_PER_STEP);
         let last = due.last().map_or(target, |(at, _)| *at);
         due.sort_unstable_by(|a, b| a.1.cmp(&b.1));
         let mut found = Vec::with_capacity(due.len());
         for (_, key) in &due {
-            found.push(latest.get(key)?.map(|value| value.expires_at));
+            found.push(latest.expiry(key)?);
         }
         let mut changes = Vec::new();
         for ((_, key), expires_at) in due.into_iter().zip(found) {
-            let expires_at = expires_at.flatten();
             // One that expires later than its entry said is taken in its turn.
             let is_due =
                 expires_at.is_some_and(|at| at <= last) || planted::is(Bug::TrustTheAgenda);

@@ -2,9 +2,10 @@
 
 mod forgetting;
 
-use super::{DUE_KEYS_PER_STEP, Latest, Plan, Sequencer, window::Window};
+use super::{DUE_BYTES_PER_STEP, DUE_KEYS_PER_STEP, Latest, Plan, Sequencer, window::Window};
 use crate::{
-    CommitError, KeyRange, ReadError, Stamp, Transaction, Value, Write, limits::TRANSACTION_AGE_MAX,
+    CommitError, KeyRange, ReadError, Stamp, Transaction, Value, Write,
+    limits::{KEY_BYTES_MAX, OVERHEAD_BYTES, TRANSACTION_AGE_MAX},
 };
 use bytes::Bytes;
 use outrigger_kernel::{Mono, Wall};
@@ -210,6 +211,48 @@ fn time_stands_still_before_expiries_that_were_forgotten() {
 }
 
 #[test]
+fn what_is_forgotten_while_others_are_looked_up_is_looked_up_later() {
+    for found in [None, Some((Wall(25), key("e")))] {
+        let mut bench = Bench::new();
+        bench.commit(blind(vec![put("a", Some(10)), put("b", Some(20))])).unwrap();
+        bench.sequencer.forget_latest_expiry();
+        assert_eq!(bench.sequencer.fill(), Some((Wall(20), key("b"))));
+        bench.commit(blind(vec![put("c", Some(30)), put("d", Some(22))])).unwrap();
+        assert_eq!(bench.sequencer.expiries(), 3);
+        bench.sequencer.forget_latest_expiry();
+        assert_eq!(bench.sequencer.horizon(), Some(Wall(20)), "nothing is known there yet");
+        // As late as what was forgotten: it is too much, too.
+        bench.commit(blind(vec![put("e", Some(30))])).unwrap();
+        assert_eq!(bench.sequencer.expiries(), 2);
+        bench.sequencer.restore_expiry(b"b", Wall(20));
+        bench.sequencer.end_filling(found.clone());
+        let horizon = found.map_or(Wall(30), |(at, _)| at);
+        assert_eq!(bench.sequencer.horizon(), Some(horizon));
+        while let Some(plan) = bench.advance(Wall(100)) {
+            bench.apply(&plan);
+        }
+        assert_eq!(bench.sequencer.time().0, horizon.0 - 1);
+        assert_eq!(bench.map.0.keys().collect::<Vec<_>>(), [&key("c"), &key("e")]);
+    }
+}
+
+#[test]
+fn what_was_taken_in_beyond_the_horizon_is_no_reason_to_pass_it() {
+    let mut bench = Bench::new();
+    bench.commit(blind(vec![put("a", Some(20))])).unwrap();
+    bench.sequencer.forget_latest_expiry();
+    bench.sequencer.fill();
+    bench.commit(blind(vec![put("z", Some(90))])).unwrap();
+    bench.sequencer.end_filling(Some((Wall(20), key("a"))));
+    assert!(bench.sequencer.knows_beyond_horizon());
+    assert_eq!(bench.advance(Wall(100)), None);
+    assert_eq!(bench.sequencer.time(), Wall(19));
+    bench.sequencer.forget_latest_expiry();
+    assert!(!bench.sequencer.knows_beyond_horizon());
+    assert_eq!(bench.sequencer.horizon(), Some(Wall(20)));
+}
+
+#[test]
 fn an_overwritten_key_follows_its_new_expiry_only() {
     let mut bench = Bench::new();
     bench.commit(blind(vec![put("a", Some(20))])).unwrap();
@@ -307,4 +350,66 @@ fn a_decision_rests_on_what_it_read_until_that_expires() {
     assert_eq!(until(&[], &[KeyRange::all()], 30), None);
     let adding = blind(vec![Write::Add { key: Bytes::from_static(b"b"), delta: 1 }]);
     assert_eq!(bench.sequencer.rests_until(&adding, Wall(0)), Some(Wall(30)), "a sum is read too");
+}
+
+#[test]
+fn a_decision_rests_on_what_is_not_known_until_the_horizon() {
+    let mut bench = Bench::new();
+    bench.commit(blind(vec![put("a", Some(20)), put("b", Some(30)), put("c", Some(40))])).unwrap();
+    bench.sequencer.forget_latest_expiry();
+    bench.sequencer.forget_latest_expiry();
+    let until =
+        |transaction: &Transaction, now| bench.sequencer.rests_until(transaction, Wall(now));
+    assert_eq!(until(&bench.reading(1, &["c"], &[]), 0), Some(Wall(30)));
+    assert_eq!(until(&bench.reading(1, &["a", "c"], &[]), 0), Some(Wall(20)));
+    let adding = blind(vec![Write::Add { key: key("c"), delta: 1 }]);
+    assert_eq!(until(&adding, 0), Some(Wall(30)));
+    assert_eq!(until(&blind(vec![put("c", None)]), 0), None, "nothing is read");
+}
+
+#[test]
+fn a_step_takes_no_more_bytes_than_it_may_and_says_before() {
+    let mut bench = Bench::new();
+    for i in 0..100_u64 {
+        let bytes = if i < 40 { 10 } else { KEY_BYTES_MAX };
+        bench.stored(format!("{i:0bytes$}"), Wall(10 + i));
+    }
+    assert_eq!(bench.sequencer.step_bytes(Wall(9)), None);
+    let (mut taken, mut steps) = (0, 0);
+    while let Some(asked) = bench.sequencer.step_bytes(Wall(200)) {
+        let plan = bench.advance(Wall(200)).unwrap();
+        let bytes: usize =
+            plan.changes.iter().map(|change| change.key.len() + OVERHEAD_BYTES).sum();
+        assert!(bytes <= asked && asked <= DUE_BYTES_PER_STEP, "{bytes} of {asked}");
+        taken += plan.changes.len();
+        steps += 1;
+        bench.apply(&plan);
+    }
+    assert_eq!((taken, steps), (100, 4));
+    assert_eq!(bench.sequencer.time(), Wall(200));
+}
+
+#[test]
+fn what_is_beyond_the_horizon_asks_for_no_step() {
+    let mut bench = Bench::new();
+    bench.commit(blind(vec![put("a", Some(20)), put("b", Some(30))])).unwrap();
+    bench.sequencer.forget_latest_expiry();
+    assert!(bench.sequencer.step_bytes(Wall(20)).is_some());
+    let plan = bench.advance(Wall(25)).unwrap();
+    bench.apply(&plan);
+    assert!(bench.sequencer.is_due(Wall(30)), "it may be");
+    assert_eq!(bench.sequencer.step_bytes(Wall(30)), None);
+}
+
+#[test]
+fn what_rests_on_something_due_is_told() {
+    let mut bench = Bench::new();
+    bench.commit(blind(vec![put("a", Some(20)), put("b", Some(30)), put("c", None)])).unwrap();
+    let rests = |keys: &[&'static str], ranges: &[KeyRange], now| {
+        bench.sequencer.rests_on_due(&bench.reading(1, keys, ranges), Wall(now))
+    };
+    assert!(rests(&["c", "a"], &[], 20) && rests(&[], &[KeyRange::all()], 20));
+    assert!(!rests(&["c", "a"], &[], 19) && !rests(&["b"], &[], 20) && !rests(&[], &[], 50));
+    let adding = blind(vec![Write::Add { key: key("b"), delta: 1 }]);
+    assert!(bench.sequencer.rests_on_due(&adding, Wall(30)));
 }

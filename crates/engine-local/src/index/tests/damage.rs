@@ -43,7 +43,7 @@ fn read_all(disk: &SimDisk, map: &Map) -> Result<(), IndexError> {
             Err(error) => outcome = Err(error.into()),
         }
     }
-    match view.expiries(&mut |_, _| ControlFlow::Continue(())) {
+    match view.expiries(&KeyRange::all(), &mut |_, _| ControlFlow::Continue(())) {
         Ok(()) => outcome,
         Err(error) => Err(error.into()),
     }

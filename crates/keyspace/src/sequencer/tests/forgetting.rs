@@ -1,6 +1,6 @@
 //! What the sequencer keeps and lets go: entries of the agenda that are overtaken, and names of commits.
 
-use super::{Bench, blind, key, put};
+use super::{Bench, Map, blind, key, put};
 use crate::{
     CommitError, CommitId, Committed, KeyRange, ReadError, Transaction, Value, Write,
     limits::{COMMIT_ID_AGE_MAX, COMMIT_IDS_MAX},
@@ -101,6 +101,27 @@ fn time_stands_still_while_the_newest_state_cannot_be_read() {
         &Unreadable,
     );
     assert!(matches!(failed, Err(CommitError::Unavailable(_))), "{failed:?}");
+}
+
+/// Values that are large and elsewhere.
+struct Heads<'a>(&'a Map);
+
+impl Latest for Heads<'_> {
+    fn get(&self, _key: &[u8]) -> Result<Option<Value>, ReadError> {
+        Err(ReadError::Unavailable("that takes long".to_owned()))
+    }
+
+    fn expiry(&self, key: &[u8]) -> Result<Option<Wall>, ReadError> {
+        self.0.expiry(key)
+    }
+}
+
+#[test]
+fn a_step_of_time_reads_no_values() {
+    let mut bench = Bench::new();
+    bench.commit(blind(vec![put("a", Some(20)), put("b", Some(30))])).unwrap();
+    let step = bench.sequencer.advance(Wall(20), bench.mono, &Heads(&bench.map)).unwrap().unwrap();
+    assert_eq!(step.changes.len(), 1);
 }
 
 fn named(number: u64) -> Transaction {
