@@ -11,10 +11,15 @@ pub(super) fn forgotten(sources: &[Source]) -> Vec<String> {
         if is_root(&source.path, &manifests) {
             continue;
         }
-        let (name, parents) = declared_by(&source.path);
+        let (name, above, parents) = declared_by(&source.path);
+        // Every file cargo starts from may have modules beside it.
+        let is_parent = |candidate: &Path| {
+            parents.iter().any(|parent| parent == candidate)
+                || candidate.parent() == Some(&above) && is_root(candidate, &manifests)
+        };
         let declared = sources
             .iter()
-            .filter(|candidate| parents.contains(&candidate.path))
+            .filter(|candidate| is_parent(&candidate.path))
             .any(|parent| declares(&parent.text, &name));
         if !declared {
             findings.push(format!(
@@ -45,8 +50,9 @@ fn is_root(path: &Path, manifests: &[&Source]) -> bool {
     })
 }
 
-/// The module's name and the files one of which must declare it.
-fn declared_by(path: &Path) -> (String, Vec<PathBuf>) {
+/// The module's name, the folder it is declared in, and the files one of which must declare it, unless cargo starts from
+/// another one there.
+fn declared_by(path: &Path) -> (String, PathBuf, Vec<PathBuf>) {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let (name, above) = if stem == "mod" {
@@ -57,7 +63,7 @@ fn declared_by(path: &Path) -> (String, Vec<PathBuf>) {
     };
     let mut parents = vec![above.join("mod.rs"), above.join("lib.rs"), above.join("main.rs")];
     parents.push(above.with_extension("rs"));
-    (name, parents)
+    (name, above, parents)
 }
 
 fn declares(text: &str, name: &str) -> bool {
