@@ -19,10 +19,10 @@ use crate::{
 };
 use outrigger_kernel::{Mono, Wall, World};
 use outrigger_keyspace::{
-    CommitError, CommitId, Committed, Durability, Transaction, Write,
+    CommitError, Committed, Durability, Transaction, Write,
     sequencer::{DUE_KEYS_PER_STEP, Plan, Sequencer},
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 /// Steps of time that may be visible before they are in the log.
 const UNWRITTEN_STEPS_MAX: u64 = 1_024;
@@ -31,6 +31,18 @@ const LOG_BYTES_PER_LAYER_BYTE: usize = 2;
 
 /// What a plan takes in the log beside what its transaction counts for, and its frame's header.
 const PLAN_BYTES: usize = 128;
+/// How often the store makes room by itself on a full disk, at most.
+const MAKE_ROOM_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How far time got.
+enum Reached {
+    /// As far as it should.
+    Now,
+    /// Not yet: what falls due at once in great numbers takes several batches.
+    Behind,
+    /// The log has no room for what is due, and this says so.
+    Starved(String),
+}
 
 pub(crate) struct Committer {
     sequencer: Sequencer,
@@ -51,6 +63,9 @@ pub(crate) struct Committer {
     /// The last state that was passed on to be shown.
     pictured: (u64, u64),
     headroom: Headroom,
+    /// When the store last made room by itself, and whether the layer is to go into the index for that.
+    made_room: Option<Mono>,
+    lacks_room: bool,
     world: Arc<dyn World>,
     shared: Arc<Shared>,
     batch_bytes_max: usize,
@@ -80,6 +95,8 @@ impl Committer {
             is_behind: false,
             upcoming: Upcoming::default(),
             headroom,
+            made_room: None,
+            lacks_room: false,
             world,
             shared,
             batch_bytes_max: options.batch_bytes_max,
@@ -148,33 +165,35 @@ impl Committer {
             let each = orders.commits.iter().map(|(_, queued)| &queued.transaction);
             each.filter_map(|transaction| self.sequencer.rests_until(transaction, now)).min()
         });
-        self.is_behind = false;
-        let refusal = match self.shared.failure.reason() {
-            Some(reason) => {
-                Some(CommitError::Unavailable(format!("{reason}; restart the process")))
-            }
-            None => match self.advance(batch, now.max(wall), mono) {
-                Ok(true) => None,
-                Ok(false) => {
-                    // Who is decided on must not see what somebody else may have seen gone.
-                    self.pending.append(&mut orders.commits);
-                    self.is_behind = true;
-                    None
-                }
-                Err(error) => Some(error),
-            },
+        let now = now.max(wall);
+        let reached = match self.shared.failure.reason() {
+            Some(reason) => Err(CommitError::Unavailable(format!("{reason}; restart the process"))),
+            None => self.advance(batch, now, mono),
         };
+        self.is_behind = matches!(reached, Ok(Reached::Behind));
+        if self.is_behind {
+            // Who is decided on must not see what somebody else may have seen gone.
+            self.pending.append(&mut orders.commits);
+        }
         self.fold_desert();
+        let mut lacks_room = matches!(reached, Ok(Reached::Starved(_)));
         for (bytes, queued) in orders.commits.drain(..) {
-            let decided = match &refusal {
-                None => self.decide(batch, bytes, queued.transaction, mono),
-                Some(refusal) => Err(refusal.clone()),
+            let decided = match &reached {
+                Err(refusal) => Err(refusal.clone()),
+                Ok(Reached::Starved(reason)) if self.needs_time(&queued.transaction, now) => {
+                    Err(CommitError::Full(reason.clone()))
+                }
+                Ok(_) => self.decide(batch, bytes, queued.transaction, mono),
             };
+            lacks_room |= matches!(decided, Err(CommitError::Full(_)));
             batch.answers.push((queued.answer, decided));
             match Lane::of(bytes) {
                 Lane::Small => batch.room.small += Room::units(bytes),
                 Lane::Bulk => batch.room.bulk += Room::units(bytes),
             }
+        }
+        if lacks_room {
+            self.make_room(mono);
         }
         if self.held() == Held::All {
             batch.load.close();
@@ -184,7 +203,8 @@ impl Committer {
     /// Ends the batch: nothing is decided in it any more.
     pub(crate) fn finish(&mut self, batch: &mut Batch) {
         // Only now: the layer ends where the batch ends in the log.
-        if batch.seals || self.fullness() >= self.layer_bytes_max {
+        let lacks_room = std::mem::take(&mut self.lacks_room);
+        if batch.seals || lacks_room || self.fullness() >= self.layer_bytes_max {
             self.seal(batch);
         }
         if batch.flush != Flush::No || batch.has_changes() {
@@ -211,32 +231,50 @@ impl Committer {
         Committed { revision: self.sequencer.revision(), time: self.sequencer.time() }
     }
 
-    /// Lets time reach `now`: what is due becomes absent. Whether it got that far: what falls due at once in great numbers
-    /// takes several batches.
-    fn advance(&mut self, batch: &mut Batch, now: Wall, mono: Mono) -> Result<bool, CommitError> {
+    /// Lets time reach `now`: what is due becomes absent.
+    fn advance(
+        &mut self,
+        batch: &mut Batch,
+        now: Wall,
+        mono: Mono,
+    ) -> Result<Reached, CommitError> {
         loop {
-            let is_due = self.sequencer.next_due().is_some_and(|due| due <= now);
-            if is_due && let Some(reason) = self.headroom.log_refuses_step(self.frame.len()) {
-                return Err(CommitError::Full(reason));
+            if let Some(bytes) = self.sequencer.step_bytes(now)
+                && let Some(reason) =
+                    self.headroom.log_refuses_step(self.frame.len() + bytes + PLAN_BYTES)
+            {
+                return Ok(Reached::Starved(reason));
             }
             let many = self.unwritten_steps >= UNWRITTEN_STEPS_MAX;
             if many || self.frame.len() >= self.batch_bytes_max {
                 batch.flush = Flush::Yes;
                 batch.load.close();
-                return Ok(false);
+                return Ok(Reached::Behind);
             }
             let step = self.sequencer.advance(now, mono, &self.stack);
             let step = step.map_err(|error| CommitError::Unavailable(error.to_string()))?;
-            let Some(plan) = step else { return Ok(true) };
+            let Some(plan) = step else { return Ok(Reached::Now) };
             self.unwritten_steps += 1;
             let is_full = plan.changes.len() >= DUE_KEYS_PER_STEP;
             self.record(batch, plan);
             if is_full {
                 // Others get their turn: the next batch goes on.
                 batch.load.close();
-                return Ok(false);
+                return Ok(Reached::Behind);
             }
         }
+    }
+
+    /// Whether `transaction` cannot be decided on before time gets to `now`. Only what reads nothing that is due, and takes
+    /// no room that somebody else needs for getting there, can.
+    fn needs_time(&self, transaction: &Transaction, now: Wall) -> bool {
+        let frees = transaction.writes.iter().all(frees);
+        !self.is_known(transaction) && (!frees || self.sequencer.rests_on_due(transaction, now))
+    }
+
+    /// Whether it was accepted before: it is answered as it was then.
+    fn is_known(&self, transaction: &Transaction) -> bool {
+        transaction.id.is_some_and(|id| self.sequencer.answered(&id).is_some())
     }
 
     fn decide(
@@ -275,10 +313,7 @@ impl Committer {
         transaction: &Transaction,
         mono: Mono,
     ) -> Option<String> {
-        let frees =
-            |write: &Write| matches!(write, Write::Delete { .. } | Write::DeleteRange { .. });
-        let is_known = |id: CommitId| self.sequencer.answered(&id).is_some();
-        if transaction.writes.is_empty() || transaction.id.is_some_and(is_known) {
+        if transaction.writes.is_empty() || self.is_known(transaction) {
             return None;
         }
         let frees = transaction.writes.iter().all(frees);
@@ -294,6 +329,16 @@ impl Committer {
         self.frame.push(&plan);
         self.stack.active.apply(&plan);
         batch.plans.push(plan);
+    }
+
+    /// The disk is full: what is kept of the log to look back goes, and what is in memory goes into the index, which lets go
+    /// of the log that holds it. Who is refused comes again and again, so nobody else would ever find the time for that.
+    fn make_room(&mut self, mono: Mono) {
+        if self.made_room.is_none_or(|made| mono.since(made) >= MAKE_ROOM_AGAIN_AFTER) {
+            self.made_room = Some(mono);
+            self.lacks_room = true;
+            self.headroom.release_kept();
+        }
     }
 
     /// Puts an empty layer on top, and the one before on its way into the index, unless another one is under way.
@@ -329,4 +374,9 @@ impl Committer {
             self.stack.active.fold(&desert.0);
         }
     }
+}
+
+/// Whether there is less afterwards.
+fn frees(write: &Write) -> bool {
+    matches!(write, Write::Delete { .. } | Write::DeleteRange { .. })
 }

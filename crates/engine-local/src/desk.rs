@@ -217,8 +217,9 @@ impl Desk {
         let mut state = self.state();
         if state.phase == Phase::Open {
             state.phase = Phase::Closing;
-            self.rooms.iter().for_each(Semaphore::close);
             self.call(state);
+            // Without the state: who is woken may run at once, and come here.
+            self.rooms.iter().for_each(Semaphore::close);
         }
     }
 

@@ -12,6 +12,9 @@
 //! Others may fill the disk to the last byte. Then it is the log that knows what can still be written ([`Rations`]): what it
 //! has of segments is on the disk already, and half of one is kept for what makes room.
 //!
+//! The store makes room itself where it can: whoever finds that there is none gives up what is kept of the log to look back
+//! ([`Headroom::release_kept`]) and sends what is in memory into the index, which lets go of the log that held it.
+//!
 //! [`Transaction::makes_room`]: outrigger_keyspace::Transaction::makes_room
 
 use crate::log::Rations;
@@ -59,9 +62,20 @@ impl Headroom {
         })
     }
 
-    /// The same for a step of time that is about to follow `bytes`.
+    /// The same for a step of time, which nobody asks for and everybody waits for.
     pub(crate) fn log_refuses_step(&self, bytes: usize) -> Option<String> {
-        self.log_refuses(bytes + self.rations.step_bytes(), true)
+        self.rations.are_short(bytes, true).then(|| {
+            format!(
+                "keys that have expired cannot be removed: there is no room for more of the log on the file system of {}; \
+                 free some space",
+                self.place.display()
+            )
+        })
+    }
+
+    /// Gives up what the log keeps to look back.
+    pub(crate) fn release_kept(&self) {
+        self.rations.release_kept();
     }
 
     /// A frame of `bytes` is on its way to the log.

@@ -40,7 +40,7 @@ impl Cell {
 
 /// What a cell costs in memory beside its key and value: its slot, its place in a node about half full, and two
 /// allocations.
-const CELL_OVERHEAD_BYTES: usize = 160;
+const CELL_OVERHEAD_BYTES: usize = 128;
 
 /// Cells in the order they came. A cell that is replaced stays as long as the layer does, for whoever sees an earlier state.
 #[derive(Debug, Default)]

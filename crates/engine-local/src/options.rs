@@ -41,8 +41,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 32 * MIB,
-            layer_bytes_max: 24 * MIB,
-            layer_bytes_bound: 48 * MIB,
+            layer_bytes_max: 36 * MIB,
+            layer_bytes_bound: 72 * MIB,
             log_bytes_kept: 64 * 1024 * 1024,
             log_first_bytes: 1024 * 1024,
             log_max_bytes: 32 * 1024 * 1024,

@@ -73,6 +73,20 @@ impl Values {
         Ok(bytes.into())
     }
 
+    /// Reads all of it, also what nothing refers to any more and nobody knows a checksum of.
+    pub(super) fn read_through(&self) -> Result<(), ReadError> {
+        let file = self.file()?;
+        let mut piece = vec![0; WRITE_BYTES];
+        let mut at = 0;
+        while at < self.info.bytes {
+            let left = usize::try_from(self.info.bytes - at).unwrap_or(usize::MAX);
+            let part = &mut piece[..left.min(WRITE_BYTES)];
+            file.read_at(part, at).map_err(|error| self.unreadable(&error))?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Opened for each value: that takes little beside reading one, and there may be many files.
     fn file(&self) -> Result<Arc<dyn DiskFile>, ReadError> {
         let file = self.disk.open(&self.file_name()).map_err(|error| self.unreadable(&error))?;

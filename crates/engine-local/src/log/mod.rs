@@ -220,6 +220,7 @@ impl Log {
         let recovered = recover::recover(&disk, store_id, from, visit)?;
         let (opened, end, found) = (recovered.opened, recovered.end, recovered.segment);
         let supply = Supply::new(disk, store_id, options, recovered.begun, recovered.ready);
+        supply.note_indexed(from.segment);
         let last_revision = opened.last.map_or(0, |last| last.revision);
         let (file, size) = (Arc::clone(&found.file), found.header.bytes);
         let mut log = Self::over(supply, file, size, end, last_revision)?;

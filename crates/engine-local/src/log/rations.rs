@@ -23,8 +23,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const SLACK_BYTES: u64 = 8 * HEADER_BYTES as u64;
 /// After so many refusals it is tried again, whatever the system says about room.
 const TRY_AGAIN_AFTER: u32 = 256;
-/// Part of the first segment's size that a step of time usually stays below.
-const STEP_PART: u64 = 8;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -81,9 +79,9 @@ impl Rations {
         state.left = size.saturating_sub(offset + RESERVED_BYTES + SLACK_BYTES);
     }
 
-    /// What a step of time may take, about.
-    pub(crate) fn step_bytes(&self) -> usize {
-        usize::try_from(self.supply.options.first_bytes / STEP_PART).unwrap_or(usize::MAX)
+    /// Gives up what the log keeps to look back, and nothing needs any more.
+    pub(crate) fn release_kept(&self) {
+        self.supply.release_kept();
     }
 
     /// Whether the log has no room for `bytes` beside what is promised. It makes a segment if it must and can.

@@ -59,6 +59,8 @@ struct State {
     released_below: u64,
     /// .. and those before this one are being used: nobody may read them any more.
     taken_below: u64,
+    /// The index has everything before this one: what of it is not released is kept to look back.
+    indexed_below: u64,
     wanted: Option<Wanted>,
     /// The segment that is being made ahead of need.
     coming: Option<u64>,
@@ -261,6 +263,7 @@ impl Supply {
         let mut state = lock(&self.state);
         let mut kept_bytes = 0_u64;
         let mut released_below = state.released_below;
+        state.indexed_below = state.indexed_below.max(before);
         for (number, bytes) in state.begun.range(..before).rev() {
             kept_bytes = kept_bytes.saturating_add(*bytes);
             if kept_bytes > keep_bytes {
@@ -276,6 +279,17 @@ impl Supply {
         if more {
             self.kick();
         }
+    }
+
+    /// The index has everything before segment `number`.
+    pub(crate) fn note_indexed(&self, number: u64) {
+        lock(&self.state).indexed_below = number;
+    }
+
+    /// Lets everything be used again that the index has: what is kept to look back is the first to go.
+    pub(crate) fn release_kept(self: &Arc<Self>) {
+        let indexed_below = lock(&self.state).indexed_below;
+        self.release(indexed_below, 0);
     }
 
     /// The segments that can be read, and their sizes.

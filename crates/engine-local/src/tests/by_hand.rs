@@ -11,7 +11,16 @@ use outrigger_keyspace::{
     Write, exam::Clock,
 };
 use outrigger_sim::disk::{Kind, SimDisk, Survivors, Trouble};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::{Context, Wake, Waker},
+    thread,
+    time::Duration,
+};
 
 struct Bench {
     clock: Arc<Clock>,
@@ -471,4 +480,41 @@ async fn a_closed_store_goes_on_where_it_ended() {
         assert!(replayed.active.is_empty(), "all of it is in the index");
     }
     assert!(bench.disk.room().is_ok());
+}
+
+/// Who is woken may run where it is woken, and look at the store at once.
+struct Looks {
+    engine: Arc<Local>,
+    woken: AtomicBool,
+}
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        let _seen = self.engine.figures();
+        self.woken.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_room_is_woken_by_a_close_that_holds_nothing() {
+    let options = Options { small_queue_bytes_max: 1, ..options() };
+    let mut bench = Bench::on(SimDisk::new(1), clock(), options);
+    let first = bench.ask_writes(vec![put("a", "1")]);
+    let looks = Arc::new(Looks { engine: bench.engine.clone(), woken: AtomicBool::new(false) });
+    let waker = Waker::from(looks.clone());
+    let mut second = bench.ask_writes(vec![put("b", "1")]);
+    assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let (told, closed) = mpsc::channel();
+    let close = move || {
+        bench.hands.close();
+        told.send(()).unwrap();
+    };
+    // A thread of its own, so that one that waits for itself is found out.
+    let closing = thread::Builder::new().spawn(close).unwrap();
+    let in_time = closed.recv_timeout(Duration::from_secs(10));
+    assert!(in_time.is_ok(), "the close waits for itself");
+    closing.join().unwrap();
+    assert!(looks.woken.load(Ordering::SeqCst));
+    assert!(matches!(first.now_or_never(), Some(Ok(_))));
+    assert!(matches!(second.now_or_never(), Some(Err(CommitError::Unavailable(_)))));
 }

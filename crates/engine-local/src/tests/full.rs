@@ -1,12 +1,14 @@
 //! A disk that others have filled to the last byte, when the log would have to go on in another segment; and what a clean
 //! close leaves of time.
 
-use super::{key, put, put_until};
+use super::{clock, key, put, put_until};
 use crate::{Hands, Local, Options};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use outrigger_kernel::{BoxFuture, Mono, TaskHandle, Wall, World};
-use outrigger_keyspace::{CommitError, KeyRange, KeySpace, Level, Snapshot, Transaction, Write};
+use outrigger_keyspace::{
+    CommitError, CommitId, Committed, KeyRange, KeySpace, Level, Snapshot, Transaction, Write,
+};
 use outrigger_sim::disk::{SimDisk, Survivors};
 use std::{
     sync::{
@@ -53,14 +55,27 @@ fn open(disk: &SimDisk) -> (Arc<Local>, Hands) {
 }
 
 fn commit(engine: &Arc<Local>, hands: &mut Hands, writes: Vec<Write>) -> Result<u64, CommitError> {
-    let engine = engine.clone();
     let transaction = Transaction { writes, ..Transaction::default() };
+    ask(engine, hands, transaction).map(|committed| committed.revision)
+}
+
+fn ask(
+    engine: &Arc<Local>,
+    hands: &mut Hands,
+    transaction: Transaction,
+) -> Result<Committed, CommitError> {
+    let engine = engine.clone();
     // Unconstrained: a test that polls by hand never yields, and would look pending to itself after a while.
     let asked = tokio::task::unconstrained(async move { engine.commit(transaction).await });
     let mut asked: BoxFuture<'_, _> = Box::pin(asked);
     assert_eq!((&mut asked).now_or_never(), None);
     while hands.turn() {}
-    asked.now_or_never().unwrap().map(|committed| committed.revision)
+    asked.now_or_never().unwrap()
+}
+
+/// What the checkpointer's thread does.
+fn checkpoint(hands: &mut Hands) {
+    while hands.checkpoint() || hands.tidy() || hands.turn() {}
 }
 
 fn get(engine: &Local, at: &str) -> Option<Bytes> {
@@ -168,4 +183,125 @@ async fn a_clean_close_leaves_no_step_of_time_unwritten() {
         let found = engine.status().revision;
         assert!(found >= told && found < 10_000, "{keys} keys: {told} was shown, {found} is there");
     }
+}
+
+/// Whoever is refused comes again at once, and nobody is there who would let the store come to rest.
+#[tokio::test]
+async fn a_full_store_frees_its_own_log_while_it_is_written_to() {
+    // Full for the log, which takes all that is left in the end; and full for all but deletes, with room for the index.
+    for (reserve, room, least) in [(0, 15, 200), (64, 72, 1_000)] {
+        let (disk, clock) = (SimDisk::new(1), clock());
+        let options = Options { reserve_bytes: Some(reserve * 1024), ..options() };
+        let (engine, mut hands) =
+            Local::open_by_hand(Arc::new(disk.clone()), clock.clone(), options).unwrap();
+        // The same keys again and again: much log, little index.
+        let write = |number: usize| match number % 10 {
+            0 => Write::Delete { key: key(&format!("k/{:02}", number % 7)) },
+            _ => put(&format!("k/{:02}", number % 7), &"v".repeat(200)),
+        };
+        for number in 0..400 {
+            commit(&engine, &mut hands, vec![write(number)]).unwrap();
+        }
+        disk.set_capacity(disk.used_bytes() + room * 1024);
+        let (mut refused, mut taken) = (0, 0);
+        for number in 0..2_000 {
+            clock.advance_ms(20);
+            match commit(&engine, &mut hands, vec![write(number)]) {
+                Ok(_) => taken += usize::from(refused > 0 && number % 10 > 0),
+                Err(CommitError::Full(_)) => refused += 1,
+                Err(error) => panic!("commit {number}: {error}"),
+            }
+            checkpoint(&mut hands);
+        }
+        assert_eq!(engine.failed(), None);
+        assert!(refused > 0, "never full");
+        assert!(taken >= least, "{taken} puts after the first of {refused} refusals");
+    }
+}
+
+/// What is kept of the log to look back goes without any checkpoint, also what was kept by whoever had the store before.
+#[tokio::test]
+async fn what_is_kept_to_look_back_goes_when_the_disk_is_full() {
+    for reopens in [false, true] {
+        let mut disk = SimDisk::new(1);
+        let (mut engine, mut hands) = open(&disk);
+        let write = |number: usize| vec![put(&format!("k/{:02}", number % 10), &"v".repeat(200))];
+        for number in 0..400 {
+            commit(&engine, &mut hands, write(number)).unwrap();
+        }
+        hands.seal();
+        hands.turn();
+        checkpoint(&mut hands);
+        if reopens {
+            drop((engine, hands));
+            disk = disk.kill();
+            (engine, hands) = open(&disk);
+        }
+        disk.set_capacity(disk.used_bytes() + 12 * 1024);
+        let mut number = 0;
+        while let Ok(_taken) = commit(&engine, &mut hands, write(number)) {
+            number += 1;
+            assert!(number < 1_000, "never full");
+        }
+        for number in 0..200 {
+            commit(&engine, &mut hands, write(number)).unwrap();
+        }
+        assert_eq!(engine.failed(), None);
+    }
+}
+
+/// What is due takes more room than there is: it waits, and with it only what must.
+#[tokio::test]
+async fn a_step_of_time_without_room_refuses_what_needs_it_and_nothing_else() {
+    let (disk, clock) = (SimDisk::new(1), clock());
+    let (engine, mut hands) =
+        Local::open_by_hand(Arc::new(disk.clone()), clock.clone(), options()).unwrap();
+    let due = Wall(clock.wall().0 + 10);
+    let long = |number: usize| format!("due/{number:02}/{}", "k".repeat(600));
+    for number in 0..64 {
+        commit(&engine, &mut hands, vec![put_until(&long(number), due)]).unwrap();
+    }
+    commit(&engine, &mut hands, vec![put("stays", "1"), put("goes", "1")]).unwrap();
+    let named = Transaction {
+        id: Some(CommitId([7; 16])),
+        writes: vec![put("named", "1")],
+        ..Transaction::default()
+    };
+    let done = ask(&engine, &mut hands, named.clone()).unwrap();
+    disk.set_capacity(disk.used_bytes());
+    let fill = || vec![put("fill", &"v".repeat(500))];
+    while let Ok(_taken) = commit(&engine, &mut hands, fill()) {}
+    clock.advance_ms(20);
+
+    let reading = |at: &str, writes| Transaction {
+        read_revision: done.revision,
+        read_keys: vec![key(at)],
+        writes,
+        ..Transaction::default()
+    };
+    let delete = |at: &str| vec![Write::Delete { key: key(at) }];
+    assert_eq!(ask(&engine, &mut hands, named), Ok(done));
+    ask(&engine, &mut hands, Transaction::default()).unwrap();
+    ask(&engine, &mut hands, reading("stays", Vec::new())).unwrap();
+    ask(&engine, &mut hands, reading("stays", delete("goes"))).unwrap();
+    commit(&engine, &mut hands, delete(&long(0))).unwrap();
+    for refused in [
+        reading("stays", fill()),
+        reading(&long(1), Vec::new()),
+        reading(&long(1), delete("stays")),
+    ] {
+        let refusal = ask(&engine, &mut hands, refused).unwrap_err();
+        assert!(matches!(refusal, CommitError::Full(_)), "{refusal}");
+    }
+    assert_eq!(engine.failed(), None);
+    assert!(get(&engine, "stays").is_some());
+    assert_eq!(get(&engine, "goes"), None);
+
+    disk.set_capacity(u64::MAX);
+    clock.advance_ms(20);
+    commit(&engine, &mut hands, fill()).unwrap();
+    assert_eq!(get(&engine, &long(1)), None);
+    let (engine, _hands) = open(&disk.crash(Survivors::Nothing));
+    assert!(get(&engine, "stays").is_some());
+    assert_eq!((get(&engine, "goes"), get(&engine, &long(63))), (None, None));
 }

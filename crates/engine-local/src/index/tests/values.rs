@@ -133,3 +133,30 @@ fn damage_in_a_value_is_an_error_and_does_not_end_merging() {
     assert_eq!(index.view().get(&key(9)).unwrap(), Some(value(9, 3, 10)));
     assert_eq!(index.view().get(&key(3)).unwrap(), Some(value(3, 1, LARGE)));
 }
+
+#[test]
+fn every_byte_is_read_to_verify_them() {
+    let disk = SimDisk::new(1);
+    let mut index = create_roomy(&disk);
+    // What nothing refers to stays where it is.
+    index.sizes.slack_bytes = 1 << 30;
+    for round in 1..20_u64 {
+        let changes = (0..10).map(|n| put((round * 7 + n * 13) % 40, round, LARGE));
+        apply(&index, &[plan(round, Vec::new(), changes.collect())], round).unwrap();
+        maintain(&index);
+    }
+    let (verified, figures) = (index.view().verify().unwrap(), figures(&index));
+    assert_eq!(
+        (verified.files, verified.bytes),
+        (figures.files as u64, figures.disk_bytes),
+        "{verified:?}"
+    );
+    let view = index.view();
+    for name in view.values().iter().map(|values| values.file_name()) {
+        let damaged = disk.kill();
+        let file = on(&damaged).open(&name).unwrap();
+        file.set_length(file.length().unwrap() - 1).unwrap();
+        let found = super::super::verify(&on(&damaged));
+        assert!(matches!(found, Err(IndexError::Damaged(_))), "the end of {name}: {found:?}");
+    }
+}
