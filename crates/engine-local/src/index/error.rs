@@ -47,3 +47,23 @@ impl From<ReadError> for IndexError {
         }
     }
 }
+
+/// The file `name` does not hold at `at` what was written there.
+pub(super) fn damaged(name: &str, at: u64) -> ReadError {
+    ReadError::Damaged(format!(
+        "file {name} of the index holds other bytes at {at} than were written"
+    ))
+}
+
+/// What `error` says of the file `name`, whose bytes were on disk before anything referred to it.
+pub(super) fn unreadable(name: &str, error: &io::Error) -> ReadError {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            ReadError::Damaged(format!("file {name} of the index is missing"))
+        }
+        io::ErrorKind::UnexpectedEof => {
+            ReadError::Damaged(format!("file {name} of the index is shorter than was written"))
+        }
+        _ => ReadError::Unavailable(format!("reading file {name} of the index: {error}")),
+    }
+}

@@ -11,7 +11,7 @@
 use super::{
     block::{Block, checksum},
     cell::Entry,
-    filter,
+    error, filter,
     shelf::Shelf,
     values::Refs,
 };
@@ -329,23 +329,11 @@ impl Table {
     }
 
     fn damaged(&self, at: u64) -> ReadError {
-        let name = self.file_name();
-        ReadError::Damaged(format!(
-            "file {name} of the index holds other bytes at {at} than were written"
-        ))
+        error::damaged(&self.file_name(), at)
     }
 
     fn unreadable(&self, error: &io::Error) -> ReadError {
-        let name = self.file_name();
-        match error.kind() {
-            io::ErrorKind::NotFound => {
-                ReadError::Damaged(format!("file {name} of the index is missing"))
-            }
-            io::ErrorKind::UnexpectedEof => {
-                ReadError::Damaged(format!("file {name} of the index is shorter than was written"))
-            }
-            _ => ReadError::Unavailable(format!("reading file {name} of the index: {error}")),
-        }
+        error::unreadable(&self.file_name(), error)
     }
 }
 

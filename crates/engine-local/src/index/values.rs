@@ -11,6 +11,7 @@
 
 use super::{
     block::checksum,
+    error,
     table::{HEAD_BYTES, head_of},
 };
 use crate::record::Place;
@@ -99,23 +100,11 @@ impl Values {
     }
 
     fn damaged(&self, at: u64) -> ReadError {
-        let name = self.file_name();
-        ReadError::Damaged(format!(
-            "file {name} of the index holds other bytes at {at} than were written"
-        ))
+        error::damaged(&self.file_name(), at)
     }
 
     fn unreadable(&self, error: &io::Error) -> ReadError {
-        let name = self.file_name();
-        match error.kind() {
-            io::ErrorKind::NotFound => {
-                ReadError::Damaged(format!("file {name} of the index is missing"))
-            }
-            io::ErrorKind::UnexpectedEof => {
-                ReadError::Damaged(format!("file {name} of the index is shorter than was written"))
-            }
-            _ => ReadError::Unavailable(format!("reading file {name} of the index: {error}")),
-        }
+        error::unreadable(&self.file_name(), error)
     }
 }
 
