@@ -39,7 +39,7 @@ fn judge(root: &RootKey, chain: &[CertificateDer<'_>], usage: Usage) -> String {
     }
 }
 
-/// With both names of an app and whatever else.
+/// With the name of an app and whatever else.
 fn shop(more: impl FnOnce(&mut CertificateParams)) -> impl FnOnce(&mut CertificateParams) {
     |params| {
         named(&[SHOP])(params);
@@ -47,14 +47,93 @@ fn shop(more: impl FnOnce(&mut CertificateParams)) -> impl FnOnce(&mut Certifica
     }
 }
 
+fn root() -> RootKey {
+    signing::root("public", span(NOW.0, HOUR * 24 * 365)).unwrap()
+}
+
+type Case = (&'static str, Vec<CertificateDer<'static>>, Usage, &'static str);
+
+fn all_refused(root: &RootKey, table: Vec<Case>) {
+    let good = leaf(root, named(&[SHOP]));
+    for usage in [Usage::Client, Usage::Server] {
+        assert_eq!(judge(root, std::slice::from_ref(&good), usage), SHOP);
+    }
+    for (what, chain, usage, code) in table {
+        assert_eq!(judge(root, &chain, usage), code, "{what}");
+    }
+}
+
 #[test]
-fn certificates_that_prove_nothing() {
-    let root = signing::root("public", span(NOW.0, HOUR * 24 * 365)).unwrap();
-    let other = signing::root("public", span(NOW.0, HOUR * 24 * 365)).unwrap();
-    let old = signing::root("public", span(NOW.0 - 50 * 3_600_000, HOUR * 24)).unwrap();
+fn certificates_that_cannot_be_read() {
+    let root = root();
     let good = leaf(&root, named(&[SHOP]));
-    assert_eq!(judge(&root, &[good.clone()], Usage::Client), SHOP);
-    assert_eq!(judge(&root, &[good.clone()], Usage::Server), SHOP);
+    let (half, more) = (good[..good.len() / 2].to_vec(), [&good[..], &[0]].concat());
+    let table: Vec<Case> = vec![
+        ("nothing", vec![], Usage::Client, "NO_CERTIFICATE"),
+        ("no certificate", vec![b"hello".to_vec().into()], Usage::Client, "UNREADABLE"),
+        ("half of one", vec![half.into()], Usage::Client, "UNREADABLE"),
+        ("something after it", vec![more.into()], Usage::Client, "UNREADABLE"),
+        ("a chain without end", vec![good; 9], Usage::Client, "UNREADABLE"),
+    ];
+    all_refused(&root, table);
+}
+
+#[test]
+fn certificates_that_name_no_app() {
+    let root = root();
+    let dns = SanType::DnsName("shop".try_into().unwrap());
+    let mut table: Vec<Case> = vec![
+        ("no name", vec![leaf(&root, |_| ())], Usage::Client, "NOT_ONE_NAME"),
+        (
+            "a host name",
+            vec![leaf(&root, |params| params.subject_alt_names = vec![dns])],
+            Usage::Client,
+            "NOT_ONE_NAME",
+        ),
+    ];
+    for uris in [[SHOP, "spiffe://public/ns/default/bank"], [SHOP, SHOP]] {
+        table.push(("two", vec![leaf(&root, named(&uris))], Usage::Client, "NOT_ONE_NAME"));
+    }
+    for uri in [
+        "https://public/ns/default/shop",
+        "spiffe://public/ca",
+        "spiffe://public",
+        "spiffe://PUBLIC/ns/default/shop",
+        "spiffe://public/ns/default/x/../shop",
+        "spiffe://public/ns/default/sh%6fp",
+    ] {
+        table.push((uri, vec![leaf(&root, named(&[uri]))], Usage::Server, "NOT_AN_APP"));
+    }
+    let other = vec![leaf(&root, named(&["spiffe://other/ns/default/shop"]))];
+    table.push(("another domain", other, Usage::Client, "OTHER_DOMAIN"));
+    all_refused(&root, table);
+}
+
+#[test]
+fn certificates_out_of_their_time() {
+    let root = root();
+    let (hour, minute) = (3_600_000, 60_000);
+    let at = |from, lasts| written(&root, span(from, lasts), named(&[SHOP])).0;
+    let table: Vec<Case> = vec![
+        ("expired", vec![at(NOW.0 - 3 * hour, HOUR)], Usage::Client, "EXPIRED"),
+        ("just expired", vec![at(NOW.0 - 76 * minute, HOUR)], Usage::Server, "EXPIRED"),
+        ("not yet", vec![at(NOW.0 + 16 * minute, HOUR)], Usage::Server, "NOT_YET_VALID"),
+        ("never", vec![at(NOW.0 + 999 * hour, HOUR)], Usage::Client, "NOT_YET_VALID"),
+    ];
+    all_refused(&root, table);
+    // Clocks may differ by a quarter of an hour.
+    for from in [NOW.0 + 14 * minute, NOW.0 - 74 * minute] {
+        assert_eq!(judge(&root, &[at(from, HOUR)], Usage::Client), SHOP);
+    }
+    let old = signing::root("public", span(NOW.0 - 50 * hour, HOUR * 24)).unwrap();
+    let of_old = leaf(&old, named(&[SHOP]));
+    assert_eq!(judge(&old, &[of_old], Usage::Client), "UNTRUSTED", "a root that expired");
+}
+
+#[test]
+fn certificates_that_lead_nowhere() {
+    let (root, other) = (root(), root());
+    let good = leaf(&root, named(&[SHOP]));
     let (inner, inner_key) = written(&root, day(), named(&[SHOP]));
     let inner = RootKey { der: inner, key: inner_key.serialize_der() };
     let mut forged = good.to_vec();
@@ -62,124 +141,34 @@ fn certificates_that_prove_nothing() {
     let mut renamed = good.to_vec();
     let at = renamed.windows(4).rposition(|part| part == b"shop").unwrap();
     renamed[at..at + 4].copy_from_slice(b"bank");
-    let self_signed = {
-        let mut params = CertificateParams::default();
-        named(&[SHOP])(&mut params);
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
-    };
-    let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
-    let usages = |usage: ExtendedKeyUsagePurpose| {
-        leaf(&root, shop(|params| params.extended_key_usages = vec![usage]))
-    };
-    let one = |uri: &str| leaf(&root, named(&[uri]));
-    let hours_ago = |hours: u64, lasts| {
-        written(&root, span(NOW.0 - hours * 3_600_000, lasts), named(&[SHOP])).0
-    };
-    let soon = written(&root, span(NOW.0 + 3_600_000, HOUR), named(&[SHOP])).0;
-    let table: Vec<(&str, Vec<CertificateDer<'static>>, Usage, &str)> = vec![
-        ("nothing", vec![], Usage::Client, "NO_CERTIFICATE"),
-        ("no certificate", vec![b"hello".to_vec().into()], Usage::Client, "UNREADABLE"),
-        (
-            "half a certificate",
-            vec![good[..good.len() / 2].to_vec().into()],
-            Usage::Client,
-            "UNREADABLE",
-        ),
-        (
-            "something after it",
-            vec![[&good[..], &[0]].concat().into()],
-            Usage::Client,
-            "UNREADABLE",
-        ),
-        ("a chain without end", vec![good.clone(); 9], Usage::Client, "UNREADABLE"),
-        ("no name", vec![leaf(&root, |_| ())], Usage::Client, "NOT_ONE_NAME"),
-        (
-            "a host name",
-            vec![leaf(&root, |p| p.subject_alt_names = vec![dns("shop")])],
-            Usage::Client,
-            "NOT_ONE_NAME",
-        ),
-        (
-            "two names",
-            vec![leaf(&root, named(&[SHOP, "spiffe://public/ns/default/bank"]))],
-            Usage::Client,
-            "NOT_ONE_NAME",
-        ),
-        ("one name twice", vec![leaf(&root, named(&[SHOP, SHOP]))], Usage::Client, "NOT_ONE_NAME"),
-        ("not SPIFFE", vec![one("https://public/ns/default/shop")], Usage::Client, "NOT_AN_APP"),
-        ("the authority", vec![one("spiffe://public/ca")], Usage::Client, "NOT_AN_APP"),
-        ("the trust domain", vec![one("spiffe://public")], Usage::Client, "NOT_AN_APP"),
-        ("upper case", vec![one("spiffe://PUBLIC/ns/default/shop")], Usage::Client, "NOT_AN_APP"),
-        ("dots", vec![one("spiffe://public/ns/default/x/../shop")], Usage::Client, "NOT_AN_APP"),
-        ("percent", vec![one("spiffe://public/ns/default/sh%6fp")], Usage::Client, "NOT_AN_APP"),
-        (
-            "another domain",
-            vec![one("spiffe://other/ns/default/shop")],
-            Usage::Client,
-            "OTHER_DOMAIN",
-        ),
-        ("expired", vec![hours_ago(3, HOUR)], Usage::Client, "EXPIRED"),
-        ("not yet", vec![soon], Usage::Server, "NOT_YET_VALID"),
-        ("signed by itself", vec![self_signed], Usage::Client, "UNTRUSTED"),
-        ("another root", vec![leaf(&other, named(&[SHOP]))], Usage::Client, "UNTRUSTED"),
-        (
-            "another root along",
-            vec![leaf(&other, named(&[SHOP])), other.der.clone()],
-            Usage::Client,
-            "UNTRUSTED",
-        ),
-        (
-            "signed by a leaf",
-            vec![leaf(&inner, named(&[SHOP])), inner.der.clone()],
-            Usage::Client,
-            "UNTRUSTED",
-        ),
+    let mut params = CertificateParams::default();
+    named(&[SHOP])(&mut params);
+    let itself = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+    let strangers = leaf(&other, named(&[SHOP]));
+    let below = vec![leaf(&inner, named(&[SHOP])), inner.der.clone()];
+    let mut table: Vec<Case> = vec![
+        ("signed by itself", vec![itself], Usage::Client, "UNTRUSTED"),
+        ("another root", vec![strangers.clone()], Usage::Client, "UNTRUSTED"),
+        ("that root along", vec![strangers, other.der], Usage::Client, "UNTRUSTED"),
+        ("signed by a leaf", below, Usage::Client, "UNTRUSTED"),
         ("a bit changed", vec![forged.into()], Usage::Client, "UNTRUSTED"),
         ("the name changed", vec![renamed.into()], Usage::Client, "UNTRUSTED"),
-        (
-            "a server's",
-            vec![usages(ExtendedKeyUsagePurpose::ServerAuth)],
-            Usage::Client,
-            "UNTRUSTED",
-        ),
-        (
-            "a client's",
-            vec![usages(ExtendedKeyUsagePurpose::ClientAuth)],
-            Usage::Server,
-            "UNTRUSTED",
-        ),
-        (
-            "for signing code",
-            vec![usages(ExtendedKeyUsagePurpose::CodeSigning)],
-            Usage::Client,
-            "UNTRUSTED",
-        ),
         ("the root itself", vec![root.der.clone()], Usage::Client, "IS_AUTHORITY"),
-        (
-            "another authority",
-            vec![leaf(&root, shop(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)))],
-            Usage::Client,
-            "IS_AUTHORITY",
-        ),
-        (
-            "may sign",
-            vec![leaf(&root, shop(|p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign]))],
-            Usage::Client,
-            "IS_AUTHORITY",
-        ),
     ];
-    for (what, chain, usage, code) in &table {
-        assert_eq!(judge(&root, chain, *usage), *code, "{what}");
+    for (usage, purpose) in [
+        (Usage::Client, ExtendedKeyUsagePurpose::ServerAuth),
+        (Usage::Server, ExtendedKeyUsagePurpose::ClientAuth),
+        (Usage::Client, ExtendedKeyUsagePurpose::CodeSigning),
+    ] {
+        let for_other = leaf(&root, shop(|params| params.extended_key_usages = vec![purpose]));
+        table.push(("for something else", vec![for_other], usage, "UNTRUSTED"));
     }
-    let of_old = written(&old, day(), named(&[SHOP])).0;
-    assert_eq!(judge(&old, &[of_old], Usage::Client), "UNTRUSTED", "a root that expired");
-    // Clocks may differ by a quarter of an hour.
-    for (from, lasts) in
-        [(NOW.0 + 14 * 60_000, HOUR), (NOW.0 - 3_600_000, Duration::from_secs(46 * 60))]
-    {
-        let near = written(&root, span(from, lasts), named(&[SHOP])).0;
-        assert_eq!(judge(&root, &[near], Usage::Client), SHOP);
-    }
+    let ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let signs = leaf(&root, shop(|params| params.is_ca = ca));
+    let may = leaf(&root, shop(|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]));
+    table.push(("another authority", vec![signs], Usage::Client, "IS_AUTHORITY"));
+    table.push(("may sign", vec![may], Usage::Client, "IS_AUTHORITY"));
+    all_refused(&root, table);
 }
 
 #[test]
