@@ -56,4 +56,4 @@ pub use health::Health;
 pub use host::{AppConnection, AppHealthCheck, Host, HostParts, Settings, Shutdown};
 pub use http::{ReplyBody, RequestBody, Surface, handle};
 pub use scrape::serve_metrics;
-pub use server::{Listener, serve_grpc, serve_http, serve_peers};
+pub use server::{Behind, Doorkeeper, Listener, serve_grpc, serve_hosts, serve_http, serve_peers};

@@ -1,11 +1,12 @@
 //! The way to one app instance: connections kept warm, a bounded number of calls at a time.
 
 use crate::{
-    AccessList, Body, CallError, Neighbour, Patience,
+    AccessList, Body, CallError, Caller, ClientTls, Neighbour, Patience,
     gate::Gate,
     headers::strip_hop_by_hop,
-    neighbour,
+    neighbour::{self, Passage},
     outgoing::Outgoing,
+    remote::{PeerPlace, PeerProof, Remote},
     wire::{Address, Pool, PoolSettings, Protocol, Security},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -148,6 +149,7 @@ pub struct AppChannel {
     healthy: AtomicBool,
     access: ArcSwapOption<AccessList>,
     neighbour: Option<Neighbour>,
+    remote: Option<Remote>,
     world: Arc<dyn World>,
 }
 
@@ -160,6 +162,26 @@ struct Way {
 impl Way {
     fn new(target: AppTarget, settings: &PoolSettings, world: &Arc<dyn World>) -> Arc<Self> {
         let (protocol, security) = target.protocol.wire();
+        Self::over(target, protocol, security, settings, world)
+    }
+
+    /// HTTP/2 inside `tls`.
+    fn secured(
+        target: AppTarget,
+        tls: Arc<ClientTls>,
+        settings: &PoolSettings,
+        world: &Arc<dyn World>,
+    ) -> Arc<Self> {
+        Self::over(target, Protocol::Http2, Security::Checked(Some(tls)), settings, world)
+    }
+
+    fn over(
+        target: AppTarget,
+        protocol: Protocol,
+        security: Security,
+        settings: &PoolSettings,
+        world: &Arc<dyn World>,
+    ) -> Arc<Self> {
         let address = match &target.socket {
             Some(path) => Address::Socket(path.clone()),
             None => Address::Host(target.host.clone(), target.port),
@@ -173,7 +195,7 @@ impl AppChannel {
     /// A channel to the app at `target`. No connection is made before the first call.
     #[must_use]
     pub fn new(target: AppTarget, settings: ChannelSettings, world: Arc<dyn World>) -> Arc<Self> {
-        Self::leading_to(target, settings, None, world)
+        Self::leading_to(target, settings, None, None, world)
     }
 
     /// A channel to an app that another process of this machine hosts and that speaks `protocol` there, by way of that
@@ -192,13 +214,47 @@ impl AppChannel {
             plain => plain,
         };
         let target = AppTarget { protocol, host: String::new(), port: 0, socket: Some(socket) };
-        Self::leading_to(target, ChannelSettings::default(), Some(neighbour), world)
+        Self::leading_to(target, ChannelSettings::default(), Some(neighbour), None, world)
+    }
+
+    /// A channel to the app `app_id` of `namespace`, which a runtime of another host has and which speaks `protocol`
+    /// there, by way of that runtime at `place`. Who calls is proved by `proof`; concurrency, health, tokens and access
+    /// are that runtime's business.
+    #[must_use]
+    pub fn to_peer(
+        protocol: AppProtocol,
+        place: PeerPlace,
+        (namespace, app_id): (&str, &str),
+        proof: Arc<dyn PeerProof>,
+        world: Arc<dyn World>,
+    ) -> Arc<Self> {
+        let target =
+            AppTarget { protocol, host: place.host.clone(), port: place.port, socket: None };
+        let neighbour = Neighbour::new(app_id, namespace, || ());
+        let remote = Remote::new(place, namespace, app_id, proof);
+        Self::leading_to(target, ChannelSettings::default(), Some(neighbour), Some(remote), world)
+    }
+
+    /// A channel to whatever speaks HTTP/2 inside `tls` at `place`.
+    #[must_use]
+    pub fn secured(place: PeerPlace, tls: Arc<ClientTls>, world: Arc<dyn World>) -> Arc<Self> {
+        let PeerPlace { host, port } = place;
+        let target = AppTarget { protocol: AppProtocol::H2c, host, port, socket: None };
+        let channel = Self::leading_to(target, ChannelSettings::default(), None, None, world);
+        channel.way.store(Way::secured(
+            channel.target(),
+            tls,
+            &channel.connections,
+            &channel.world,
+        ));
+        channel
     }
 
     fn leading_to(
         target: AppTarget,
         settings: ChannelSettings,
         neighbour: Option<Neighbour>,
+        remote: Option<Remote>,
         world: Arc<dyn World>,
     ) -> Arc<Self> {
         let connections =
@@ -212,6 +268,7 @@ impl AppChannel {
             healthy: AtomicBool::new(true),
             access: ArcSwapOption::empty(),
             neighbour,
+            remote,
             world,
         })
     }
@@ -287,7 +344,13 @@ impl AppChannel {
         patience: Patience,
     ) -> Result<Response<Body>, CallError> {
         self.dress(outgoing);
-        let pool = self.pool();
+        let pool = match &self.remote {
+            None => self.pool(),
+            Some(remote) => {
+                let caller = outgoing.passage.as_deref().and_then(Passage::caller);
+                remote.pool(caller, &self.connections, &self.world)?
+            }
+        };
         let turn = self.gate.enter(&*self.world, patience, pool.name()).await?;
         let Some(neighbour) = &self.neighbour else {
             return pool.exchange(outgoing, patience, Some(turn)).await;
@@ -313,6 +376,25 @@ impl AppChannel {
             None => neighbour::strip(outgoing.headers_mut()),
         }
         Err(refused)
+    }
+
+    /// Asks the runtime of another host, as `caller`, what the app speaks there.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer, or there is no such app.
+    pub async fn describe(
+        &self,
+        caller: Caller,
+        deadline: Deadline,
+    ) -> Result<AppProtocol, CallError> {
+        let mut asked = Outgoing::new(neighbour::question()).await;
+        asked.passage = Some(Arc::new(Passage::from(caller)));
+        let answer = self.exchange(&mut asked, Patience::until(deadline)).await?;
+        neighbour::described(&answer).ok_or_else(|| CallError::Broken {
+            target: self.pool().name().to_owned(),
+            nothing_sent: true,
+            source: "it does not say what the app speaks".into(),
+        })
     }
 
     /// Whether it leads to an app of another process.

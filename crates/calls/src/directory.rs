@@ -201,7 +201,7 @@ fn not_found(app: &str, namespace: &str) -> CallError {
 }
 
 /// An app without a namespace is in the one called `default`, and may be called there by its full name.
-fn key(app_id: &str, namespace: &str) -> String {
+pub(crate) fn key(app_id: &str, namespace: &str) -> String {
     let namespace = if namespace.is_empty() { DEFAULT } else { namespace };
     [app_id, ".", namespace].concat()
 }

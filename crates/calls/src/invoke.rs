@@ -361,7 +361,8 @@ fn uri(path: &CanonicalPath, query: Option<&str>) -> Option<Uri> {
 fn is_its_own(error: &CallError) -> bool {
     let kinds = [Kind::Unavailable, Kind::NotFound, Kind::NotConfigured];
     match error {
-        CallError::Connect { .. } | CallError::Broken { .. } => true,
+        // A certificate that is refused is that of one place.
+        CallError::Connect { .. } | CallError::Broken { .. } | CallError::Tls { .. } => true,
         CallError::Relayed { kind, .. } => kinds.contains(kind),
         _ => false,
     }

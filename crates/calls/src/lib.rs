@@ -21,6 +21,7 @@
 //! | `discover/` | [`discover`]: which places answer for a name, from lists, DNS and the directory |
 //! | `neighbour.rs` | apps that another process of this machine hosts |
 //! | `peer.rs` | [`PeerWays`]: the seam to runtimes of other hosts |
+//! | `remote.rs` | apps of other hosts: connections on which both sides prove who they are |
 //! | `channel.rs`, `gate.rs`, `health.rs` | one app instance |
 //! | `outbound.rs` | services outside |
 //! | `wire/` | connections |
@@ -51,6 +52,7 @@ mod patience;
 mod peer;
 mod places;
 mod policy;
+mod remote;
 mod target;
 mod wire;
 
@@ -65,11 +67,12 @@ pub use error::{CallError, Phase};
 pub use headers::{Forwarding, HeaderEdits, strip_hop_by_hop};
 pub use health::{AppHealth, Health, HealthMachine, HttpProbe, Probe, ProbeSettings};
 pub use invoke::{Invocation, Invoker, REPLAY_BYTES_MAX};
-pub use neighbour::{Neighbour, Relay};
+pub use neighbour::{Neighbour, Proven, Relay};
 pub use outbound::{BadTls, ClientTls, OutboundClient, OutboundSettings, Reach};
 pub use path::{BadPath, CanonicalPath, PATH_BYTES_MAX};
 pub use patience::{Patience, QUIET_DEFAULT, STALL_DEFAULT};
 pub use peer::PeerWays;
 pub use policy::{CallPolicy, RETRY};
+pub use remote::{PeerPlace, PeerProof};
 pub use target::{Base, HttpEndpoint, Instances, Target, split_invocation};
 pub use wire::BodyFault;

@@ -14,8 +14,9 @@
 //! gets past us with such a header.
 
 use crate::{
-    Body, CallError, Caller, CanonicalPath, Directory, HeaderEdits, Invocation, Invoker, Patience,
-    Target, body,
+    AppProtocol, Body, CallError, Caller, CanonicalPath, Directory, HeaderEdits, Invocation,
+    Invoker, Patience, Target, body,
+    directory::key,
     grpc::{self, Code},
     outgoing::Outgoing,
 };
@@ -30,7 +31,8 @@ const OPERATION: HeaderName = HeaderName::from_static("outrigger-peer-operation"
 const DUE: HeaderName = HeaderName::from_static("outrigger-peer-due");
 const REFUSED: HeaderName = HeaderName::from_static("outrigger-peer-refused");
 const REASON: HeaderName = HeaderName::from_static("outrigger-peer-reason");
-static ALL: [HeaderName; 6] = [CALLEE, CALLER, OPERATION, DUE, REFUSED, REASON];
+const PROTOCOL: HeaderName = HeaderName::from_static("outrigger-peer-protocol");
+static ALL: [HeaderName; 7] = [CALLEE, CALLER, OPERATION, DUE, REFUSED, REASON, PROTOCOL];
 
 /// What is encoded in a value of ours: what cannot stand in a header, and what separates its parts.
 const OUTSIDE_VALUE: &AsciiSet = &CONTROLS.add(b'%').add(b'/').add(b' ');
@@ -59,7 +61,10 @@ impl Neighbour {
         let headers = outgoing.headers_mut();
         strip(headers);
         headers.insert(CALLEE, self.callee.clone());
-        let Passage { caller, operation } = passage.as_deref().unwrap_or(&Passage::NONE);
+        let Passage { caller, operation, asks } = passage.as_deref().unwrap_or(&Passage::NONE);
+        if *asks {
+            headers.insert(PROTOCOL, HeaderValue::from_static("?"));
+        }
         if let Some(Caller { trust_domain, namespace, app_id }) = caller {
             headers.insert(CALLER, joined(&[trust_domain, namespace, app_id]));
         }
@@ -80,7 +85,13 @@ impl Neighbour {
         match refused(answer.headers()) {
             Some(error) => Err(error),
             None => {
+                let protocol = answer.headers().get(PROTOCOL).and_then(|value| value.to_str().ok());
+                let protocol: Option<AppProtocol> = protocol.and_then(|name| name.parse().ok());
                 strip(answer.headers_mut());
+                // What is asked of the runtime itself, and never of an app.
+                if let Some(protocol) = protocol {
+                    answer.extensions_mut().insert(Described(protocol));
+                }
                 Ok(answer)
             }
         }
@@ -112,17 +123,31 @@ impl fmt::Debug for Neighbour {
 pub(crate) struct Passage {
     caller: Option<Caller>,
     operation: Option<String>,
+    /// Whether the runtime itself is asked, and not the app.
+    asks: bool,
+}
+
+impl From<Caller> for Passage {
+    /// A question of `caller` to the other runtime.
+    fn from(caller: Caller) -> Self {
+        Self { caller: Some(caller), operation: None, asks: true }
+    }
 }
 
 impl Passage {
-    const NONE: Self = Self { caller: None, operation: None };
+    const NONE: Self = Self { caller: None, operation: None, asks: false };
+
+    /// Who calls.
+    pub(crate) fn caller(&self) -> Option<&Caller> {
+        self.caller.as_ref()
+    }
 
     /// What `call` says; nothing where all who could take it are apps of this process.
     pub(crate) fn of(call: &Invocation<'_>) -> Option<Arc<Self>> {
         let Target::App(instances) = call.target else { return None };
         instances.has_neighbours().then(|| {
             let operation = call.operation.map(|path| path.as_str().to_owned());
-            Arc::new(Self { caller: call.caller.cloned(), operation })
+            Arc::new(Self { caller: call.caller.cloned(), operation, asks: false })
         })
     }
 }
@@ -152,18 +177,32 @@ impl Relay {
     ///
     /// No policy is applied: the caller's process has applied it already.
     pub async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        match Box::pin(self.pass_on(request)).await {
-            Ok(mut answer) => {
-                strip(answer.headers_mut());
-                answer
-            }
-            Err(error) => refusal(&error),
-        }
+        answered(Box::pin(self.pass_on(request, None)).await)
     }
 
-    async fn pass_on(&self, request: Request<Body>) -> Result<Response<Body>, CallError> {
+    /// The same for a call of another host. Who calls is whom the connection has proved, whatever a header says; and it
+    /// reaches no other app than the one that the connection was made for.
+    pub async fn answer_proven(&self, request: Request<Body>, proven: &Proven) -> Response<Body> {
+        answered(Box::pin(self.pass_on(request, Some(proven))).await)
+    }
+
+    async fn pass_on(
+        &self,
+        request: Request<Body>,
+        proven: Option<&Proven>,
+    ) -> Result<Response<Body>, CallError> {
         let (head, body) = request.into_parts();
-        let Said { namespace, app_id, caller, operation, due } = said(&head)?;
+        let Said { namespace, app_id, mut caller, operation, due } = said(&head)?;
+        if let Some(Proven { caller: who, namespace: callee_namespace, app_id: callee }) = proven {
+            caller = Some(who.clone());
+            if key(&app_id, &namespace) != key(callee, callee_namespace) {
+                let reason = "the connection was made for another app";
+                return Err(CallError::BadTarget { target: app_id, reason });
+            }
+        }
+        if head.headers.contains_key(PROTOCOL) {
+            return self.describe(&namespace, &app_id);
+        }
         let target = Target::App(self.directory.hosted(&app_id, &namespace)?);
         let is_grpc = head
             .headers
@@ -194,6 +233,57 @@ impl Relay {
             patience,
         };
         if is_grpc { self.invoker.try_proxy(call).await } else { self.invoker.invoke(call).await }
+    }
+
+    /// What the app speaks.
+    fn describe(&self, namespace: &str, app_id: &str) -> Result<Response<Body>, CallError> {
+        let instances = self.directory.hosted(app_id, namespace)?;
+        let channel = instances.channels().first();
+        let channel = channel.ok_or_else(|| CallError::NoEndpoint { app: app_id.to_owned() })?;
+        let mut answer = Response::new(body::empty());
+        answer.extensions_mut().insert(Described(channel.protocol()));
+        Ok(answer)
+    }
+}
+
+/// What a connection from another host has proved.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    /// Who calls.
+    pub caller: Caller,
+    /// The namespace of the app that it was made for.
+    pub namespace: String,
+    /// That app.
+    pub app_id: String,
+}
+
+/// Asks another runtime what an app speaks.
+pub(crate) fn question() -> Request<Body> {
+    let mut request = Request::new(body::empty());
+    *request.uri_mut() = http::Uri::from_static("/");
+    request
+}
+
+/// An answer that is the runtime's own: what the app speaks.
+#[derive(Clone, Copy, Debug)]
+struct Described(AppProtocol);
+
+/// What another runtime says that the app speaks.
+pub(crate) fn described(answer: &Response<Body>) -> Option<AppProtocol> {
+    answer.extensions().get().map(|Described(protocol)| *protocol)
+}
+
+fn answered(outcome: Result<Response<Body>, CallError>) -> Response<Body> {
+    match outcome {
+        Ok(mut answer) => {
+            strip(answer.headers_mut());
+            if let Some(protocol) = described(&answer) {
+                let name = HeaderValue::from_static(protocol.as_str());
+                answer.headers_mut().insert(PROTOCOL, name);
+            }
+            answer
+        }
+        Err(error) => refusal(&error),
     }
 }
 

@@ -7,6 +7,7 @@
 //! [`crate::Settings::drain`] what is left is cut. [`serve_http`] and [`serve_grpc`] return when that is done, so
 //! that their caller knows when it may stop what requests need.
 
+mod hosts;
 mod patience;
 mod peers;
 mod steady;
@@ -47,6 +48,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use unread::{Taken, unless_unread};
 
+pub use hosts::{Behind, Doorkeeper, serve_hosts};
 pub use peers::serve_peers;
 pub(crate) use steady::taking;
 
@@ -68,6 +70,20 @@ pub enum Listener {
     Tcp(TcpListener),
     /// A Unix domain socket.
     Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> std::io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Small answers must not wait for company.
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(stream))
+            }
+            Self::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
+        }
+    }
 }
 
 /// Serves the HTTP API of `host` until `stop`, then drains.
@@ -252,6 +268,11 @@ impl Serving {
             let _task = self.world.spawn(name, Box::pin(task));
         }
         drop(listener);
+        self.finish().await;
+    }
+
+    /// Ends every connection in order, and cuts what is left after the time for that.
+    async fn finish(&self) {
         self.ending.begin();
         self.open.close();
         let deadline = Deadline::after(&*self.world, self.drain);
@@ -268,16 +289,7 @@ impl Serving {
     ) -> std::io::Result<(Socket, Option<OwnedSemaphorePermit>)> {
         // The semaphore is never closed.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let socket = match listener {
-            Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // Small answers must not wait for company.
-                stream.set_nodelay(true)?;
-                Socket::Tcp(stream)
-            }
-            Listener::Unix(listener) => Socket::Unix(listener.accept().await?.0),
-        };
-        Ok((socket, place))
+        Ok((listener.accept().await?, place))
     }
 }
 

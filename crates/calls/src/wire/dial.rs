@@ -16,7 +16,10 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::AsyncBufReadExt,
+    net::{TcpStream, UnixStream},
+};
 use tokio_rustls::TlsConnector;
 
 /// Where to connect to.
@@ -175,10 +178,24 @@ impl Dialer {
             Address::Host(host, _) | Address::Outside { host, .. } => host.as_str(),
             Address::Socket(_) => "localhost",
         };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| failed(format!("{host:?} is not a name a certificate can have")))?;
+        let peer = self.security.peer();
+        let name = match peer {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned())
+                .map_err(|_| failed(format!("{host:?} is not a name a certificate can have")))?,
+        };
         let stream = TlsConnector::from(config).connect(name, socket).await;
-        let stream = stream.map_err(|error| failed(error.to_string()))?;
+        let mut stream = stream.map_err(|error| failed(error.to_string()))?;
+        if peer.is_some() {
+            // The handshake is over for us before the other side has looked at our certificate. It speaks first once it
+            // has, and until then nothing is sent that could count as seen.
+            let heard = stream.fill_buf().await.map(|bytes| !bytes.is_empty());
+            match heard {
+                Ok(true) => {}
+                Ok(false) => return Err(failed("it hung up when it saw our certificate".into())),
+                Err(error) => return Err(failed(error.to_string())),
+            }
+        }
         let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let http2 = match self.protocol {
             Protocol::Http1 => false,

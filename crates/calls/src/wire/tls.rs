@@ -17,6 +17,7 @@ use std::{
 /// How one endpoint is trusted and how we show it who we are.
 pub struct ClientTls {
     config: ClientConfig,
+    peer: Option<ServerName<'static>>,
 }
 
 /// TLS material that cannot be used.
@@ -34,6 +35,9 @@ pub enum BadTls {
     /// One of certificate and key without the other.
     #[error("a client certificate and its private key only work together")]
     Half,
+    /// Not a name that can be asked for.
+    #[error("{0:?} is not a name that a TLS server can be asked for")]
+    Name(String),
     /// This system has no root certificates.
     #[error("this system has no root certificates: {0}")]
     NoRoots(String),
@@ -65,7 +69,18 @@ impl ClientTls {
             }
             _ => return Err(BadTls::Half),
         };
-        Ok(Arc::new(Self { config }))
+        Ok(Arc::new(Self { config, peer: None }))
+    }
+
+    /// For a runtime of another host, which is asked for by `name` wherever it is, and which looks at our certificate
+    /// just as we look at its own. `config` says how.
+    ///
+    /// # Errors
+    /// [`BadTls`] when `name` is not one that can be asked for.
+    pub fn mutual(config: ClientConfig, name: &str) -> Result<Arc<Self>, BadTls> {
+        let peer = ServerName::try_from(name.to_owned());
+        let peer = peer.map_err(|_| BadTls::Name(name.to_owned()))?;
+        Ok(Arc::new(Self { config, peer: Some(peer) }))
     }
 }
 
@@ -87,6 +102,14 @@ pub(crate) enum Security {
 }
 
 impl Security {
+    /// By which name the other side is asked for, where that is not its address.
+    pub(crate) fn peer(&self) -> Option<&ServerName<'static>> {
+        match self {
+            Self::Checked(Some(tls)) => tls.peer.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The TLS settings, offering `protocols`; `None` for plain connections.
     pub(crate) fn config(&self, protocols: &[&[u8]]) -> Result<Option<Arc<ClientConfig>>, BadTls> {
         let mut config = match self {
