@@ -364,7 +364,8 @@ impl AppChannel {
                 Err(refused) => refused,
             },
             Err(mut error) => {
-                if neighbour.is_gone(&mut error) {
+                // Another host that does not answer may do so in a moment, and somebody else knows of its places.
+                if self.remote.is_none() && neighbour.is_gone(&mut error) {
                     self.set_healthy(false);
                 }
                 error
@@ -378,11 +379,11 @@ impl AppChannel {
         Err(refused)
     }
 
-    /// Asks the runtime of another host, as `caller`, what the app speaks there.
+    /// Asks the runtime of another host, as `caller`, what the app speaks there, and takes that for granted from now on.
     ///
     /// # Errors
     /// [`CallError`] when there is no answer, or there is no such app.
-    pub async fn describe(
+    pub async fn learn(
         &self,
         caller: Caller,
         deadline: Deadline,
@@ -390,17 +391,25 @@ impl AppChannel {
         let mut asked = Outgoing::new(neighbour::question()).await;
         asked.passage = Some(Arc::new(Passage::from(caller)));
         let answer = self.exchange(&mut asked, Patience::until(deadline)).await?;
-        neighbour::described(&answer).ok_or_else(|| CallError::Broken {
+        let protocol = neighbour::described(&answer).ok_or_else(|| CallError::Broken {
             target: self.pool().name().to_owned(),
             nothing_sent: true,
             source: "it does not say what the app speaks".into(),
-        })
+        })?;
+        let target = AppTarget { protocol, ..self.target() };
+        self.way.store(Way::new(target, &self.connections, &self.world));
+        Ok(protocol)
     }
 
     /// Whether it leads to an app of another process.
     #[must_use]
     pub fn is_neighbour(&self) -> bool {
         self.neighbour.is_some()
+    }
+
+    /// Whether no connection came up lately: another instance, if there is one, is the better choice for a while.
+    pub(crate) fn is_away(&self) -> bool {
+        self.way.load().pool.is_away()
     }
 
     fn dress(&self, outgoing: &mut Outgoing) {

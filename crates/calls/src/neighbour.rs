@@ -180,22 +180,42 @@ impl Relay {
         answered(Box::pin(self.pass_on(request, None)).await)
     }
 
-    /// The same for a call of another host. Who calls is whom the connection has proved, whatever a header says; and it
-    /// reaches no other app than the one that the connection was made for.
-    pub async fn answer_proven(&self, request: Request<Body>, proven: &Proven) -> Response<Body> {
-        answered(Box::pin(self.pass_on(request, Some(proven))).await)
+    /// The same for a call of another host. Who calls is whom the connection has proved, whatever a header says; it
+    /// reaches no other app than the one that the connection was made for; and the access list judges `operation`, where
+    /// that was read out of the very message that is sent, or the path, and never what a header says.
+    pub async fn answer_proven(
+        &self,
+        request: Request<Body>,
+        proven: &Proven,
+        operation: Option<String>,
+    ) -> Response<Body> {
+        answered(Box::pin(self.pass_on(request, Some((proven, operation)))).await)
+    }
+
+    /// Whether the app that `proven` is for has an access list, which may have to look into messages.
+    #[must_use]
+    pub fn judges(&self, proven: &Proven) -> bool {
+        let hosted = self.directory.hosted(&proven.app_id, &proven.namespace);
+        hosted.is_ok_and(|app| app.channels().iter().any(|channel| channel.access().is_some()))
+    }
+
+    /// The answer for a call that goes no further, because of `error`.
+    #[must_use]
+    pub fn refuse(error: &CallError) -> Response<Body> {
+        refusal(error)
     }
 
     async fn pass_on(
         &self,
         request: Request<Body>,
-        proven: Option<&Proven>,
+        proven: Option<(&Proven, Option<String>)>,
     ) -> Result<Response<Body>, CallError> {
         let (head, body) = request.into_parts();
-        let Said { namespace, app_id, mut caller, operation, due } = said(&head)?;
-        if let Some(Proven { caller: who, namespace: callee_namespace, app_id: callee }) = proven {
-            caller = Some(who.clone());
-            if key(&app_id, &namespace) != key(callee, callee_namespace) {
+        let Said { namespace, app_id, mut caller, mut operation, due } = said(&head)?;
+        if let Some((proven, judged)) = proven {
+            caller = Some(proven.caller.clone());
+            operation = judged;
+            if key(&app_id, &namespace) != key(&proven.app_id, &proven.namespace) {
                 let reason = "the connection was made for another app";
                 return Err(CallError::BadTarget { target: app_id, reason });
             }

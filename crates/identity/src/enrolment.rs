@@ -16,6 +16,7 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// Asks for a certificate.
 #[derive(Clone, PartialEq, Eq, Message)]
+#[prost(skip_debug)]
 pub struct EnrolRequest {
     /// The secret of a join token; empty where the connection proves who asks.
     #[prost(bytes = "vec", tag = "1")]
@@ -29,6 +30,13 @@ pub struct EnrolRequest {
     /// The app.
     #[prost(string, tag = "4")]
     pub app_id: String,
+}
+
+impl std::fmt::Debug for EnrolRequest {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EnrolRequest({}/{})", self.namespace, self.app_id)
+    }
 }
 
 /// The answer: certificates, or why there are none.
@@ -52,6 +60,7 @@ pub struct EnrolAnswer {
 }
 
 /// A new key, and the request for a certificate with it.
+#[derive(Clone)]
 pub struct KeyRequest {
     key: Vec<u8>,
     request: Vec<u8>,

@@ -84,6 +84,12 @@ impl Credentials {
         &self.identity
     }
 
+    /// How much clocks may differ.
+    #[must_use]
+    pub fn skew(&self) -> Duration {
+        self.skew
+    }
+
     /// Key, chain and roots as PEM texts.
     #[must_use]
     pub fn to_pem(&self) -> [String; 3] {
@@ -134,6 +140,8 @@ pub(crate) struct Current {
     pub(crate) key: Arc<CertifiedKey>,
     pub(crate) trust: Trust,
     span: (Wall, Wall),
+    /// When it came into use.
+    since: Wall,
 }
 
 impl Workload {
@@ -179,11 +187,12 @@ impl Workload {
         self.current.load().span.1
     }
 
-    /// When it should be renewed: after two thirds of its life.
+    /// When it should be renewed: after two thirds of what was left of its life when it came into use.
     #[must_use]
     pub fn renew_at(&self) -> Wall {
-        let (from, to) = self.current.load().span;
-        from.plus(to.since(from) / 3 * 2)
+        let current = self.current.load();
+        let (to, since) = (current.span.1, current.since);
+        since.plus(to.since(since) / 3 * 2)
     }
 
     pub(crate) fn now(&self) -> Wall {
@@ -204,7 +213,7 @@ fn judged(credentials: Credentials, world: &dyn World) -> Result<Current, Refuse
         trust.app(&credentials.chain, usage, now, &algorithms)?;
     }
     let span = credentials.span()?;
-    Ok(Current { credentials, key, trust, span })
+    Ok(Current { credentials, key, trust, span, since: now })
 }
 
 impl fmt::Debug for Workload {

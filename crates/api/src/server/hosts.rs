@@ -11,8 +11,12 @@
 //! What a stranger can do is bounded before he has proved anything: handshakes have places and a time of their own, so
 //! that those who never finish one take nothing away from those who have.
 
-use super::{ACCEPT_PAUSE, Bounds, Ending, Listener, Serving, Socket, Tracked, builder};
-use crate::server::patience::{Patient, Pulse};
+use super::{
+    ACCEPT_PAUSE, Bounds, Ending, Listener, Serving, Socket, Tracked, builder,
+    crowd::{Crowd, Member},
+    patience::{Patient, Pulse},
+    proven,
+};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -29,7 +33,7 @@ use rustls::{ServerConfig, server::Acceptor};
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
+    net::IpAddr,
     pin::pin,
     sync::{
         Arc,
@@ -48,13 +52,24 @@ const BOUNDS: Bounds = Bounds {
     connections: 1_024,
     unread: Duration::from_secs(10 * 60),
 };
-/// How many handshakes there are at once.
+/// What hosts that want a certificate may do at once: little, since they need not have proved anything.
+const ASKING: Bounds = Bounds { streams: 4, connections: 64, header_bytes: 16 * 1024, ..BOUNDS };
+/// How many requests for certificates are read and answered at once.
+const REQUESTS_MAX: usize = 16;
+/// Connections of one app of another host, over all its places.
+const OF_ONE_APP_MAX: usize = 256;
+/// How many handshakes there are at once, and how many with one address.
 const HANDSHAKES_MAX: usize = 256;
+const HANDSHAKES_OF_ONE_MAX: usize = 64;
 /// How long one may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// How long whoever asks for a certificate may take to say so.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
-/// How long a connection is kept that is told to end because the caller's certificate has.
+/// How long a connection on which certificates are asked for lasts.
+const ASKING_WITHIN: Duration = Duration::from_secs(30);
+/// After how long every caller proves itself anew, on another connection.
+const PROVEN_FOR: Duration = Duration::from_secs(60 * 60);
+/// How long calls on a connection that is told to end may go on.
 const LINGER: Duration = Duration::from_secs(60 * 60);
 /// How often at most a refused caller is told of.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -76,6 +91,8 @@ pub enum Behind {
         namespace: String,
         /// Its id.
         app_id: String,
+        /// How long a caller's certificate counts after its end, since clocks differ.
+        skew: Duration,
     },
     /// The authority of the trust domain.
     Authority {
@@ -106,6 +123,10 @@ pub async fn serve_hosts(
         keeper,
         relay,
         places: Arc::clone(&serving.places),
+        asking: Arc::new(Semaphore::new(ASKING.connections)),
+        requests: Semaphore::new(REQUESTS_MAX),
+        addresses: Crowd::new(HANDSHAKES_OF_ONE_MAX),
+        apps: Crowd::new(OF_ONE_APP_MAX),
         ending: Arc::clone(&serving.ending),
         told: AtomicU64::new(0),
         world: Arc::clone(&world),
@@ -136,8 +157,8 @@ pub async fn serve_hosts(
             let _open = open;
             let shaken = porch.shake(socket).await;
             drop(shaking);
-            if let Some((stream, door, until)) = shaken {
-                porch.serve(stream, door, until).await;
+            if let Some(shaken) = shaken {
+                porch.serve(shaken).await;
             }
         };
         let _task = world.spawn("host connection", Box::pin(task));
@@ -150,7 +171,12 @@ pub async fn serve_hosts(
 struct Porch {
     keeper: Arc<dyn Doorkeeper>,
     relay: Arc<Relay>,
+    /// For those who have proved who they are, and for those who ask for a certificate.
     places: Arc<Semaphore>,
+    asking: Arc<Semaphore>,
+    requests: Semaphore,
+    addresses: Arc<Crowd<IpAddr>>,
+    apps: Arc<Crowd<Identity>>,
     ending: Arc<Ending>,
     /// When a refusal was last told, in milliseconds of the monotonic clock.
     told: AtomicU64,
@@ -159,9 +185,27 @@ struct Porch {
 
 type Secured = TlsStream<Socket>;
 
+/// A connection that both sides have agreed on.
+struct Shaken {
+    stream: Secured,
+    door: Door,
+    who: Option<Identity>,
+    /// How long it lasts.
+    lasts: Duration,
+}
+
 impl Porch {
-    /// The handshake; `None` for whoever does not get in. Until when the caller's certificate holds.
-    async fn shake(&self, socket: Socket) -> Option<(Secured, Door, Option<Wall>)> {
+    /// The handshake; `None` for whoever does not get in.
+    async fn shake(&self, socket: Socket) -> Option<Shaken> {
+        let address = match &socket {
+            Socket::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Socket::Unix(_) => None,
+        };
+        let entered = address.map(|address| self.addresses.enter(address));
+        if entered.as_ref().is_some_and(Option::is_none) {
+            self.tell("too many of one address are shaking hands");
+            return None;
+        }
         let deadline = Deadline::after(&*self.world, HANDSHAKE_WITHIN);
         let shaking = pin!(self.handshake(socket));
         let shaken = tokio::select! {
@@ -178,7 +222,7 @@ impl Porch {
         }
     }
 
-    async fn handshake(&self, socket: Socket) -> Result<(Secured, Door, Option<Wall>), String> {
+    async fn handshake(&self, socket: Socket) -> Result<Shaken, String> {
         let started = LazyConfigAcceptor::new(Acceptor::default(), socket).await;
         let started = started.map_err(|error| error.to_string())?;
         let name = started.client_hello().server_name().unwrap_or_default().to_owned();
@@ -195,19 +239,23 @@ impl Porch {
         }
         let shown = peer(stream.get_ref().1.peer_certificates()).map_err(|e| e.to_string())?;
         let (who, until) = shown.unzip();
-        let door = match behind {
-            Behind::Authority { authority, .. } => Door::Authority(authority, who),
-            Behind::App { namespace, app_id, .. } => {
-                let who = who.ok_or("no certificate was shown")?;
+        let left = until.map(|until: Wall| until.since(self.world.wall()));
+        let (door, lasts) = match behind {
+            Behind::Authority { authority, .. } => {
+                (Door::Authority(authority, who.clone()), ASKING_WITHIN)
+            }
+            Behind::App { namespace, app_id, skew, .. } => {
+                let who = who.as_ref().ok_or("no certificate was shown")?;
                 let caller = Caller {
                     app_id: who.app_id().to_owned(),
                     namespace: who.namespace().to_owned(),
                     trust_domain: who.trust_domain().to_owned(),
                 };
-                Door::App(Proven { caller, namespace, app_id })
+                let lasts = left.unwrap_or_default().saturating_add(skew).min(PROVEN_FOR);
+                (Door::App(Proven { caller, namespace, app_id }), lasts)
             }
         };
-        Ok((stream, door, until))
+        Ok(Shaken { stream, door, who, lasts })
     }
 
     /// Who is turned away does not get to know why; whoever looks after this host does.
@@ -224,25 +272,27 @@ impl Porch {
         }
     }
 
-    async fn serve(self: &Arc<Self>, stream: Secured, door: Door, until: Option<Wall>) {
-        let Ok(_place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.tell("there are as many connections as there may be");
-            return;
+    async fn serve(self: &Arc<Self>, shaken: Shaken) {
+        let Shaken { stream, door, who, lasts } = shaken;
+        let full = "there are as many connections as there may be";
+        let (places, bounds, linger) = match &door {
+            Door::App(_) => (&self.places, BOUNDS, LINGER),
+            Door::Authority(..) => (&self.asking, ASKING, REQUEST_WITHIN),
         };
-        let connection = self.connect(stream, Arc::new(door));
-        let over = async {
-            match until {
-                None => std::future::pending().await,
-                Some(until) => self.world.sleep(until.since(self.world.wall())).await,
-            }
-        };
-        self.attend(connection, over).await;
+        let Ok(_place) = Arc::clone(places).try_acquire_owned() else { return self.tell(full) };
+        let member: Option<Option<Member<Identity>>> = who.map(|who| self.apps.enter(who));
+        if member.as_ref().is_some_and(Option::is_none) {
+            return self.tell("one app has as many connections as it may have");
+        }
+        let connection = self.connect(stream, Arc::new(door), bounds);
+        self.attend(connection, lasts, linger).await;
     }
 
     fn connect(
         self: &Arc<Self>,
         stream: Secured,
         door: Arc<Door>,
+        bounds: Bounds,
     ) -> impl GracefulConnection<Error: fmt::Display> + Send + 'static + use<> {
         let pulse = Pulse::new();
         let busy = Arc::clone(&pulse);
@@ -255,21 +305,21 @@ impl Porch {
             }
         });
         let io = TokioIo::new(Patient::new(stream, pulse, Arc::clone(&self.world)));
-        let builder = builder(&self.world, BOUNDS).http2_only();
+        let builder = builder(&self.world, bounds).http2_only();
         builder.serve_connection(io, service).into_owned()
     }
 
-    /// Serves a connection until its end, in order from `over` on.
-    async fn attend<C>(&self, connection: C, over: impl Future<Output = ()>)
+    /// Serves a connection until its end; in order from `lasts` on, and no longer than `linger` after that.
+    async fn attend<C>(&self, connection: C, lasts: Duration, linger: Duration)
     where
         C: GracefulConnection + Send,
         C::Error: fmt::Display,
     {
-        let (mut connection, mut over) = (pin!(connection), pin!(over));
+        let mut connection = pin!(connection);
         let told = tokio::select! {
             biased;
             () = self.ending.drain.cancelled() => true,
-            () = &mut over => true,
+            () = self.world.sleep(lasts) => true,
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended early");
@@ -282,7 +332,7 @@ impl Porch {
             tokio::select! {
                 biased;
                 () = self.ending.cut.cancelled() => {}
-                () = self.world.sleep(LINGER) => {}
+                () = self.world.sleep(linger) => {}
                 _ended = connection => {}
             }
         }
@@ -291,7 +341,7 @@ impl Porch {
     async fn answer(&self, door: &Door, request: Request<Incoming>) -> Response<Body> {
         match door {
             Door::App(proven) if Relay::is_meant(request.headers()) => {
-                self.relay.answer_proven(request.map(body::streamed), proven).await
+                self.pass_on(proven, request.map(body::streamed)).await
             }
             Door::Authority(authority, who)
                 if request.method() == Method::POST && request.uri().path() == ENROL_PATH =>
@@ -302,12 +352,25 @@ impl Porch {
         }
     }
 
+    async fn pass_on(&self, proven: &Proven, mut request: Request<Body>) -> Response<Body> {
+        proven::dress(request.headers_mut(), proven);
+        if !self.relay.judges(proven) {
+            return self.relay.answer_proven(request, proven, None).await;
+        }
+        match proven::operation(request, proven).await {
+            Ok((request, judged)) => self.relay.answer_proven(request, proven, judged).await,
+            Err(error) => Relay::refuse(&error),
+        }
+    }
+
     async fn enrol(
         &self,
         authority: &Authority,
         who: Option<&Identity>,
         request: Request<Incoming>,
     ) -> Response<Body> {
+        // The semaphore is never closed.
+        let _place = self.requests.acquire().await;
         let deadline = Deadline::after(&*self.world, REQUEST_WITHIN);
         let read = within(&*self.world, deadline, whole(request.into_body())).await;
         let Ok(Some(read)) = read else {
@@ -325,7 +388,7 @@ impl Porch {
                 (StatusCode::OK, answer)
             }
             Err(error) => {
-                tracing::warn!(app, namespace, %error, "a certificate was not issued");
+                self.tell(&format!("no certificate for {namespace}/{app}: {error}"));
                 refusal(&error)
             }
         };

@@ -7,9 +7,11 @@
 //! [`crate::Settings::drain`] what is left is cut. [`serve_http`] and [`serve_grpc`] return when that is done, so
 //! that their caller knows when it may stop what requests need.
 
+mod crowd;
 mod hosts;
 mod patience;
 mod peers;
+mod proven;
 mod steady;
 mod unread;
 

@@ -193,7 +193,7 @@ impl Authority {
             namespace: in_default(namespace).to_owned(),
             app_id: app_id.to_owned(),
             expires_ms: expires.0,
-            used_ms: 0,
+            ..TokenRow::default()
         };
         let (key, row, token) = (token_key(token.secret()), &row, token);
         let forgotten = Some(expires.plus(REMEMBERED));
@@ -348,11 +348,22 @@ impl Authority {
     /// # Errors
     /// When there is no authority, or as many roots as can be trusted at once.
     pub async fn rotate(&self) -> Result<AuthorityStatus, AuthorityError> {
-        let status = self.status().await?;
+        self.rotate_if(|_| true).await
+    }
+
+    /// The same, if the roots are as `wanted` in the very commit that makes the new one.
+    async fn rotate_if(
+        &self,
+        wanted: impl Fn(&Roots) -> bool,
+    ) -> Result<AuthorityStatus, AuthorityError> {
+        let (status, wanted) = (self.status().await?, &wanted);
         let (new, made) = self.new_root(&status.trust_domain)?;
         let (new, made, now) = (&new, &made, self.now());
         let body = async |tx: Tx| {
             let roots = Roots::read(&tx).await?;
+            if !wanted(&roots) {
+                return Ok(());
+            }
             let next = self.following(&tx, &roots, new, made, now);
             next.map_err(TransactError::Refused)
         };
@@ -415,7 +426,8 @@ impl Authority {
         };
         let (removed, old) = self.transact(body).await?;
         if old {
-            self.rotate().await?;
+            // Every process that shares the authority finds that at the same moment.
+            self.rotate_if(|roots| roots.is_old(now)).await?;
         }
         Ok(removed || old)
     }
@@ -434,7 +446,9 @@ fn token_key(secret: &[u8]) -> (String,) {
 /// The token's row once it is used for `request`.
 fn use_up(known: Option<TokenRow>, request: &EnrolRequest, now: Wall) -> Result<TokenRow, Refused> {
     let row = known.ok_or(Refused::UnknownToken)?;
-    if row.used_ms != 0 {
+    // The same request again is one whose answer was lost. Only who has its key can use what it gets.
+    let used_for = fingerprint(&request.key_request).to_vec();
+    if row.used_ms != 0 && row.used_for != used_for {
         return Err(Refused::UsedToken);
     }
     if row.expires_ms <= now.0 {
@@ -447,5 +461,5 @@ fn use_up(known: Option<TokenRow>, request: &EnrolRequest, now: Wall) -> Result<
             asked: crate::id::shown(&format!("{namespace}/{}", request.app_id)),
         });
     }
-    Ok(TokenRow { used_ms: now.0.max(1), ..row })
+    Ok(TokenRow { used_ms: now.0.max(1), used_for, ..row })
 }

@@ -39,6 +39,9 @@ pub(crate) struct TokenRow {
     /// When it was used; 0 when it was not.
     #[prost(uint64, tag = "4")]
     pub(crate) used_ms: u64,
+    /// The hash of the key's request that it was used for, which may be answered again.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) used_for: Vec<u8>,
 }
 
 /// What an app proves itself with, got from an authority elsewhere.

@@ -54,6 +54,12 @@ impl AuthorityStatus {
 }
 
 impl RootStatus {
+    /// Its certificate as a PEM text.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        crate::workload::pem("CERTIFICATE", &self.certificate)
+    }
+
     /// The fingerprint in hexadecimal.
     #[must_use]
     pub fn hex(&self) -> String {

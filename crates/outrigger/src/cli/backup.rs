@@ -30,14 +30,14 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The data folder a command is about.
 #[derive(Clone, Debug, clap::Args)]
-struct DataArgs {
+pub(super) struct DataArgs {
     /// Folder that keeps everything [default: that of `outrigger run`].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 }
 
 impl DataArgs {
-    fn folder(&self, context: &Context) -> Result<PathBuf, Failure> {
+    pub(super) fn folder(&self, context: &Context) -> Result<PathBuf, Failure> {
         let (layers, _) =
             Flags::default().layers(context.settings.as_deref(), &context.environment)?;
         let named = self.data_dir.as_deref().or_else(|| layers.text("data.dir"));

@@ -6,6 +6,7 @@
 
 mod argv;
 mod backup;
+mod ca;
 mod client;
 mod completion;
 mod config;
@@ -90,6 +91,8 @@ enum Verb {
     Restore(backup::RestoreArgs),
     /// Read every byte of a data folder or backup, and compare it with its checksum.
     Verify(backup::VerifyArgs),
+    /// Keep the certificate authority of the data folder, or join one on another host.
+    Ca(ca::CaArgs),
     /// Check this machine, with a hint for whatever is wrong.
     Doctor(doctor::DoctorArgs),
     /// Show the effective settings and where each comes from.
@@ -177,6 +180,7 @@ fn dispatch(verb: Verb, context: Context) -> Outcome {
             on_one_core(|world| async move { backup::restore(&args, &context, &*world) })
         }
         Verb::Verify(args) => backup::verify(&args, &context),
+        Verb::Ca(args) => on_one_core(|world| ca::run(args, context, world)),
         Verb::List(args) => list::run(&args, &context),
         Verb::Doctor(args) => doctor::run(&args, &context),
         Verb::Config(args) => config::run(&args, &context),

@@ -218,6 +218,24 @@ const OURS: &[Page] = &[
         "See the reason given. A damaged backup: use another one, or an earlier revision of this one (`outrigger restore --revision`). Damaged data: stop the runtimes, keep a copy of the folder, restore the last backup.",
     ),
     page(
+        "OUTR-0032",
+        "name resolution cannot be used",
+        "`spec.nameResolution` of the configuration names a component that this runtime does not have, or its settings make no sense.",
+        "See the reason given and docs/reference/name-resolution.md. Without `nameResolution`, apps of this machine are found; apps of other hosts are found by `static`, `structuredformat`, `dns` or `kubernetes`.",
+    ),
+    page(
+        "OUTR-0033",
+        "an app has no identity",
+        "The runtime was asked for identities (--enable-mtls, --ca, --identity-dir), and one of its apps got none: the authority does not answer or refuses, the join token was used or has expired, files are missing or do not fit together.",
+        "See the reason and its code (ERR_IDENTITY_...). A new token: `outrigger ca token --app-id ID` where the authority is. Its roots: `outrigger ca show`.",
+    ),
+    page(
+        "OUTR-0034",
+        "the certificate authority cannot do that",
+        "There is no authority in the data folder, its keys are sealed with another seal than the file `identity.seal` beside them (after a restore without it), or the root named is not one that can be retired.",
+        "`outrigger ca init` makes an authority; `outrigger ca show` shows the one there is. Put the file `identity.seal` back that belonged to the data.",
+    ),
+    page(
         "OUTR-0070",
         "a bug",
         "Something happened that should be impossible.",

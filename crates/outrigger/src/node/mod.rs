@@ -14,9 +14,11 @@ mod access;
 pub(crate) mod components;
 mod engines;
 mod hosting;
+pub(crate) mod identity;
 pub(crate) mod neighbours;
 pub(crate) mod policies;
 mod reload;
+pub(crate) mod resolution;
 mod serving;
 mod side;
 mod sockets;
@@ -48,7 +50,7 @@ use outrigger_calls::{Directory, Invoker, OutboundClient, OutboundSettings};
 use outrigger_coordination::App;
 use outrigger_events::Broker;
 use outrigger_kernel::{Deadline, World};
-use outrigger_resources::{Configuration, Tracing};
+use outrigger_resources::{Configuration, NameResolution, Tracing};
 use std::{
     collections::BTreeSet,
     fmt,
@@ -76,6 +78,10 @@ pub struct Node {
     ports: Ours,
     shelf: sources::Shelf,
     told_hold: Mutex<Option<Hold>>,
+    /// The name resolution in force.
+    resolves: Mutex<NameResolution>,
+    /// Who the apps are to other hosts, once they are somebody.
+    identities: OnceLock<Arc<identity::Identities>>,
 }
 
 /// Something the user should know.
@@ -133,6 +139,8 @@ impl Node {
             ports: Ours::default(),
             shelf: sources::Shelf::default(),
             told_hold: Mutex::default(),
+            resolves: Mutex::default(),
+            identities: OnceLock::new(),
             settings,
             environment,
             world,
@@ -195,6 +203,7 @@ impl Node {
         let side = Side::serve(self, settings, when_taken)?;
         self.sides().push(Arc::clone(&side));
         self.merge_endpoints();
+        self.resolve_names()?;
         Ok(side)
     }
 
@@ -308,6 +317,10 @@ impl Node {
     pub async fn close(&self, deadline: Deadline) {
         let sides: Vec<Arc<Side>> = self.sides().clone();
         futures_util::future::join_all(sides.iter().map(|side| side.close())).await;
+        if let Some(identities) = self.identities.get() {
+            self.directory.set_peer_ways(None);
+            identities.close().await;
+        }
         if let Some(Some(exporter)) = self.exporter.get() {
             let patience = deadline.remaining(self.world.mono()).max(Duration::from_secs(1));
             exporter.flush(patience, &*self.world).await;
@@ -375,6 +388,25 @@ impl Node {
             None => sink(None),
             Some(_) => sink(self.exporter.get_or_init(|| started).as_ref()),
         })
+    }
+
+    /// Looks for apps of other hosts where the configurations say; where that has not changed, what is known stays.
+    fn resolve_names(&self) -> Result<(), Failure> {
+        let sides: Vec<Arc<Side>> = self.sides().clone();
+        let configurations = sides.iter().map(|side| side.host().configuration.load_full());
+        let named =
+            |configuration: &Arc<Configuration>| configuration.name_resolution.component.is_some();
+        let says = configurations.into_iter().find(named).unwrap_or_default();
+        let mut present = self.resolves.lock().unwrap_or_else(PoisonError::into_inner);
+        if *present == says.name_resolution {
+            return Ok(());
+        }
+        let read = resolution::Resolution::read(&says, &self.world)?;
+        present.clone_from(&says.name_resolution);
+        drop(present);
+        self.directory.set_lookup(read.lookup);
+        self.notice(read.notices.into_iter().map(Notice::plain));
+        Ok(())
     }
 
     /// Makes the outside services of all apps callable. Names are the process's: of two with one name, the later app's

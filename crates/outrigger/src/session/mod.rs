@@ -135,6 +135,7 @@ async fn start(
     for app in &plan.apps {
         sides.push(node.add_app(app.settings.clone(), manner.when_taken)?);
     }
+    node.prove_identities(manner.when_taken).await?;
     node.meet_neighbours().await;
     if manner.banner {
         banner::show(&banner::head(plan, &sides, &node, manner));

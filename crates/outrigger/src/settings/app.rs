@@ -215,7 +215,7 @@ fn ports(layers: &Layers) -> Result<PortSettings, Failure> {
     })
 }
 
-fn address(layers: &Layers, key: &str, text: &str) -> Result<IpAddr, Failure> {
+pub(super) fn address(layers: &Layers, key: &str, text: &str) -> Result<IpAddr, Failure> {
     let text = if text == "localhost" { "127.0.0.1" } else { text };
     text.trim_matches(['[', ']']).parse().map_err(|_| {
         Failure::new("OUTR-0001", Exit::Usage, format!("{text:?} is not an IP address"))

@@ -301,6 +301,70 @@ pub static CATALOGUE: &[Setting] = &[
         "Time a gRPC call without a deadline, or an answer of server-sent events, may be silent.",
     )
     .default("600"),
+    // Other hosts, and who the apps are to them.
+    Setting::new(
+        "mtls.enabled",
+        "enable-mtls",
+        Shape::Switch,
+        "Give the apps identities, and serve calls of other hosts over mutual TLS; on when any of the identity settings is used.",
+    ),
+    Setting::new(
+        "identity.ca",
+        "ca",
+        Shape::Text,
+        "Where certificates come from: `local` for the authority in this data folder, or the https://host:port of the runtime that has it.",
+    ),
+    Setting::new(
+        "identity.join-token",
+        "join-token",
+        Shape::Text,
+        "Token of `outrigger ca token`, for the first start on a host that joins.",
+    )
+    .env(&["OUTRIGGER_JOIN_TOKEN"])
+    .secret(),
+    Setting::new(
+        "identity.dir",
+        "identity-dir",
+        Shape::Path,
+        "Folder with tls.crt, tls.key and ca.crt from somebody else's authority, or one such folder for each app id in it; followed when they change.",
+    ),
+    Setting::new(
+        "identity.trust-domain",
+        "trust-domain",
+        Shape::Text,
+        "Trust domain of an authority that is made at this start.",
+    )
+    .default("public"),
+    Setting::new(
+        "identity.certificate-ttl",
+        "certificate-ttl",
+        Shape::Seconds,
+        "Life of the certificates that the authority here gives; they are renewed after two thirds of it.",
+    )
+    .default("24h"),
+    Setting::new(
+        "identity.clock-skew",
+        "clock-skew",
+        Shape::Seconds,
+        "How much the clocks of two hosts may differ.",
+    )
+    .default("15m"),
+    Setting::new(
+        "peer.port",
+        "dapr-internal-grpc-port",
+        Shape::Port,
+        "Port for runtimes of other hosts; used only with an identity.",
+    )
+    .alias(&["internal-grpc-port", "peer-port"])
+    .default("50002"),
+    Setting::new(
+        "peer.listen-address",
+        "dapr-internal-grpc-listen-address",
+        Shape::Text,
+        "Address of the port for runtimes of other hosts.",
+    )
+    .alias(&["peer-listen-address"])
+    .default("127.0.0.1"),
     // What is served.
     Setting::new("namespace", "namespace", Shape::Text, "Namespace of the apps.")
         .env(&["NAMESPACE"]),
@@ -373,9 +437,6 @@ pub static CATALOGUE: &[Setting] = &[
         "Time to go on serving after the first signal, or until the app is unhealthy.",
     ),
     // Accepted, without effect.
-    Setting::inert("internal.grpc-port", "dapr-internal-grpc-port", Shape::Port)
-        .alias(&["internal-grpc-port"]),
-    Setting::inert("internal.listen-address", "dapr-internal-grpc-listen-address", Shape::Text),
     Setting::inert("profiling.enabled", "enable-profiling", Shape::Switch),
     Setting::inert("profiling.port", "profile-port", Shape::Port),
     Setting::inert("mode", "mode", Shape::Text),
@@ -389,7 +450,6 @@ pub static CATALOGUE: &[Setting] = &[
     Setting::inert("control-plane.namespace", "control-plane-namespace", Shape::Text),
     Setting::inert("control-plane.trust-domain", "control-plane-trust-domain", Shape::Text),
     Setting::inert("sentry.address", "sentry-address", Shape::Text),
-    Setting::inert("mtls.enabled", "enable-mtls", Shape::Switch),
     Setting::inert("bindings.options-timeout", "app-binding-options-timeout", Shape::Seconds),
     Setting::inert(
         "secrets.disable-builtin-k8s",
