@@ -31,9 +31,7 @@ pub(super) async fn take(
     let held = answer.await.map_err(|fault| failed(&host, "lock", fault))?;
     let mut response = Response::new(pb::TryLockResponse { success: held.is_some() });
     if let Some(held) = held {
-        response
-            .metadata_mut()
-            .insert(names::FENCING_TOKEN, MetadataValue::from(held.token));
+        response.metadata_mut().insert(names::FENCING_TOKEN, MetadataValue::from(held.token));
     }
     Ok(response)
 }

@@ -1,6 +1,8 @@
 //! The service `Dapr`: one line per method, each through the same door.
 
-use super::{Context, invoke, lock, metadata, publish, secrets, state, subscribe, subscribe::Streams};
+use super::{
+    Context, invoke, lock, metadata, publish, secrets, state, subscribe, subscribe::Streams,
+};
 use crate::{
     access_log,
     errors::{Fault, catalogue},
