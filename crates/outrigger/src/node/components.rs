@@ -293,7 +293,14 @@ impl Bench<'_> {
         serving: &Serving,
     ) -> Result<(), Failure> {
         let name = &component.head.name;
-        let prefix = KeyPrefix::parse(settings.text("keyPrefix")).map_err(|error| {
+        // Locks know no namespaces as prefixes: the word is as good as any other text.
+        let prefix = match settings.text("keyPrefix") {
+            Some(text) if text.eq_ignore_ascii_case("namespace") => {
+                Ok(KeyPrefix::Literal(text.to_lowercase()))
+            }
+            text => KeyPrefix::parse(text),
+        };
+        let prefix = prefix.map_err(|error| {
             let what = format!("component {name} cannot be used");
             Failure::new("OUTR-0015", Exit::Usage, what).at(&component.origin).why(error)
         })?;
