@@ -10,6 +10,8 @@ mod crash;
 mod curl;
 mod delivery;
 mod documents;
+mod limits;
+mod locks;
 mod process;
 mod reload;
 mod several;

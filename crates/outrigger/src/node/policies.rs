@@ -11,7 +11,8 @@ pub(crate) use explained::Explained;
 use crate::failure::Failure;
 use outrigger_api::CallPolicies;
 use outrigger_calls::CallPolicy;
-use outrigger_resilience::{BalanceSettings, BudgetSettings, Policy, Retry};
+use outrigger_coordination::{LimitName, SharedLimits};
+use outrigger_resilience::{BalanceSettings, BudgetSettings, OnLoss, Policy, Retry, ShareHolder};
 use outrigger_resources::{
     BulkheadPolicy, CircuitBreakerPolicy, ComponentBlock, Direction, HedgePolicy,
     LoadBalancerPolicy, Origin, PolicyKind, PolicyNames, PolicyTarget, RateLimitPolicy, Resiliency,
@@ -39,6 +40,8 @@ pub(crate) struct Policies<'a> {
     balancers: ByName<'a, LoadBalancerPolicy>,
     origins: BTreeMap<(PolicyKind, &'a str), &'a Origin>,
     resources: Vec<&'a Resiliency>,
+    /// Where limits are shared, and the namespace of those who share them.
+    limits: Option<(Arc<SharedLimits>, &'a str)>,
 }
 
 /// What applies to one target.
@@ -78,6 +81,24 @@ impl<'a> Policies<'a> {
             all.origins.extend(origins.map(|((kind, name), at)| ((*kind, name.as_str()), at)));
         }
         all
+    }
+
+    /// The same, with limits that are shared by those of a namespace.
+    pub(crate) fn sharing(mut self, limits: Arc<SharedLimits>, namespace: &'a str) -> Self {
+        self.limits = Some((limits, namespace));
+        self
+    }
+
+    /// The part of a shared limit that this process has. Where there is nobody to share it with, it is only told of.
+    fn share(&self, name: &str, policy: &RateLimitPolicy) -> Arc<ShareHolder> {
+        let terms = parts::terms(policy);
+        match &self.limits {
+            None => Arc::new(ShareHolder::new(terms, OnLoss::LastShare)),
+            Some((limits, namespace)) => {
+                let (namespace, name) = ((*namespace).to_owned(), name.to_owned());
+                limits.holder(LimitName { namespace, name }, terms)
+            }
+        }
     }
 
     /// The names of the resources, for `metadata`.
@@ -172,6 +193,9 @@ impl<'a> Policies<'a> {
         let throttle = pick.one(PolicyKind::Throttle, |names| &names.throttle, &self.throttles);
         let balancer =
             pick.one(PolicyKind::LoadBalancer, |names| &names.load_balancer, &self.balancers);
+        let limit = chosen.iter().find(|(kind, ..)| *kind == PolicyKind::RateLimit);
+        let share = rate.filter(|rate| rate.shared).zip(limit);
+        let share = share.map(|(rate, (_, name, _))| self.share(name, rate));
         let rules = retry.and_then(|retry| retry.rules.as_ref());
         let budget = rules.map(|rules| parts::budget(&rules.budget));
         let policy = Policy {
@@ -189,6 +213,7 @@ impl<'a> Policies<'a> {
             hedge: hedge.map(parts::hedge),
             bulkhead: bulkhead.map(parts::bulkhead),
             rate: rate.map(parts::rate),
+            share,
             throttle: throttle.map(parts::throttle),
         };
         let repeat_all = rules.is_some_and(|rules| rules.repeat_all);
