@@ -13,6 +13,8 @@ mod grpc;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod hosts;
+#[cfg(test)]
 mod invoke;
 #[cfg(test)]
 mod node;
