@@ -97,7 +97,7 @@ impl Hosts {
             let target = AppTarget { protocol, host, port: app.port, socket: None };
             let channel = AppChannel::new(target, ChannelSettings::default(), world.clone());
             if name == "b" {
-                channel.set_access(Some(Arc::new(only_a_at_open())));
+                channel.set_access(Some(Arc::new(only_a())));
             }
             registrations.push(directory.register(name, "", channel));
         }
@@ -188,9 +188,11 @@ fn by(app: &str) -> Caller {
     }
 }
 
-fn only_a_at_open() -> AccessList {
-    let open = Operation { name: "/open".to_owned(), verbs: Vec::new(), action: Action::Allow };
-    let policy = CallerPolicy { caller: by("a"), default: None, operations: vec![open] };
+fn only_a() -> AccessList {
+    let open =
+        |name: &str| Operation { name: name.to_owned(), verbs: Vec::new(), action: Action::Allow };
+    let operations = vec![open("/path"), open("/open")];
+    let policy = CallerPolicy { caller: by("a"), default: None, operations };
     AccessList::new(Some(Action::Deny), vec![policy])
 }
 
@@ -218,14 +220,14 @@ async fn who_calls_is_proved_and_an_access_list_knows_it() {
     let world = SimWorld::new(7);
     let app = App::http(&(world.clone() as Arc<dyn World>), "[]").await;
     let hosts = Hosts::new(&world, &app).await;
-    let answer = hosts.call("a", "b", "/open").await.unwrap();
+    let answer = hosts.call("a", "b", "/path").await.unwrap();
     assert_eq!(answer.status(), 200);
-    for (caller, path) in [("a", "/closed"), ("c", "/open"), ("b", "/open")] {
+    for (caller, path) in [("a", "/closed"), ("c", "/path"), ("b", "/path")] {
         let error = hosts.call(caller, "b", path).await.unwrap_err();
         assert_eq!(error.kind(), outrigger_kernel::Kind::Forbidden, "{caller} {path}: {error}");
     }
     // Somebody else is behind that name; nothing was sent, so that another place can be tried.
-    let error = hosts.call("a", "missing", "/open").await.unwrap_err();
+    let error = hosts.call("a", "missing", "/path").await.unwrap_err();
     assert!(matches!(error, CallError::Tls { .. }) && error.nothing_sent(), "{error}");
     assert_eq!(hosts.keeper.apps.len(), 2);
     assert_eq!(hosts.directory.apps().len(), 2);
@@ -238,11 +240,11 @@ async fn nothing_that_a_host_writes_changes_who_it_is_or_what_is_judged() {
     let hosts = Hosts::new(&world, &app).await;
     let callee = ("outrigger-peer-callee", "default/b");
     let lies: [(&str, &str, &[(&str, &str)], &str); 5] = [
-        ("c", "/open", &[("outrigger-peer-caller", "public/default/a")], "forbidden"),
-        ("a", "/closed", &[("outrigger-peer-operation", "%2Fopen")], "forbidden"),
-        ("c", "/open", &[("dapr-caller-app-id", "a")], "forbidden"),
-        ("a", "/open/../closed", &[], "invalid"),
-        ("a", "/open", &[("outrigger-peer-due", "never")], "invalid"),
+        ("c", "/path", &[("outrigger-peer-caller", "public/default/a")], "forbidden"),
+        ("a", "/closed", &[("outrigger-peer-operation", "%2Fpath")], "forbidden"),
+        ("c", "/path", &[("dapr-caller-app-id", "a")], "forbidden"),
+        ("a", "/path/../closed", &[], "invalid"),
+        ("a", "/path", &[("outrigger-peer-due", "never")], "invalid"),
     ];
     for (caller, path, more, verdict) in lies {
         let headers: Vec<_> = more.iter().copied().chain([callee]).collect();
@@ -260,14 +262,14 @@ async fn nothing_that_a_host_writes_changes_who_it_is_or_what_is_judged() {
         ("dapr-caller-namespace", "system"),
         ("dapr-api-token", "guess"),
     ];
-    let answer = hosts.raw("a", "b", request("/open", &headers, body::empty())).await;
+    let answer = hosts.raw("a", "b", request("/path", &headers, body::empty())).await;
     assert_eq!((answer.status().as_u16(), refused(&answer)), (200, ""));
     let seen = app.next().await;
     assert_eq!(seen.header("dapr-caller-app-id"), "a");
     assert_eq!(seen.header("dapr-caller-namespace"), "default");
     assert_eq!(seen.header("dapr-callee-app-id"), "b");
     assert_eq!(seen.header("dapr-api-token"), "");
-    let nothing = hosts.raw("a", "b", request("/open", &[], body::empty())).await;
+    let nothing = hosts.raw("a", "b", request("/path", &[], body::empty())).await;
     assert_eq!(nothing.status(), 404);
 }
 

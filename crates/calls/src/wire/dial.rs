@@ -192,7 +192,7 @@ impl Dialer {
             let heard = stream.fill_buf().await.map(|bytes| !bytes.is_empty());
             match heard {
                 Ok(true) => {}
-                Ok(false) => return Err(failed("it hung up when it saw our certificate".into())),
+                Ok(false) => return Err(failed("it hung up before it said anything: it does not believe our certificate, or has no room".into())),
                 Err(error) => return Err(failed(error.to_string())),
             }
         }
