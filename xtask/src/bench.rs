@@ -8,7 +8,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if arguments.iter().any(|argument| argument == "--check") {
         return check();
     }
-    let needed = [("redis-server", "redis-server"), ("etcd", "etcd-server")];
+    let needed = [
+        ("redis-server", "redis-server"),
+        ("etcd", "etcd-server"),
+        ("nginx", "nginx"),
+        ("haproxy", "haproxy"),
+    ];
     let missing: Vec<&str> = needed
         .iter()
         .filter(|(program, _)| !shell::exists(program))

@@ -1,6 +1,7 @@
 //! One file per question.
 
 pub(crate) mod bodies;
+pub(crate) mod chain;
 pub(crate) mod clear;
 pub(crate) mod commits;
 pub(crate) mod delivery;
@@ -9,6 +10,8 @@ pub(crate) mod http;
 pub(crate) mod idle;
 pub(crate) mod invoke;
 pub(crate) mod large;
+pub(crate) mod metastable;
+pub(crate) mod overload;
 pub(crate) mod queue;
 pub(crate) mod reads;
 pub(crate) mod share;
