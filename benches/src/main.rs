@@ -49,7 +49,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Measure = fn() -> Result<Vec<Figure>>;
 
-const MEASURES: [(&str, Measure); 19] = [
+const MEASURES: [(&str, Measure); 22] = [
     ("size", measure::size::run),
     ("start", measure::start::run),
     ("idle", measure::idle::run),
@@ -69,10 +69,14 @@ const MEASURES: [(&str, Measure); 19] = [
     ("metastable", measure::metastable::run),
     ("overload", measure::overload::run),
     ("chain", measure::chain::run),
+    ("replicas", measure::replicas::run),
+    ("neighbour", measure::neighbour::run),
+    ("herd", measure::herd::run),
 ];
 
 /// What `resilience` stands for.
-const RESILIENCE: [&str; 3] = ["metastable", "overload", "chain"];
+const RESILIENCE: [&str; 6] =
+    ["metastable", "overload", "chain", "replicas", "neighbour", "herd"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

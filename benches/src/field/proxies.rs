@@ -12,7 +12,7 @@ pub(crate) fn nginx(home: &Folder, name: &str, upstream: &str, location: &str) -
         .concat();
     let text = format!(
         "worker_processes 1;\ndaemon off;\nmaster_process off;\npid {name}.pid;\nerror_log {name}.log crit;\n\
-         events {{ worker_connections 16384; }}\nhttp {{\n  access_log off;\n{temporary}  \
+         events {{ worker_connections 15000; }}\nhttp {{\n  access_log off;\n{temporary}  \
          proxy_cache_path {name}-cache keys_zone=kept:1m;\n  upstream app {{\n{upstream}    keepalive 256;\n  }}\n  \
          server {{\n    listen 127.0.0.1:{port} backlog=4096;\n    keepalive_requests 1000000;\n    location / {{\n      proxy_pass http://app;\n      \
          proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n{location}    }}\n  }}\n}}\n"
@@ -29,7 +29,7 @@ pub(crate) fn nginx(home: &Folder, name: &str, upstream: &str, location: &str) -
 pub(crate) fn haproxy(home: &Folder, name: &str, backend: &str) -> Result<Server> {
     let port = port()?;
     let text = format!(
-        "global\n  maxconn 16384\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 30s\n  timeout server 1s\n\
+        "global\n  maxconn 9000\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 30s\n  timeout server 1s\n\
          frontend all\n  bind 127.0.0.1:{port}\n  default_backend app\nbackend app\n{backend}"
     );
     let file = home.write(&format!("{name}.cfg"), &text)?;

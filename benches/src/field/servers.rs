@@ -103,8 +103,8 @@ impl Kind {
 fn said(status: u16, text: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text.to_owned())));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-    // Of a minute, where there is a cache before it.
-    let fresh = http::HeaderValue::from_static("max-age=60");
+    // For a cache before it.
+    let fresh = http::HeaderValue::from_static("max-age=1");
     response.headers_mut().insert(http::header::CACHE_CONTROL, fresh);
     response
 }

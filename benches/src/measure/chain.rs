@@ -65,7 +65,7 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
     Ok(vec![
         Figure::new(
             "three services in a row, each with two retries, and a leaf that fails: attempts at the leaf for a call",
-            format!("{both:.2}"),
+            format!("{both:.3}"),
         )
         .beside(format!("without breakers {budget:.2}; nginx {plain:.2}"))
         .goal("at most 1.1", both <= 1.1),

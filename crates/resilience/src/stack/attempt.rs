@@ -55,6 +55,11 @@ impl<T: Target> Held<'_, T> {
         self.place.as_ref().map(|place| (self.attempt, place))
     }
 
+    /// When it began.
+    pub(super) fn began(&self) -> Mono {
+        self.started
+    }
+
     /// When it is given up.
     pub(super) fn deadline(&self) -> Mono {
         self.attempt.deadline.0
@@ -121,6 +126,7 @@ impl<'a, T: Target> Course<'a, T> {
     }
 
     /// Gets what the next attempt needs.
+    #[inline]
     pub(super) fn begin(
         &mut self,
         seat: Sitting<'a>,
@@ -245,6 +251,7 @@ impl<'a, T: Target> Course<'a, T> {
         }
     }
 
+    #[inline]
     fn attempt(&self, number: u32, hedge: bool, now: Mono, count: u32) -> Attempt {
         let Stack { policy, state, .. } = self.stack;
         let left = self.context.deadline.remaining(now);
@@ -259,6 +266,7 @@ impl<'a, T: Target> Course<'a, T> {
         Attempt { number, deadline, hedge, limit: limit.unwrap_or(Duration::MAX) }
     }
 
+    #[inline]
     fn held(
         &self,
         attempt: Attempt,

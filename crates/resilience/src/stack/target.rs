@@ -11,7 +11,7 @@ pub trait Target: Sync {
     /// A place, if possible none of those tried; `None` if there is none at all.
     fn pick(&self, tried: &Tried, now: Mono, world: &dyn World) -> Option<Self::Place>;
 
-    /// By what [`Tried`] knows the place.
+    /// By what [`Tried`] knows the place. Of a place without a name nobody is told how long an attempt took.
     fn id(place: &Self::Place) -> Option<u64>;
 
     /// The attempt ended so.
