@@ -85,7 +85,8 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
         through(proxy.port, "/work", &backend)
     };
     let locked = proxied("locked", "      proxy_cache_lock on;\n")?;
-    let open = proxied("open", "")?;
+    let stale = "      proxy_cache_lock on;\n      proxy_cache_use_stale updating;\n";
+    let stale = proxied("stale", stale)?;
     let tell = |(calls, shots): &(f64, Shots)| {
         let good = shots.good();
         format!("{calls} calls, {good} answered, p50 {}", time(shots.quantile(0.5)))
@@ -96,9 +97,9 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
             format!("{calls} in process, all answered within {}", time(took.as_secs_f64() * 1e9)),
         )
         .beside(format!(
-            "nginx with proxy_cache_lock: {}; without: {}",
+            "nginx with proxy_cache_lock: {}; with use_stale updating as well, which answers with the old entry: {}",
             tell(&locked),
-            tell(&open)
+            tell(&stale)
         ))
         .goal("1", calls == 1),
     ])

@@ -40,8 +40,9 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
     let (own, told, plain) =
         (storm(ours.port, THROUGH)?, storm(told.port, "/work")?, storm(plain.port, "/work")?);
     let share = |shots: &Shots| shots.good() / (CAPACITY * loaded.as_secs_f64());
-    let tell = |shots: &Shots| {
-        format!("{:.0} %, p99 {}", 100.0 * share(shots), time(shots.quantile(0.99)))
+    let tell = |shots: &Shots| match share(shots) {
+        share if share < 0.005 => "0 %".to_owned(),
+        share => format!("{:.0} %, p99 {}", 100.0 * share, time(shots.quantile(0.99))),
     };
     let times = own.quantile(0.99) / unloaded;
     Ok(vec![
