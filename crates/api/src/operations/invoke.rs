@@ -31,9 +31,15 @@ pub(crate) struct Route {
     pub(crate) reconnect: Arc<Retry>,
 }
 
-/// What `address` stands for.
-pub(crate) fn resolve(host: &Host, address: &str) -> Result<Route, CallError> {
-    let target = host.directory.resolve(address, &host.namespace)?;
+/// What `address` stands for. An app of another host may have to be looked for first, for as long as the call has.
+pub(crate) async fn resolve(
+    host: &Host,
+    address: &str,
+    named: Option<Deadline>,
+) -> Result<Route, CallError> {
+    let usual = Deadline::after(&*host.world, host.settings.call_timeout);
+    let deadline = named.map_or(usual, |named| named.earliest(usual));
+    let target = host.directory.find(address, &host.namespace, deadline).await?;
     let components = host.components.load();
     let (policy, reconnect) =
         (components.calls.for_target(target.id()), components.calls.reconnect());

@@ -8,6 +8,7 @@ mod grpc_proxy;
 mod http1;
 mod http2;
 mod invocation;
+mod lookup;
 mod neighbours;
 mod outside;
 mod policies;
