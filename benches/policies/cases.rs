@@ -7,7 +7,7 @@ use governor::{DefaultDirectRateLimiter, RateLimiter as Governor, clock::Monoton
 use outrigger_kernel::{Deadline, Mono, World};
 use outrigger_resilience::{
     Algorithm, BalanceSettings, Balanced, Balancer, Breaker, BreakerSettings, BudgetSettings,
-    Bulkhead, BulkheadSettings, CallContext, Class, Endpoint, Ended, Entrant, FlightSettings,
+    Bulkhead, BulkheadSettings, CallContext, Class, Ended, Endpoint, Entrant, FlightSettings,
     Flights, HedgeSettings, Idempotency, KeyedRateLimiter, Outcome, Policy, PolicyState, Quota,
     RateLimiter, Retry, Seats, Stack, Verdict,
     cache::{Store, StoreBounds},
@@ -141,8 +141,7 @@ impl Bench<'_> {
 
     /// The same as a layer, which has to box its future.
     fn policy_layer(&mut self, who: &'static str, policy: Policy) {
-        let context =
-            |_: &u64, _| CallContext::until(far()).idempotent(Idempotency::Method);
+        let context = |_: &u64, _| CallContext::until(far()).idempotent(Idempotency::Method);
         let class = |_: &Result<u16, Broken>| Class::Success;
         let world = Arc::clone(&self.world);
         self.our_layer(who, PolicyLayer::new(world, policy, context, class).layer(Prompt));
@@ -201,10 +200,7 @@ fn retries(bench: &mut Bench<'_>) {
     let their = RetryLayer::<u64, u16, Broken>::builder().max_attempts(3);
     bench.their_layer("tower-resilience", their.build().layer(Prompt));
     bench.group = "retry with a budget";
-    bench.stack(
-        "in the stack",
-        &Policy { budget: Some(BudgetSettings::default()), ..retry },
-    );
+    bench.stack("in the stack", &Policy { budget: Some(BudgetSettings::default()), ..retry });
     let budget = RetryBudgetBuilder::new().token_bucket().build().expect("a budget");
     let their = RetryLayer::<u64, u16, Broken>::builder().max_attempts(3).budget(budget);
     bench.their_layer("tower-resilience", their.build().layer(Prompt));
@@ -367,7 +363,10 @@ fn stacks(bench: &mut Bench<'_>) {
     bench.group = "timeout, bulkhead, breaker";
     let three = Policy {
         timeout: Some(SECOND),
-        bulkhead: Some(BulkheadSettings { seats: Seats::Fixed(100), ..BulkheadSettings::default() }),
+        bulkhead: Some(BulkheadSettings {
+            seats: Seats::Fixed(100),
+            ..BulkheadSettings::default()
+        }),
         breaker: Some(BreakerSettings::recommended()),
         ..Policy::default()
     };
@@ -380,11 +379,8 @@ fn stacks(bench: &mut Bench<'_>) {
         .sliding_window_size(100)
         .build()
         .expect("a breaker");
-    let their = ServiceBuilder::new()
-        .layer(limiter.build())
-        .layer(bulkhead)
-        .layer(breaker)
-        .service(Prompt);
+    let their =
+        ServiceBuilder::new().layer(limiter.build()).layer(bulkhead).layer(breaker).service(Prompt);
     bench.their_layer("tower-resilience", their);
 
     bench.group = "the full default stack";

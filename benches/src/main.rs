@@ -75,8 +75,7 @@ const MEASURES: [(&str, Measure); 22] = [
 ];
 
 /// What `resilience` stands for.
-const RESILIENCE: [&str; 6] =
-    ["metastable", "overload", "chain", "replicas", "neighbour", "herd"];
+const RESILIENCE: [&str; 6] = ["metastable", "overload", "chain", "replicas", "neighbour", "herd"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -43,7 +43,8 @@ fn policies() -> Result<()> {
     shell::run(&mut shell::cargo(&build))?;
     let examples = shell::target()?.join("release").join("examples");
     let counted = shell::target()?.join("bench").join("allocations");
-    let program = |name: &str| shell::command(&examples.join(name).to_string_lossy(), &[] as &[&str]);
+    let program =
+        |name: &str| shell::command(&examples.join(name).to_string_lossy(), &[] as &[&str]);
     fs::create_dir_all(counted.parent().unwrap_or(&counted))?;
     fs::write(&counted, shell::output(&mut program("policy_allocations"))?)?;
     shell::run(program(POLICIES).env("OUTRIGGER_ALLOCATIONS", &counted))

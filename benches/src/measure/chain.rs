@@ -50,8 +50,7 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
             let folder = Folder::new()?;
             let resources = resiliency(&folder, policies, target)?;
             let next = next.to_string();
-            let flags =
-                ["--app-id", "app", "--app-port", &next, "--resources-path", &resources];
+            let flags = ["--app-id", "app", "--app-port", &next, "--resources-path", &resources];
             let proxy = outrigger(&folder, &flags)?;
             let url = format!("http://127.0.0.1:{}/v1.0/invoke/app/method/work", proxy.port);
             folders.push(folder);
@@ -60,7 +59,8 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
     };
     let retries = "    retries:\n      two: {policy: exponential, jitter: full, maxRetries: 2}\n";
     let budget = guarded(retries, "{retry: two}")?;
-    let breaker = format!("{retries}    circuitBreakers:\n      rates: {{window: {{time: 10s}}}}\n");
+    let breaker =
+        format!("{retries}    circuitBreakers:\n      rates: {{window: {{time: 10s}}}}\n");
     let both = guarded(&breaker, "{retry: two, circuitBreaker: rates}")?;
     Ok(vec![
         Figure::new(

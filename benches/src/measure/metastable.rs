@@ -1,8 +1,10 @@
 //! Does a system come back by itself after it was overloaded, or do its retries keep it down?
 
 use crate::{
-    field::{self, CAPACITY, Flood, Shots, Sleepy, THROUGH, WORK, WORKERS, haproxy, nginx, seconds},
-    process::Folder,
+    field::{
+        self, CAPACITY, Flood, Shots, Sleepy, THROUGH, WORK, WORKERS, haproxy, nginx, seconds,
+    },
+    process::{Folder, Server},
     report::Figure,
 };
 use anyhow::Result;
@@ -13,27 +15,27 @@ const TWICE: f64 = 2.0 * CAPACITY;
 /// A caller that waits longer has gone.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-pub(crate) fn run() -> Result<Vec<Figure>> {
-    let home = Folder::new()?;
+/// A server each for nginx with retries, `HAProxy` with retries, `HAProxy` that is told the capacity, and ours.
+fn variants(home: &Folder) -> Result<(Vec<Sleepy>, [Server; 4])> {
     let servers: Vec<Sleepy> =
-        (0..4).map(|_| Sleepy::start(&home, WORKERS, WORK)).collect::<Result<_>>()?;
+        (0..4).map(|_| Sleepy::start(home, WORKERS, WORK)).collect::<Result<_>>()?;
     let [plain, other, told, guarded] = [0, 1, 2, 3].map(|index| servers[index].port());
     // Each attempt may take a second, and there are three more.
     let same = format!("    server 127.0.0.1:{plain} max_fails=0;\n").repeat(4);
     let plain = nginx(
-        &home,
+        home,
         "plain",
         &same,
         "      proxy_read_timeout 1s;\n      proxy_next_upstream error timeout http_502 http_503 http_504;\n      \
          proxy_next_upstream_tries 4;\n",
     )?;
     let other = haproxy(
-        &home,
+        home,
         "other",
         &format!("  retries 3\n  retry-on all-retryable-errors\n  server app 127.0.0.1:{other}\n"),
     )?;
     let told = haproxy(
-        &home,
+        home,
         "told",
         &format!(
             "  retries 3\n  retry-on all-retryable-errors\n  timeout queue 100ms\n  server app 127.0.0.1:{told} maxconn 10\n"
@@ -43,10 +45,16 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
         retries:\n      three: {policy: exponential, jitter: full, maxRetries: 3}\n    \
         circuitBreakers:\n      rates: {window: {time: 10s}, timeout: 1s, maxRequests: 3}\n    \
         bulkheads:\n      found: {}\n    throttles:\n      held: {}\n";
-    let target = "{timeout: each, retry: three, circuitBreaker: rates, bulkhead: found, throttle: held}";
-    let resources = field::resiliency(&home, policies, target)?;
-    let ours = field::ours(&home, guarded, &resources)?;
+    let target =
+        "{timeout: each, retry: three, circuitBreaker: rates, bulkhead: found, throttle: held}";
+    let resources = field::resiliency(home, policies, target)?;
+    let ours = field::ours(home, guarded, &resources)?;
+    Ok((servers, [plain, other, told, ours]))
+}
 
+pub(crate) fn run() -> Result<Vec<Figure>> {
+    let home = Folder::new()?;
+    let (servers, [plain, other, told, ours]) = variants(&home)?;
     let (before, trigger, after) = (seconds(4), seconds(30), seconds(20));
     let flood = |port, path| {
         let flood = Flood::new(port, path, PATIENCE).then(USUAL, before);

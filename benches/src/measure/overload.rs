@@ -1,7 +1,9 @@
 //! How much is still done, and how promptly, when ten times more is asked for than the server manages?
 
 use crate::{
-    field::{self, CAPACITY, Flood, Shots, Sleepy, THROUGH, WORK, WORKERS, haproxy, nginx, seconds},
+    field::{
+        self, CAPACITY, Flood, Shots, Sleepy, THROUGH, WORK, WORKERS, haproxy, nginx, seconds,
+    },
     process::Folder,
     report::{Figure, time},
 };
@@ -20,16 +22,18 @@ pub(crate) fn run() -> Result<Vec<Figure>> {
     let told = haproxy(
         &home,
         "told",
-        &format!("  timeout queue 50ms\n  server app 127.0.0.1:{} maxconn 10\n", behind_told.port()),
+        &format!(
+            "  timeout queue 50ms\n  server app 127.0.0.1:{} maxconn 10\n",
+            behind_told.port()
+        ),
     )?;
     // No number of seats: how many the server manages is found.
     let resources =
         field::resiliency(&home, "    bulkheads:\n      found: {}\n", "{bulkhead: found}")?;
     let ours = field::ours(&home, behind_ours.port(), &resources)?;
 
-    let calm = |port, path| {
-        Flood::new(port, path, PATIENCE).then(CAPACITY / 4.0, seconds(4)).run_alone()
-    };
+    let calm =
+        |port, path| Flood::new(port, path, PATIENCE).then(CAPACITY / 4.0, seconds(4)).run_alone();
     let unloaded = calm(ours.port, THROUGH)?.quantile(0.99);
     let (warm, loaded) = (seconds(3), seconds(10));
     // One after the other: a load of 2,000 a second is enough for two cores.

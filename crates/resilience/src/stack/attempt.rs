@@ -76,7 +76,7 @@ impl<T: Target> Held<'_, T> {
         if let Some(pass) = self.pass.take() {
             tell_breaker(pass, policy, end, verdict, now);
         }
-        tell_endpoint::<T>(place, end, verdict, now);
+        tell_endpoint::<T>(place, end, (verdict, self.attempt.hedge), now);
         let accepted = match end {
             End::Report(report) => Some(!report.overloaded()),
             End::TimedOut => Some(true),
@@ -340,7 +340,12 @@ fn ended(end: End, verdict: Option<bool>) -> Ended {
     }
 }
 
-fn tell_endpoint<T: Target>(place: T::Place, end: End, verdict: Option<bool>, now: Mono) {
+fn tell_endpoint<T: Target>(
+    place: T::Place,
+    end: End,
+    (verdict, is_copy): (Option<bool>, bool),
+    now: Mono,
+) {
     match (end, verdict) {
         (_, Some(true)) => T::ended(place, Verdict::Success, now),
         (End::Report(report), Some(false)) if report.overloaded() => {
@@ -349,6 +354,7 @@ fn tell_endpoint<T: Target>(place: T::Place, end: End, verdict: Option<bool>, no
         (End::Report(_), Some(false)) | (End::TimedOut, _) => {
             T::ended(place, Verdict::Failure, now);
         }
+        (End::Superseded, _) if !is_copy => T::overtaken(place, now),
         (End::Report(_), None) | (End::Superseded | End::Cancelled, _) => T::cancelled(place, now),
     }
 }
