@@ -5,14 +5,40 @@
 //! instance that cannot be reached is passed over for another: it has seen nothing.
 
 use crate::{AppChannel, Instances};
+use http::{HeaderMap, HeaderName, header::COOKIE};
 use outrigger_kernel::{Mono, World};
 use outrigger_resilience::{
-    Ask, BalanceSettings, Balancer, Class, Endpoint, Pick, Target, Tried, Verdict,
+    Ask, BalanceSettings, Balancer, Class, Endpoint, Pick, Target, Tried, Verdict, sticky_key,
 };
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
     atomic::{AtomicU8, Ordering},
 };
+
+/// What keeps a caller with an instance, where a balancer sticks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StickyBy {
+    /// The value of this header.
+    Header(HeaderName),
+    /// The value of this cookie.
+    Cookie(String),
+}
+
+impl StickyBy {
+    /// What a call belongs to; `None` for one that does not say.
+    pub(crate) fn key(&self, headers: &HeaderMap) -> Option<u64> {
+        match self {
+            Self::Header(name) => headers.get(name).map(|value| sticky_key(value.as_bytes())),
+            Self::Cookie(name) => {
+                let all = headers.get_all(COOKIE).iter();
+                let mut pairs = all.filter_map(|value| value.to_str().ok()).flat_map(|value| {
+                    value.split(';').filter_map(|pair| pair.trim().split_once('='))
+                });
+                pairs.find(|(own, _)| own == name).map(|(_, value)| sticky_key(value.as_bytes()))
+            }
+        }
+    }
+}
 
 /// The instances of one app, as a balancer knows them.
 #[derive(Debug)]
@@ -33,7 +59,12 @@ impl Places {
     }
 
     /// The balancer, knowing of `instances`.
-    pub(crate) fn of(&self, instances: &Arc<Instances>, now: Mono) -> Spread<'_> {
+    pub(crate) fn of(
+        &self,
+        instances: &Arc<Instances>,
+        key: Option<u64>,
+        now: Mono,
+    ) -> Spread<'_> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::ptr::eq(told.as_ptr(), Arc::as_ptr(instances)) {
             *told = Arc::downgrade(instances);
@@ -43,16 +74,16 @@ impl Places {
             };
             self.balancer.update(instances.channels().iter().map(endpoint), now);
         }
-        Spread(Some(&self.balancer))
+        Spread(Some(&self.balancer), key)
     }
 }
 
 /// Where the attempts of a call go; without a balancer, wherever the call's target says.
 #[derive(Debug)]
-pub(crate) struct Spread<'a>(Option<&'a Balancer<Arc<AppChannel>>>);
+pub(crate) struct Spread<'a>(Option<&'a Balancer<Arc<AppChannel>>>, Option<u64>);
 
 impl Spread<'_> {
-    pub(crate) const NONE: Self = Spread(None);
+    pub(crate) const NONE: Self = Spread(None, None);
 }
 
 /// An instance that was chosen, while an attempt is under way there.
@@ -104,7 +135,7 @@ impl Target for Spread<'_> {
 
     fn pick(&self, tried: &Tried, now: Mono, world: &dyn World) -> Option<Self::Place> {
         let Some(balancer) = self.0 else { return Some(None) };
-        let ask = Ask { tried: tried.ids(), key: None };
+        let ask = Ask { tried: tried.ids(), key: self.1 };
         let healthy = |channel: &Arc<AppChannel>| channel.is_healthy();
         let pick = balancer.pick_where(ask, now, world.random(), healthy);
         // With none to pick from, the instances say why.

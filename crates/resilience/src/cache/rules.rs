@@ -141,7 +141,8 @@ fn heuristically_fresh(
         guess.min(settings.heuristic_max)
     });
     // Of use for its validator at least.
-    guess.or_else(|| has_validator(response.headers).then_some(Duration::ZERO))
+    let told = Some(settings.fresh_for).filter(|told| !told.is_zero());
+    guess.or(told).or_else(|| has_validator(response.headers).then_some(Duration::ZERO))
 }
 
 /// RFC 9111 section 4.2.3.

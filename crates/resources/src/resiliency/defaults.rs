@@ -19,6 +19,12 @@ pub enum PolicyKind {
     Throttle,
     /// A load balancer.
     LoadBalancer,
+    /// A response cache.
+    Cache,
+    /// A fallback.
+    Fallback,
+    /// Faults on purpose, which no default name stands for.
+    Fault,
 }
 
 /// Which way a component is used.
@@ -98,6 +104,9 @@ pub fn default_policy_names(target: PolicyTarget, kind: PolicyKind) -> Vec<Strin
         PolicyKind::Hedge => "Hedge",
         PolicyKind::Throttle => "Throttle",
         PolicyKind::LoadBalancer => "LoadBalancer",
+        PolicyKind::Cache => "Cache",
+        PolicyKind::Fallback => "Fallback",
+        PolicyKind::Fault => "Fault",
     };
     let stems = match target {
         PolicyTarget::App => vec!["App".into()],

@@ -66,6 +66,12 @@ impl<B> Stored<B> {
         self.age.saturating_add(now.since(self.lifetime.stored))
     }
 
+    /// For how much longer it is fresh.
+    #[must_use]
+    pub fn fresh_left(&self, now: Mono) -> Duration {
+        self.lifetime.fresh_for.saturating_sub(now.since(self.lifetime.stored))
+    }
+
     pub(super) fn body_bytes(&self) -> usize {
         let head: usize = self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 32).sum();
         self.bytes - head
