@@ -6,8 +6,10 @@
 //! Read on every call and written when something starts or stops, so readers take a snapshot without a lock and writers
 //! replace it whole.
 
-use crate::{AppChannel, CallError, HttpEndpoint, Target, target::Address, target::Instances};
-use arc_swap::ArcSwap;
+use crate::{
+    AppChannel, CallError, HttpEndpoint, PeerWays, Target, target::Address, target::Instances,
+};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::{
     collections::HashMap,
     fmt,
@@ -22,6 +24,8 @@ const DEFAULT: &str = "default";
 pub struct Directory {
     table: ArcSwap<Table>,
     registered: Mutex<Registered>,
+    /// A box of its own, because what is swapped has to have a size.
+    peers: ArcSwapOption<Box<dyn PeerWays>>,
 }
 
 #[derive(Default)]
@@ -99,6 +103,11 @@ impl Directory {
                 |(app_id, namespace, channel)| Entry { number: 0, app_id, namespace, channel };
             registered.neighbours = apps.into_iter().map(entry).collect();
         });
+    }
+
+    /// Says how apps of other hosts are reached from now on; `None` for not at all.
+    pub fn set_peer_ways(&self, ways: Option<Box<dyn PeerWays>>) {
+        self.peers.store(ways.map(Arc::new));
     }
 
     /// The instances of an app that this process hosts.

@@ -29,6 +29,26 @@ pub enum CallError {
         /// The app id asked for.
         app: String,
     },
+    /// The app is on another host, and there is no way to call it there.
+    #[error("the app {app:?} is at {place}, and there is no way to call it there: {reason}")]
+    NoPeerWay {
+        /// The app id asked for.
+        app: String,
+        /// Where it is.
+        place: String,
+        /// What is missing, and what to do about it.
+        reason: String,
+    },
+    /// It could not be found out where the app is.
+    #[error("it is not known where the app {app:?} of the namespace {namespace:?} is: {reason}")]
+    Unresolved {
+        /// The app id asked for.
+        app: String,
+        /// Its namespace.
+        namespace: String,
+        /// Why not.
+        reason: String,
+    },
     /// The target is not an app id, an endpoint's name or a URL.
     #[error("{target:?} cannot be called: {reason}")]
     BadTarget {
@@ -168,12 +188,13 @@ impl CallError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::NotFound { .. } => Kind::NotFound,
-            Self::NoEndpoint { .. } => Kind::NotConfigured,
+            Self::NoEndpoint { .. } | Self::NoPeerWay { .. } => Kind::NotConfigured,
             Self::BadTarget { .. } | Self::BadPath(_) | Self::RequestBody(_) => Kind::Invalid,
             Self::Forbidden(_) => Kind::Forbidden,
             Self::Timeout { .. } => Kind::Timeout,
             Self::Overloaded { .. } | Self::NotAdmitted { .. } => Kind::Exhausted,
             Self::Connect { .. }
+            | Self::Unresolved { .. }
             | Self::Tls { .. }
             | Self::Unhealthy { .. }
             | Self::BreakerOpen { .. } => Kind::Unavailable,

@@ -91,13 +91,14 @@ impl Code {
 pub fn code(error: &CallError) -> Code {
     match error {
         CallError::NotFound { .. } => Code::NotFound,
-        CallError::NoEndpoint { .. } => Code::FailedPrecondition,
+        CallError::NoEndpoint { .. } | CallError::NoPeerWay { .. } => Code::FailedPrecondition,
         CallError::BadTarget { .. } | CallError::BadPath(_) => Code::InvalidArgument,
         CallError::Forbidden(_) => Code::PermissionDenied,
         CallError::Timeout { .. } => Code::DeadlineExceeded,
         CallError::Overloaded { .. } | CallError::NotAdmitted { .. } => Code::ResourceExhausted,
         CallError::RequestBody(_) => Code::Cancelled,
         CallError::Connect { .. }
+        | CallError::Unresolved { .. }
         | CallError::Tls { .. }
         | CallError::Unhealthy { .. }
         | CallError::BreakerOpen { .. }

@@ -20,6 +20,7 @@
 //! | `access.rs`, `path.rs`, `headers.rs` | what may be called, and how a request looks when it leaves |
 //! | `discover/` | [`discover`]: which places answer for a name, from lists, DNS and the directory |
 //! | `neighbour.rs` | apps that another process of this machine hosts |
+//! | `peer.rs` | [`PeerWays`]: the seam to runtimes of other hosts |
 //! | `channel.rs`, `gate.rs`, `health.rs` | one app instance |
 //! | `outbound.rs` | services outside |
 //! | `wire/` | connections |
@@ -47,6 +48,7 @@ mod outbound;
 mod outgoing;
 mod path;
 mod patience;
+mod peer;
 mod places;
 mod policy;
 mod target;
@@ -67,6 +69,7 @@ pub use neighbour::{Neighbour, Relay};
 pub use outbound::{BadTls, ClientTls, OutboundClient, OutboundSettings, Reach};
 pub use path::{BadPath, CanonicalPath, PATH_BYTES_MAX};
 pub use patience::{Patience, QUIET_DEFAULT, STALL_DEFAULT};
+pub use peer::PeerWays;
 pub use policy::{CallPolicy, RETRY};
 pub use target::{Base, HttpEndpoint, Instances, Target, split_invocation};
 pub use wire::BodyFault;
