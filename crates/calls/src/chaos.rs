@@ -5,7 +5,7 @@
 use crate::{Body, CallError, Patience, Phase, body, grpc, outgoing::Outgoing};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use outrigger_kernel::{BoxFuture, Mono, World};
 use outrigger_resilience::{
     Abort, Corruption, FaultPlan, FaultRule, FaultTotals, Faults, Pace, reason,
@@ -95,7 +95,7 @@ pub(crate) fn told(plan: &FaultPlan) -> impl Iterator<Item = &'static str> {
 /// What happens before an attempt is made; the attempt's end, where that is all that happens.
 pub(crate) async fn before(
     plan: &FaultPlan,
-    outgoing: &Outgoing,
+    is_grpc: bool,
     patience: Patience,
     target: &str,
     world: &dyn World,
@@ -115,7 +115,6 @@ pub(crate) async fn before(
         let target = target.to_owned();
         return Some(Err(CallError::Timeout { target, waiting_for: Phase::Answer }));
     }
-    let is_grpc = is_grpc(outgoing);
     Some(match plan.abort? {
         Abort::Reset => Err(CallError::Broken {
             target: target.to_owned(),

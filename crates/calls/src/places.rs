@@ -59,12 +59,7 @@ impl Places {
     }
 
     /// The balancer, knowing of `instances`.
-    pub(crate) fn of(
-        &self,
-        instances: &Arc<Instances>,
-        key: Option<u64>,
-        now: Mono,
-    ) -> Spread<'_> {
+    pub(crate) fn of(&self, instances: &Arc<Instances>, key: Option<u64>, now: Mono) -> Spread<'_> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::ptr::eq(told.as_ptr(), Arc::as_ptr(instances)) {
             *told = Arc::downgrade(instances);

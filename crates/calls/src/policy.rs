@@ -10,7 +10,7 @@
 //! a call says in headers what they have to know. Nothing of ours goes to services outside.
 
 use crate::{
-    Body, CallError, Chaos, Invocation, Ladder, Patience, Phase, Shelf, Target, grpc,
+    Body, CallError, Chaos, Invocation, Ladder, Patience, Phase, Shelf, Target, chaos, grpc,
     invoke::Terms,
     outgoing::Outgoing,
     places::{Places, Spread, StickyBy},
@@ -18,9 +18,9 @@ use crate::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use outrigger_kernel::{Deadline, Kind, Mono, World};
 use outrigger_resilience::{
-    Attempt, BalanceSettings, Breakers, CallContext, Called, Class, GaveUp, Headers, Idempotency,
-    Incoming, Policy, PolicyState, Pushback, Reach, Report, Watch, header, parse_grpc_timeout,
-    parse_request_timeout, parse_timeout_ms,
+    Attempt, BalanceSettings, Breakers, CallContext, Called, Class, FaultPlan, GaveUp, Headers,
+    Idempotency, Incoming, Policy, PolicyState, Pushback, Reach, Report, Watch, header,
+    parse_grpc_timeout, parse_request_timeout, parse_timeout_ms,
 };
 use std::{
     sync::{Arc, OnceLock},
@@ -235,10 +235,25 @@ impl CallPolicy {
         self.ladder.as_deref()
     }
 
+    /// Whether it may have an answer though nobody is there to give one.
+    #[must_use]
+    pub fn answers_without_target(&self) -> bool {
+        self.shelf.is_some() || self.ladder.is_some()
+    }
+
     /// The faults on purpose, if there are any.
     #[must_use]
     pub fn chaos(&self) -> Option<&Chaos> {
         self.chaos.as_deref()
+    }
+
+    /// What is done to an attempt on purpose, if anything.
+    pub(crate) fn disturbance(&self, outgoing: &Outgoing, world: &dyn World) -> Option<FaultPlan> {
+        let plan = self.chaos.as_ref()?.plan(outgoing, world);
+        for reason in chaos::told(&plan) {
+            self.tell(reason);
+        }
+        (!plan.is_nothing()).then_some(plan)
     }
 
     /// Tells whoever watches.

@@ -31,9 +31,9 @@ use crate::{
 use bytes::Bytes;
 use fetch::{Asked, Fetched};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
-use outrigger_kernel::{Deadline, Mono, within};
+use outrigger_kernel::{BoxFuture, Deadline, Mono, within};
 use outrigger_resilience::{
-    FlightSettings, Flights,
+    FlightSettings, Flights, Joined,
     cache::{CacheSettings, Lookup, RequestHead, ResponseCache, Store, StoreBounds},
     reason,
 };
@@ -179,6 +179,16 @@ impl PassedBy {
     }
 }
 
+/// A call that is being made.
+enum Underway {
+    /// By this caller, for itself.
+    Alone(BoxFuture<'static, Fetched>),
+    /// By one of those who wait for it.
+    Together(Joined<String, Fetched>),
+    /// Too many wait for it.
+    Crowded,
+}
+
 /// The answer of which the one who called has the only copy.
 pub(crate) type Own = Arc<Mutex<Option<Response<Body>>>>;
 
@@ -245,28 +255,34 @@ impl Invoker {
     ) -> Result<Response<Body>, CallError> {
         let world = self.world();
         let own: Own = Arc::default();
-        let begin = || {
-            let (outgoing, asked) = (outgoing.replay(), asked.clone());
-            errand.load(self, outgoing, asked, kept).fetch(Some(Arc::clone(&own)))
+        let is_passed = kept.is_passed(&asked.head(), world.mono());
+        let underway = {
+            let begin = || {
+                let (outgoing, asked) = (outgoing.replay(), asked.clone());
+                errand.load(self, asked, kept).fetch(outgoing, Some(Arc::clone(&own)))
+            };
+            if is_passed {
+                Underway::Alone(Box::pin(begin()))
+            } else {
+                let key = kept.cache.flight_key(&asked.head());
+                let joined = kept.flights.join(key, world.mono(), begin);
+                joined.map_or(Underway::Crowded, Underway::Together)
+            }
         };
-        let patience = errand.terms.patience;
-        let ends = patience.ends(world).unwrap_or(Deadline::after(world, LOAD_WITHIN));
+        let ends = errand.terms.patience.ends(world);
+        let ends = ends.unwrap_or(Deadline::after(world, LOAD_WITHIN));
         let mut is_first = true;
-        let fetched = if kept.is_passed(&asked.head(), world.mono()) {
-            begin().await
-        } else {
-            let key = kept.cache.flight_key(&asked.head());
-            match kept.flights.join(key, world.mono(), begin) {
-                Ok(joined) => {
-                    is_first = joined.is_first();
-                    match within(world, ends, joined).await {
-                        Ok(landed) => landed.unwrap_or(Fetched::NotShared),
-                        Err(_) => return Err(errand.late()),
-                    }
-                }
-                Err(_) => {
-                    errand.tell(reason::COALESCE_CROWDED);
-                    Fetched::NotShared
+        let fetched = match underway {
+            Underway::Alone(load) => load.await,
+            Underway::Crowded => {
+                errand.tell(reason::COALESCE_CROWDED);
+                Fetched::NotShared
+            }
+            Underway::Together(joined) => {
+                is_first = joined.is_first();
+                match within(world, ends, joined).await {
+                    Ok(landed) => landed.unwrap_or(Fetched::NotShared),
+                    Err(_) => return Err(errand.late()),
                 }
             }
         };
@@ -297,7 +313,7 @@ impl Invoker {
     /// Asks for what is about to expire, or has, unless somebody does already.
     fn refresh(&self, kept: &Arc<Kept>, outgoing: Outgoing, asked: Asked, errand: Errand<'_>) {
         let key = kept.cache.flight_key(&asked.head());
-        let begin = || errand.load(self, Some(outgoing), asked, kept).fetch(None);
+        let begin = || errand.load(self, asked, kept).fetch(Some(outgoing), None);
         let Ok(joined) = kept.flights.join(key, self.world().mono(), begin) else { return };
         if joined.is_first() {
             errand.tell(reason::CACHE_REFRESH);

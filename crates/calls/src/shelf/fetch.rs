@@ -43,9 +43,15 @@ impl Asked {
 #[derive(Clone)]
 pub(crate) enum Fetched {
     /// An answer that is kept now, or was found to hold still.
-    Kept { stored: Arc<Stored<Bytes>>, confirmed: bool },
+    Kept {
+        stored: Arc<Stored<Bytes>>,
+        confirmed: bool,
+    },
     /// An old one, because the target failed, with this status if with any.
-    Rescued { stored: Arc<Stored<Bytes>>, status: Option<StatusCode> },
+    Rescued {
+        stored: Arc<Stored<Bytes>>,
+        status: Option<StatusCode>,
+    },
     /// An answer that is not kept, and for all who waited.
     Shared(Arc<Response<Bytes>>),
     /// For the one who called only.
@@ -69,8 +75,6 @@ impl Fetched {
 pub(crate) struct Load {
     invoker: Arc<Invoker>,
     target: Target,
-    /// `None` when it cannot be sent, which one without a body always can.
-    outgoing: Option<Outgoing>,
     asked: Asked,
     kept: Arc<Kept>,
     policy: CallPolicy,
@@ -101,18 +105,11 @@ impl Errand<'_> {
         CallError::Timeout { target, waiting_for: Phase::Answer }
     }
 
-    pub(super) fn load(
-        &self,
-        invoker: &Invoker,
-        outgoing: Option<Outgoing>,
-        asked: Asked,
-        kept: &Arc<Kept>,
-    ) -> Load {
+    pub(super) fn load(&self, invoker: &Invoker, asked: Asked, kept: &Arc<Kept>) -> Load {
         let Terms { reconnect, class, context, patience, .. } = self.terms;
         Load {
             invoker: invoker.own(),
             target: self.target.clone(),
-            outgoing,
             asked,
             kept: Arc::clone(kept),
             policy: self.policy.clone(),
@@ -138,7 +135,9 @@ impl Load {
     }
 
     /// Calls, and keeps the answer if it may be kept; what is for one caller only goes to `own`.
-    pub(super) async fn fetch(mut self, own: Option<Own>) -> Fetched {
+    ///
+    /// `outgoing` is `None` when it cannot be sent, which one without a body always can.
+    pub(super) async fn fetch(self, outgoing: Option<Outgoing>, own: Option<Own>) -> Fetched {
         let invoker = Arc::clone(&self.invoker);
         let world = invoker.world();
         let asked_at = world.mono();
@@ -152,7 +151,7 @@ impl Load {
             Lookup::Ask(stored) => Some(stored),
             _ => None,
         };
-        let Some(mut outgoing) = self.outgoing.take() else { return Fetched::NotShared };
+        let Some(mut outgoing) = outgoing else { return Fetched::NotShared };
         let headers = outgoing.headers_mut();
         // What the caller has is compared with the answer, which is for all who wait.
         headers.remove(header::IF_NONE_MATCH);

@@ -22,11 +22,9 @@ pub(super) fn status(answer: &mut Response<Body>, says: &str) {
 
 fn answer(hit: &Hit<Bytes>) -> Response<Body> {
     let stored = &hit.stored;
-    let content =
-        if hit.not_modified { body::empty() } else { body::full(stored.body.clone()) };
+    let content = if hit.not_modified { body::empty() } else { body::full(stored.body.clone()) };
     let mut answer = Response::new(content);
-    *answer.status_mut() =
-        if hit.not_modified { StatusCode::NOT_MODIFIED } else { stored.status };
+    *answer.status_mut() = if hit.not_modified { StatusCode::NOT_MODIFIED } else { stored.status };
     *answer.headers_mut() = stored.headers.clone();
     if hit.not_modified {
         answer.headers_mut().remove(header::CONTENT_LENGTH);
@@ -62,11 +60,7 @@ pub(super) fn loaded(
 }
 
 /// From the cache, because the target failed.
-pub(super) fn rescued(
-    hit: &Hit<Bytes>,
-    now: Mono,
-    with: Option<StatusCode>,
-) -> Response<Body> {
+pub(super) fn rescued(hit: &Hit<Bytes>, now: Mono, with: Option<StatusCode>) -> Response<Body> {
     let mut answer = answer(hit);
     let with = with.map(|with| format!("; fwd-status={}", with.as_u16())).unwrap_or_default();
     status(&mut answer, &format!("fwd=stale{with}; {}", ttl(hit, now)));
@@ -91,10 +85,7 @@ pub(crate) fn is_private_matter(headers: &HeaderMap) -> bool {
 
 /// Reads a body of at most `limit` bytes into memory. One that is longer, or that ends in trailers, which belong to its
 /// first reader, comes back as it was.
-pub(crate) async fn gather(
-    mut body: Body,
-    limit: usize,
-) -> Result<Result<Bytes, Body>, BoxError> {
+pub(crate) async fn gather(mut body: Body, limit: usize) -> Result<Result<Bytes, Body>, BoxError> {
     if body.size_hint().lower() > limit as u64 {
         return Ok(Err(body));
     }

@@ -83,7 +83,7 @@ pub(crate) fn build(
         policies: &policies,
         built: Components {
             resiliencies: policies.names(),
-            calls: policies.calls(workshop.world.random())?,
+            calls: policies.calls(workshop.world.random(), workshop.world.mono())?,
             ..Components::default()
         },
         endpoints: Vec::new(),

@@ -263,8 +263,7 @@ fn share(report: &mut Report, fields: &mut Fields<'_>) -> Decimal {
 
 /// Whether a text can be the name of a header (RFC 9110, section 5.1).
 fn is_header_name(text: &str) -> bool {
-    let is_token =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.len() <= 256 && text.bytes().all(is_token)
 }
 

@@ -66,6 +66,8 @@ pub enum PolicyTarget {
     Actor,
     /// Use of a component.
     Component(ComponentBlock, Direction),
+    /// An app itself, whoever calls it; no default name stands for it.
+    Inbound,
 }
 
 /// Names of policies that exist without being defined and may be redefined by a file.
@@ -111,6 +113,7 @@ pub fn default_policy_names(target: PolicyTarget, kind: PolicyKind) -> Vec<Strin
     let stems = match target {
         PolicyTarget::App => vec!["App".into()],
         PolicyTarget::Actor => vec!["Actor".into()],
+        PolicyTarget::Inbound => return Vec::new(),
         PolicyTarget::Component(block, direction) => {
             let direction = match direction {
                 Direction::Inbound => "Inbound",

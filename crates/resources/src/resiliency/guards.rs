@@ -288,12 +288,20 @@ pub(super) fn decimal(
     None
 }
 
-pub(super) fn percent(report: &mut Report, fields: &mut Fields<'_>, name: &'static str) -> Option<Decimal> {
+pub(super) fn percent(
+    report: &mut Report,
+    fields: &mut Fields<'_>,
+    name: &'static str,
+) -> Option<Decimal> {
     decimal(report, fields, name, PERCENT)
 }
 
 /// A duration that is not zero.
-pub(super) fn span(report: &mut Report, fields: &mut Fields<'_>, name: &'static str) -> Option<Duration> {
+pub(super) fn span(
+    report: &mut Report,
+    fields: &mut Fields<'_>,
+    name: &'static str,
+) -> Option<Duration> {
     let duration = fields.duration(report, name, UNIT)?;
     if duration.is_zero() {
         let message = format!("{} must be longer than nothing", fields.path_of(name));
