@@ -10,6 +10,7 @@ mod crash;
 mod curl;
 mod delivery;
 mod documents;
+mod limits;
 mod process;
 mod reload;
 mod several;

@@ -11,15 +11,20 @@
 //! | `registry/mod.rs` | [`Registry`]: announce, withdraw, bury, list, watch |
 //! | `registry/keys.rs` | its tables |
 //! | `registry/records.rs` | what they store |
+//! | `limits/mod.rs` | [`SharedLimits`]: rate limits that are one for all of them |
+//! | `limits/ledger.rs`, `limits/keys.rs` | who holds which share of a limit, and where that stands |
 //!
 //! The invariant: a row says that a process *was* there, never that it still is. Whether it is, is asked of the process
 //! itself, by knocking at its door; whoever finds nobody there removes exactly the row it read
 //! ([`Registry::bury`]). So there are no heartbeats, nothing is written while nothing changes, and a process that is
-//! merely slow or paused is never taken for dead.
+//! merely slow or paused is never taken for dead. Shares of limits are the exception: they are leases, because a share
+//! that nobody uses is a loss to all others.
 //!
 //! It is not: a failure detector for other machines. A door that is closed is proof on one machine only.
 #![forbid(unsafe_code)]
 
+mod limits;
 mod registry;
 
+pub use limits::{LimitName, SharedLimits};
 pub use registry::{App, Instance, Registry, RegistryError, Resident};

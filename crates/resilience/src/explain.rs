@@ -48,7 +48,8 @@ impl Policy {
             )
         });
         let rate = self.rate.map(|rate| {
-            format!("{} calls in {:?}, {} at once", rate.calls(), rate.per(), rate.burst())
+            let by = if self.share.is_some() { ", by all who share it" } else { "" };
+            format!("{} calls in {:?}, {} at once{by}", rate.calls(), rate.per(), rate.burst())
         });
         let restraint = self.restraint.as_ref().map(|restraint| {
             format!(

@@ -3,9 +3,9 @@
 
 use crate::{
     AdaptiveTimeout, Backoff, BreakerSettings, BudgetSettings, BulkheadSettings, HedgeSettings,
-    Matching, Quota, Restraint, Retry, ThrottleSettings,
+    Matching, Quota, Restraint, Retry, ShareHolder, ThrottleSettings,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Which parts a call goes through; what is `None` is left out.
 ///
@@ -38,6 +38,8 @@ pub struct Policy {
     pub bulkhead: Option<BulkheadSettings>,
     /// How many calls there may be in a time.
     pub rate: Option<Quota>,
+    /// Who decides that instead, where the limit is one for many nodes.
+    pub share: Option<Arc<ShareHolder>>,
     /// Whether calls are held back that the target would most likely refuse for overload.
     pub throttle: Option<ThrottleSettings>,
 }
@@ -84,6 +86,7 @@ impl Policy {
             hedge: None,
             bulkhead: Some(BulkheadSettings::default()),
             rate: None,
+            share: None,
             throttle: Some(ThrottleSettings::default()),
         }
     }
@@ -104,6 +107,7 @@ impl Policy {
             hedge,
             bulkhead,
             rate,
+            share,
             throttle,
         } = self;
         timeout.is_none()
@@ -114,6 +118,7 @@ impl Policy {
             && hedge.is_none()
             && bulkhead.is_none()
             && rate.is_none()
+            && share.is_none()
             && throttle.is_none()
     }
 

@@ -59,7 +59,10 @@ impl PolicyState {
             hedges: policy.hedge.map(|settings| Arc::new(Budget::new(settings.budget()))),
             latencies: policy.measures().then(Arc::default),
             bulkhead: policy.bulkhead.map(Bulkhead::new),
-            rate: policy.rate.map(|quota| Arc::new(RateLimiter::new(Algorithm::Gcra, quota))),
+            rate: policy
+                .rate
+                .filter(|_| policy.share.is_none())
+                .map(|quota| Arc::new(RateLimiter::new(Algorithm::Gcra, quota))),
             throttle: policy.throttle.map(|settings| Arc::new(Throttle::new(settings))),
         }
     }
@@ -97,7 +100,7 @@ impl PolicyState {
             hedges: kept(old.hedge == new.hedge, self).hedges,
             latencies: kept(old.measures() && new.measures(), self).latencies,
             bulkhead: kept(old.bulkhead == new.bulkhead, self).bulkhead,
-            rate: kept(old.rate == new.rate, self).rate,
+            rate: kept(old.rate == new.rate && old.share == new.share, self).rate,
             throttle: kept(old.throttle == new.throttle, self).throttle,
         }
     }

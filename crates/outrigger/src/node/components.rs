@@ -75,7 +75,8 @@ pub(crate) fn build(
             .iter()
             .filter_map(|body| if let Body::Resiliency(r) = body { Some(&**r) } else { None })
             .collect(),
-    );
+    )
+    .sharing(workshop.engines.limits(), &app.namespace);
     let mut bench = Bench {
         workshop,
         app,

@@ -11,6 +11,7 @@ use crate::{
     settings::node::DataPlace,
 };
 use outrigger_api::metrics::{EngineReport, FolderReport};
+use outrigger_coordination::SharedLimits;
 use outrigger_engine_local::{Local, OpenError, Options};
 use outrigger_engine_remote::{Changes, Opened as Engine, Refused, ShareError, Shared};
 use outrigger_events::{Broker, BrokerSettings};
@@ -32,6 +33,7 @@ pub struct Engines {
     durable: OnceLock<Result<Durable, ShareError>>,
     /// The other processes of the folder; none where there is no folder.
     hood: Option<Arc<Neighbourhood>>,
+    limits: OnceLock<Arc<SharedLimits>>,
 }
 
 /// The engine of the data folder.
@@ -71,7 +73,8 @@ impl Engines {
             DataPlace::Folder(folder) => Some(Neighbourhood::new(folder, Arc::clone(&world))),
             DataPlace::Memory => None,
         };
-        Self { place, world, opened: Mutex::default(), durable: OnceLock::new(), hood }
+        let (durable, limits) = (OnceLock::new(), OnceLock::new());
+        Self { place, world, opened: Mutex::default(), durable, hood, limits }
     }
 
     /// The other processes of the folder.
@@ -108,6 +111,16 @@ impl Engines {
             Some(Err(error)) => Err(not_shared(folder, error)),
             None => Err(Failure::internal("the data folder was not opened")),
         }
+    }
+
+    /// Rate limits that are one for all processes of the folder. Without a folder, this process has them to itself.
+    pub(super) fn limits(&self) -> Arc<SharedLimits> {
+        let limits = self.limits.get_or_init(|| match self.durable() {
+            Ok(Some(space)) => SharedLimits::over(space),
+            // Whoever needs the folder fails; calls do not.
+            Ok(None) | Err(_) => SharedLimits::alone(Arc::clone(&self.world)),
+        });
+        Arc::clone(limits)
     }
 
     /// How the data folder fares; `None` where there is none.
@@ -200,6 +213,9 @@ impl Engines {
             broker.close(grace).await;
         }
         drop((opened.brokers, opened.memory));
+        if let Some(limits) = self.limits.get() {
+            limits.close().await;
+        }
         if let Some(Ok(durable)) = self.durable.get() {
             durable.shared.close(grace).await;
         }

@@ -14,8 +14,9 @@ use outrigger_api::CallPolicies;
 use outrigger_calls::{
     CallPolicy, Chaos, FaultSettings, Ladder, LadderSettings, Shelf, ShelfSettings, StickyBy,
 };
+use outrigger_coordination::{LimitName, SharedLimits};
 use outrigger_kernel::Mono;
-use outrigger_resilience::{BalanceSettings, BudgetSettings, Policy, Retry};
+use outrigger_resilience::{BalanceSettings, BudgetSettings, OnLoss, Policy, Retry, ShareHolder};
 use outrigger_resources::{
     BulkheadPolicy, CachePolicy, CircuitBreakerPolicy, ComponentBlock, Direction, FallbackPolicy,
     FaultPolicy, HedgePolicy, LoadBalancerPolicy, Origin, PolicyKind, PolicyNames, PolicyTarget,
@@ -46,6 +47,8 @@ pub(crate) struct Policies<'a> {
     faults: ByName<'a, FaultPolicy>,
     origins: BTreeMap<(PolicyKind, &'a str), &'a Origin>,
     resources: Vec<&'a Resiliency>,
+    /// Where limits are shared, and the namespace of those who share them.
+    limits: Option<(Arc<SharedLimits>, &'a str)>,
 }
 
 /// What applies to one target.
@@ -96,6 +99,24 @@ impl<'a> Policies<'a> {
             all.origins.extend(origins.map(|((kind, name), at)| ((*kind, name.as_str()), at)));
         }
         all
+    }
+
+    /// The same, with limits that are shared by those of a namespace.
+    pub(crate) fn sharing(mut self, limits: Arc<SharedLimits>, namespace: &'a str) -> Self {
+        self.limits = Some((limits, namespace));
+        self
+    }
+
+    /// The part of a shared limit that this process has. Where there is nobody to share it with, it is only told of.
+    fn share(&self, name: &str, policy: &RateLimitPolicy) -> Arc<ShareHolder> {
+        let terms = parts::terms(policy);
+        match &self.limits {
+            None => Arc::new(ShareHolder::new(terms, OnLoss::LastShare)),
+            Some((limits, namespace)) => {
+                let (namespace, name) = ((*namespace).to_owned(), name.to_owned());
+                limits.holder(LimitName { namespace, name }, terms)
+            }
+        }
     }
 
     /// The names of the resources, for `metadata`.
@@ -195,6 +216,9 @@ impl<'a> Policies<'a> {
         let fallback = pick.one(PolicyKind::Fallback, |names| &names.fallback, &self.fallbacks);
         let fallback = fallback.map(|fallback| (pick.last(), fallback));
         let fault = pick.one(PolicyKind::Fault, |names| &names.fault, &self.faults);
+        let limit = chosen.iter().find(|(kind, ..)| *kind == PolicyKind::RateLimit);
+        let share = rate.filter(|rate| rate.shared).zip(limit);
+        let share = share.map(|(rate, (_, name, _))| self.share(name, rate));
         let rules = retry.and_then(|retry| retry.rules.as_ref());
         let budget = rules.map(|rules| parts::budget(&rules.budget));
         let policy = Policy {
@@ -212,6 +236,7 @@ impl<'a> Policies<'a> {
             hedge: hedge.map(parts::hedge),
             bulkhead: bulkhead.map(parts::bulkhead),
             rate: rate.map(parts::rate),
+            share,
             throttle: throttle.map(parts::throttle),
         };
         let repeat_all = rules.is_some_and(|rules| rules.repeat_all);

@@ -245,6 +245,13 @@ pub struct ShareHolder {
     held: Mutex<Held>,
 }
 
+/// A holder equals itself and nobody else: what it knows is not data, and two that know the same are still two shares.
+impl PartialEq for ShareHolder {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Held {
     share_milli: u64,
@@ -314,6 +321,19 @@ impl ShareHolder {
         }
     }
 
+    /// What it was made with.
+    #[must_use]
+    pub fn terms(&self) -> &ShareTerms {
+        &self.terms
+    }
+
+    /// How long to wait at `now` before [`ShareHolder::renewal`] has something to say.
+    #[must_use]
+    pub fn due_in(&self, now: Mono) -> Duration {
+        let held = self.held();
+        held.counted_from.map_or(Duration::ZERO, |_| held.renew_at.since(now))
+    }
+
     /// The demand to renew the lease with, in thousandths of a call per second, if it is time to ask. Time comes every
     /// half lease; while an answer is outstanding, again after a quarter.
     pub fn renewal(&self, now: Mono) -> Option<u64> {
@@ -346,7 +366,9 @@ impl ShareHolder {
         let mut held = self.held();
         held.share_milli = grant.share_milli;
         held.lost = false;
-        held.renew_at = asked_at.plus(grant.lease / 2);
+        // Without a share nothing can be admitted, and the others give theirs up one by one.
+        let pause = if grant.share_milli == 0 { grant.lease / 8 } else { grant.lease / 2 };
+        held.renew_at = asked_at.plus(pause);
         self.bucket.retune(self.quota(grant.share_milli), now);
         self.until.store(asked_at.plus(grant.lease).0, Relaxed);
     }

@@ -179,7 +179,10 @@ impl<'a> Stack<'a> {
 
     /// What a call has to get past once, however many attempts it makes.
     fn admit(&self, context: &CallContext, now: Mono) -> Result<(), GaveUp> {
-        let limited = self.state.rate().map(|rate| rate.decide(1, now));
+        let limited = match &self.policy.share {
+            Some(share) => Some(share.decide(1, now)),
+            None => self.state.rate().map(|rate| rate.decide(1, now)),
+        };
         if let Some(decision) = limited.filter(|decision| !decision.allowed) {
             self.tell(reason::RATE_LIMITED);
             let retry_after = decision.retry_after;

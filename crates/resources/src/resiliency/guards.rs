@@ -183,6 +183,8 @@ pub struct RateLimitPolicy {
     pub period: Duration,
     /// `burst`: how many at once; `calls` unless set.
     pub burst: Option<u32>,
+    /// `shared`: one limit for all processes of the data folder (false).
+    pub shared: bool,
 }
 
 /// A hedge: a second copy of a call that takes long.
@@ -455,11 +457,20 @@ pub(super) fn read_rate(report: &mut Report, fields: &mut Fields<'_>) -> RateLim
     if calls.is_none() && report.errors() == errors {
         fields.missing(report, "calls");
     }
-    RateLimitPolicy {
+    let policy = RateLimitPolicy {
         calls: calls.unwrap_or(1),
         period: span(report, fields, "period").unwrap_or(Duration::from_secs(1)),
         burst: fields.integer(report, "burst", COUNTS),
+        shared: fields.switch(report, "shared").unwrap_or(false),
+    };
+    // Shares are counted in thousandths of a call a second; of less, nothing would be left to share.
+    if policy.shared && calls.is_some() && policy.period > Duration::from_secs(policy.calls.into())
+    {
+        let path = fields.path_of("shared");
+        let message = format!("{path} needs a limit of at least one call a second");
+        report.error(codes::BAD_VALUE, fields.place_of("shared"), message);
     }
+    policy
 }
 
 /// Reads a hedge.

@@ -136,7 +136,7 @@ spec:
     bulkheads:
       DefaultAppBulkheadPolicy: {maxConcurrent: 10, maxQueue: 0}
     rateLimits:
-      hundred: {calls: 100, period: 1s, burst: 10}
+      hundred: {calls: 100, period: 1s, burst: 10, shared: true}
   targets:
     apps:
       cart: {timeout: patient, retry: careful, rateLimit: hundred}
@@ -159,7 +159,7 @@ spec:
             told,
             [
                 "overall: 10s for the call, queues and waits included [timeouts.patient at r.yaml:7:7]",
-                "rate: 100 calls in 1s, 10 at once [rateLimits.hundred at r.yaml:14:7]",
+                "rate: 100 calls in 1s, 10 at once, by all who share it [rateLimits.hundred at r.yaml:14:7]",
                 "retry: up to 2 times, waits of up to 50ms doubling to 5s, after no answer, HTTP any failure, gRPC any \
                  failure [retries.careful at r.yaml:9:7]",
                 "restraint: only what was not sent or may be repeated; Retry-After up to 20s; after overload waits of up \

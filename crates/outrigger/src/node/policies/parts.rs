@@ -6,7 +6,7 @@ use outrigger_calls::{FaultSettings, LadderSettings, ShelfSettings, StaticAnswer
 use outrigger_resilience::{
     Abort, AdaptiveTimeout, Backoff, BalanceSettings, BreakerSettings, BudgetSettings,
     BulkheadSettings, FAULTS_FOR_DEFAULT, Fault, FaultRule, HeaderIs, HedgeSettings, LimitSettings,
-    Matching, OutlierSettings, Quota, Rates, Restraint, Retry, Seats, Step, Strategy,
+    Matching, OutlierSettings, Quota, Rates, Restraint, Retry, Seats, ShareTerms, Step, Strategy,
     ThrottleSettings, Trip, Window,
     cache::{CacheSettings, Early, StoreBounds},
 };
@@ -136,6 +136,18 @@ pub(super) fn bulkhead(policy: &BulkheadPolicy) -> BulkheadSettings {
 pub(super) fn rate(policy: &RateLimitPolicy) -> Quota {
     let quota = Quota::new(policy.calls, policy.period);
     policy.burst.map_or(quota, |burst| quota.with_burst(burst))
+}
+
+/// What the processes that share a limit agree on.
+pub(super) fn terms(policy: &RateLimitPolicy) -> ShareTerms {
+    let period_us = policy.period.as_micros().max(1);
+    let rate_milli = u128::from(policy.calls) * 1_000_000_000 / period_us;
+    ShareTerms {
+        rate_milli: u64::try_from(rate_milli).unwrap_or(u64::MAX).max(1),
+        burst: policy.period.saturating_mul(policy.burst.unwrap_or(policy.calls))
+            / policy.calls.max(1),
+        ..ShareTerms::per_second(1)
+    }
 }
 
 pub(super) fn hedge(policy: &HedgePolicy) -> HedgeSettings {
