@@ -321,6 +321,11 @@ impl AppChannel {
         self.neighbour.is_some()
     }
 
+    /// Whether no connection came up lately: another instance, if there is one, is the better choice for a while.
+    pub(crate) fn is_away(&self) -> bool {
+        self.way.load().pool.is_away()
+    }
+
     fn dress(&self, outgoing: &mut Outgoing) {
         for (name, value) in &self.headers {
             outgoing.head.headers.insert(name.clone(), value.clone());

@@ -1,19 +1,25 @@
 //! Who can be called: apps by id and namespace, outside services by name.
 //!
-//! An app is known because this process hosts it ([`Directory::register`]) or because another one of this machine does
-//! ([`Directory::set_neighbours`]). Its instances take turns wherever they are.
+//! An app is known because this process hosts it ([`Directory::register`]), because another one of this machine does
+//! ([`Directory::set_neighbours`]), or because name resolution has found it on other hosts ([`Directory::find`]). Instances
+//! of this machine take turns; those of other hosts get what these cannot take.
 //!
 //! Read on every call and written when something starts or stops, so readers take a snapshot without a lock and writers
 //! replace it whole.
 
 use crate::{
-    AppChannel, CallError, HttpEndpoint, PeerWays, Target, target::Address, target::Instances,
+    AppChannel, CallError, HttpEndpoint, Lookup, PeerWays, Target,
+    discover::{At, Place},
+    lookup::{Kept, Led},
+    target::{Address, Instances, Member},
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
+use outrigger_kernel::Deadline;
+use outrigger_resilience::WEIGHT_MAX;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 /// The namespace of apps that name none.
@@ -26,6 +32,7 @@ pub struct Directory {
     registered: Mutex<Registered>,
     /// A box of its own, because what is swapped has to have a size.
     peers: ArcSwapOption<Box<dyn PeerWays>>,
+    lookup: ArcSwapOption<Lookup>,
 }
 
 #[derive(Default)]
@@ -42,7 +49,17 @@ struct Registered {
     next: u64,
     apps: Vec<Entry>,
     neighbours: Vec<Entry>,
+    /// By `id.namespace`.
+    elsewhere: HashMap<String, Elsewhere>,
+    /// The zone of this machine.
+    zone: Option<Arc<str>>,
     endpoints: Vec<Arc<HttpEndpoint>>,
+}
+
+/// What name resolution has found of an app.
+struct Elsewhere {
+    kept: Arc<Kept>,
+    places: Arc<[Place]>,
 }
 
 struct Entry {
@@ -110,6 +127,60 @@ impl Directory {
         self.peers.store(ways.map(Arc::new));
     }
 
+    /// How apps of other hosts are reached.
+    pub(crate) fn peer_ways(&self) -> Option<Arc<Box<dyn PeerWays>>> {
+        self.peers.load_full()
+    }
+
+    /// Says where apps are looked for that this machine does not have; `None` for nowhere. What was found elsewhere
+    /// before is forgotten.
+    pub fn set_lookup(&self, lookup: Option<Arc<Lookup>>) {
+        let zone = lookup.as_ref().and_then(|lookup| lookup.zone().cloned());
+        self.lookup.store(lookup);
+        let before = self.change(|registered| {
+            registered.zone = zone;
+            std::mem::take(&mut registered.elsewhere)
+        });
+        drop(before);
+    }
+
+    /// Where apps are looked for that this machine does not have.
+    #[must_use]
+    pub fn lookup(&self) -> Option<Arc<Lookup>> {
+        self.lookup.load_full()
+    }
+
+    /// A name is looked for from now on.
+    pub(crate) fn begin_elsewhere(&self, key: &str, make: impl FnOnce() -> Arc<Kept>) -> Arc<Kept> {
+        self.change(|registered| {
+            let kept = make();
+            let found = Elsewhere { kept: Arc::clone(&kept), places: Arc::default() };
+            registered.elsewhere.insert(key.to_owned(), found);
+            kept
+        })
+    }
+
+    /// What was found of a name that is looked for.
+    pub(crate) fn set_elsewhere(&self, key: &str, led: &Weak<Led>, places: &Arc<[Place]>) {
+        self.change(|registered| {
+            let found = registered.elsewhere.get_mut(key);
+            if let Some(found) = found.filter(|found| found.kept.is_led_by(led)) {
+                found.places = Arc::clone(places);
+            }
+        });
+    }
+
+    /// These names are not looked for any more.
+    pub(crate) fn end_elsewhere(&self, keys: &[String]) {
+        if keys.is_empty() {
+            return;
+        }
+        let ended: Vec<_> = self.change(|registered| {
+            keys.iter().filter_map(|key| registered.elsewhere.remove(key)).collect()
+        });
+        drop(ended);
+    }
+
     /// The instances of an app that this process hosts.
     ///
     /// # Errors
@@ -149,6 +220,40 @@ impl Directory {
         found.map(|app| Target::App(Arc::clone(app))).ok_or_else(|| not_found(app, namespace))
     }
 
+    /// The same, and apps that this machine does not have are looked for where [`Directory::set_lookup`] says. The first
+    /// call waits for what the first look brings, until `deadline`; where the app is here as well, nobody waits.
+    ///
+    /// # Errors
+    /// The same, and [`CallError::Unresolved`] or [`CallError::NoPeerWay`] when nothing could be found out.
+    pub async fn find(
+        self: &Arc<Self>,
+        address: &str,
+        namespace: &str,
+        deadline: Deadline,
+    ) -> Result<Target, CallError> {
+        let known = self.resolve(address, namespace);
+        let (app, namespace_of) = match &known {
+            Ok(Target::App(app)) if app.kept().is_some() => {
+                app.kept().iter().for_each(|kept| kept.used());
+                return known;
+            }
+            Ok(Target::App(app)) => (app.app_id().to_owned(), app.namespace().to_owned()),
+            Err(CallError::NotFound { app, namespace }) => (app.clone(), namespace.clone()),
+            _ => return known,
+        };
+        let Some(lookup) = self.lookup.load_full() else { return known };
+        let (key, namespace_of) = (key(&app, &namespace_of), named(&namespace_of));
+        let Some(kept) = lookup.keep(self, &key, &app, namespace_of) else { return known };
+        if matches!(&known, Ok(Target::App(app)) if !app.channels().is_empty()) {
+            return known;
+        }
+        let settled = Box::pin(kept.settled(deadline)).await;
+        match (self.resolve(address, namespace), settled) {
+            (Err(CallError::NotFound { .. }), Err(unknown)) => Err(unknown),
+            (found, _) => found,
+        }
+    }
+
     /// Every app known, as (id, namespace, number of instances with a port), in order.
     #[must_use]
     pub fn apps(&self) -> Vec<(String, String, usize)> {
@@ -171,39 +276,66 @@ impl Directory {
 
 impl Registered {
     fn table(&self) -> Table {
-        let hosted = instances(self.apps.iter());
-        let apps = match self.neighbours.is_empty() {
+        let nowhere = HashMap::new();
+        let hosted = self.instances(self.apps.iter(), &nowhere);
+        let apps = match self.neighbours.is_empty() && self.elsewhere.is_empty() {
             true => hosted.clone(),
             // Those of this process first: theirs are the access lists that hold here.
-            false => instances(self.apps.iter().chain(&self.neighbours)),
+            false => self.instances(self.apps.iter().chain(&self.neighbours), &self.elsewhere),
         };
         let named = |endpoint: &Arc<HttpEndpoint>| (endpoint.name.clone(), Arc::clone(endpoint));
         Table { apps, hosted, endpoints: self.endpoints.iter().map(named).collect() }
     }
+
+    fn instances<'a>(
+        &'a self,
+        entries: impl Iterator<Item = &'a Entry>,
+        elsewhere: &'a HashMap<String, Elsewhere>,
+    ) -> HashMap<String, Arc<Instances>> {
+        let mut apps: HashMap<String, (&str, &str, Vec<Member>)> = HashMap::new();
+        for Entry { app_id, namespace, channel, .. } in entries {
+            let app = apps.entry(key(app_id, namespace));
+            let (.., members) = app.or_insert_with(|| (app_id, namespace, Vec::new()));
+            members.extend(channel.clone().map(Member::here));
+        }
+        for (key, Elsewhere { kept, places }) in elsewhere {
+            // One that is looked for and not found is not known.
+            if !apps.contains_key(key) && places.is_empty() {
+                continue;
+            }
+            let app = apps.entry(key.clone());
+            let (.., members) =
+                app.or_insert_with(|| (kept.app_id(), kept.namespace(), Vec::new()));
+            members.extend(places.iter().filter_map(Member::elsewhere));
+        }
+        let made = |(key, (app_id, namespace, members)): (String, (&str, &str, _))| {
+            let kept = elsewhere.get(&key).map(|found| Arc::clone(&found.kept));
+            let zone = self.zone.clone();
+            (key, Arc::new(Instances::new(app_id, namespace, members, zone, kept)))
+        };
+        apps.into_iter().map(made).collect()
+    }
 }
 
-fn instances<'a>(entries: impl Iterator<Item = &'a Entry>) -> HashMap<String, Arc<Instances>> {
-    let mut channels: HashMap<String, (&Entry, Vec<Arc<AppChannel>>)> = HashMap::new();
-    for entry in entries {
-        let key = key(&entry.app_id, &entry.namespace);
-        let (_, channels) = channels.entry(key).or_insert_with(|| (entry, Vec::new()));
-        channels.extend(entry.channel.clone());
+impl Member {
+    fn elsewhere(place: &Place) -> Option<Self> {
+        let At::Channel(channel) = &place.at else { return None };
+        let (channel, zone) = (Arc::clone(channel), place.zone.clone());
+        Some(Self { channel, weight: place.weight.min(WEIGHT_MAX), zone, here: false })
     }
-    let named = |(entry, channels): (&Entry, Vec<_>)| {
-        Arc::new(Instances::new(&entry.app_id, &entry.namespace, channels.into()))
-    };
-    channels.into_iter().map(|(key, value)| (key, named(value))).collect()
 }
 
 fn not_found(app: &str, namespace: &str) -> CallError {
-    let namespace = if namespace.is_empty() { DEFAULT } else { namespace }.to_owned();
-    CallError::NotFound { app: app.to_owned(), namespace }
+    CallError::NotFound { app: app.to_owned(), namespace: named(namespace).to_owned() }
 }
 
 /// An app without a namespace is in the one called `default`, and may be called there by its full name.
 fn key(app_id: &str, namespace: &str) -> String {
-    let namespace = if namespace.is_empty() { DEFAULT } else { namespace };
-    [app_id, ".", namespace].concat()
+    [app_id, ".", named(namespace)].concat()
+}
+
+fn named(namespace: &str) -> &str {
+    if namespace.is_empty() { DEFAULT } else { namespace }
 }
 
 impl Drop for Registration {

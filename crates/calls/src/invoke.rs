@@ -362,6 +362,10 @@ async fn any_of(
         let failed_over = ended.as_ref().is_err_and(|error| {
             is_its_own(error) && error.nothing_sent() && !matches!(outgoing.upload, Upload::Gone)
         });
+        if failed_over && let Some(kept) = instances.kept() {
+            // It may be gone, and others may have come.
+            kept.hurry();
+        }
         tried.push(channel);
         if !failed_over || tried.len() >= instances.channels().len() {
             return ended;

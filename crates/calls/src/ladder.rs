@@ -24,7 +24,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, response};
 use http_body::{Body as _, Frame, SizeHint};
-use outrigger_kernel::{Deadline, Mono, World};
+use outrigger_kernel::{BoxFuture, Deadline, Mono, World};
 use outrigger_resilience::{Degraded, Fallback, LastGood, Rung, Step, cache::StoreBounds, reason};
 use std::{
     fmt,
@@ -107,11 +107,15 @@ pub struct Alternate<'a> {
 
 /// Who knows the targets by name.
 pub trait Alternates: fmt::Debug + Send + Sync {
-    /// The one called `name`.
+    /// The one called `name`, which may have to be looked for until `deadline`.
     ///
     /// # Errors
     /// When there is none that could be called.
-    fn find(&self, name: &str) -> Result<Alternate<'_>, CallError>;
+    fn find<'f>(
+        &'f self,
+        name: &'f str,
+        deadline: Deadline,
+    ) -> BoxFuture<'f, Result<Alternate<'f>, CallError>>;
 }
 
 impl Ladder {
@@ -246,7 +250,7 @@ impl Invoker {
                         continue;
                     };
                     let Some(body) = again.body.clone().filter(|_| may_go) else { continue };
-                    let Ok(alternate) = alternates.find(name) else { continue };
+                    let Ok(alternate) = alternates.find(name, deadline).await else { continue };
                     let elsewhere = Invocation {
                         target: &alternate.target,
                         caller,

@@ -22,6 +22,7 @@
 //! | `directory.rs`, `target.rs` | who can be called, and what an address means |
 //! | `access.rs`, `path.rs`, `headers.rs` | what may be called, and how a request looks when it leaves |
 //! | `discover/` | [`discover`]: which places answer for a name, from lists, DNS and the directory |
+//! | `lookup.rs` | [`Lookup`]: apps of other hosts, found by name resolution and kept |
 //! | `neighbour.rs` | apps that another process of this machine hosts |
 //! | `peer.rs` | [`PeerWays`]: the seam to runtimes of other hosts |
 //! | `channel.rs`, `gate.rs`, `health.rs` | one app instance |
@@ -48,6 +49,7 @@ mod headers;
 mod health;
 mod invoke;
 mod ladder;
+mod lookup;
 mod neighbour;
 mod outbound;
 mod outgoing;
@@ -73,6 +75,7 @@ pub use headers::{Forwarding, HeaderEdits, strip_hop_by_hop};
 pub use health::{AppHealth, Health, HealthMachine, HttpProbe, Probe, ProbeSettings};
 pub use invoke::{Invocation, Invoker, REPLAY_BYTES_MAX};
 pub use ladder::{Alternate, Alternates, Ladder, LadderSettings, StaticAnswer};
+pub use lookup::{Lookup, LookupSettings};
 pub use neighbour::{Neighbour, Relay};
 pub use outbound::{BadTls, ClientTls, OutboundClient, OutboundSettings, Reach};
 pub use path::{BadPath, CanonicalPath, PATH_BYTES_MAX};

@@ -4,16 +4,20 @@
 //! attempt, what ails one is noticed and it is left alone for a while, and a retry or a hedge goes elsewhere. Either way an
 //! instance that cannot be reached is passed over for another: it has seen nothing.
 
-use crate::{AppChannel, Instances};
+use crate::{AppChannel, AppTarget, Instances, target::Member};
 use http::{HeaderMap, HeaderName, header::COOKIE};
 use outrigger_kernel::{Mono, World};
 use outrigger_resilience::{
-    Ask, BalanceSettings, Balancer, Class, Endpoint, Pick, Target, Tried, Verdict, sticky_key,
+    Ask, BalanceSettings, Balancer, Class, Endpoint, Locality, Pick, Strategy, Target, Tried,
+    Verdict, sticky_key,
 };
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
     atomic::{AtomicU8, Ordering},
 };
+
+/// The zone of this machine's instances where none has a name.
+const HERE: &str = "this machine";
 
 /// What keeps a caller with an instance, where a balancer sticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,32 +48,76 @@ impl StickyBy {
 #[derive(Debug)]
 pub(crate) struct Places {
     balancer: Balancer<Arc<AppChannel>>,
-    /// Those it was told of last.
-    told: Mutex<Weak<Instances>>,
+    told: Mutex<Told>,
+}
+
+/// What a balancer was told last.
+#[derive(Debug)]
+struct Told {
+    instances: Weak<Instances>,
+    settings: BalanceSettings,
+    /// The zone that comes first.
+    near: Option<Arc<str>>,
+}
+
+impl Told {
+    /// What the settings do not say, the instances do.
+    fn settings(&self) -> BalanceSettings {
+        let mut settings = self.settings.clone();
+        if settings.locality.is_none() {
+            settings.locality = self.near.clone().map(Locality::new);
+        }
+        settings
+    }
 }
 
 impl Places {
     pub(crate) fn new(settings: BalanceSettings) -> Self {
-        Self { balancer: Balancer::new(settings), told: Mutex::default() }
+        let balancer = Balancer::new(settings.clone());
+        Self { balancer, told: Mutex::new(Told { instances: Weak::new(), settings, near: None }) }
     }
 
     /// Takes other settings; what is known of the instances stays.
     pub(crate) fn configure(&self, settings: BalanceSettings) {
-        self.balancer.configure(settings);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.settings = settings;
+        self.balancer.configure(told.settings());
     }
 
     /// The balancer, knowing of `instances`.
     pub(crate) fn of(&self, instances: &Arc<Instances>, key: Option<u64>, now: Mono) -> Spread<'_> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if !std::ptr::eq(told.as_ptr(), Arc::as_ptr(instances)) {
-            *told = Arc::downgrade(instances);
-            let endpoint = |channel: &Arc<AppChannel>| {
-                // A channel is the instance: a new one under the same address starts anew.
-                Endpoint::new(format!("{:p}", Arc::as_ptr(channel)), Arc::clone(channel))
+        if !std::ptr::eq(told.instances.as_ptr(), Arc::as_ptr(instances)) {
+            told.instances = Arc::downgrade(instances);
+            let own = instances.zone().cloned().unwrap_or_else(|| HERE.into());
+            let near = instances.is_spread().then(|| Arc::clone(&own));
+            if told.near != near {
+                told.near = near;
+                self.balancer.configure(told.settings());
+            }
+            let sticks = matches!(told.settings.strategy, Strategy::Sticky { .. });
+            let endpoint = |member: &Member| Endpoint {
+                name: name(&member.channel, sticks).into(),
+                weight: member.weight,
+                zone: if member.here { Some(Arc::clone(&own)) } else { member.zone.clone() },
+                value: Arc::clone(&member.channel),
             };
-            self.balancer.update(instances.channels().iter().map(endpoint), now);
+            self.balancer.update(instances.members().iter().map(endpoint), now);
         }
         Spread(Some(&self.balancer), key)
+    }
+}
+
+/// By what the balancer knows an instance. A channel is the instance: a new one under the same address starts anew. Where
+/// calls stick, it is the address, which other processes know it by too: a caller's instance is to be the same for all.
+fn name(channel: &Arc<AppChannel>, sticks: bool) -> String {
+    if !sticks {
+        return format!("{:p}", Arc::as_ptr(channel));
+    }
+    let AppTarget { host, port, socket, .. } = channel.target();
+    match socket {
+        Some(path) => path.display().to_string(),
+        None => format!("{host}:{port}"),
     }
 }
 

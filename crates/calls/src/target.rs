@@ -1,6 +1,6 @@
 //! What an address in an invocation means: an app, a named endpoint, or a URL.
 
-use crate::{AppChannel, CallError, ClientTls};
+use crate::{AppChannel, CallError, ClientTls, lookup::Kept};
 use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 use std::{
@@ -27,7 +27,7 @@ impl Target {
     /// An app of which no instance is known.
     #[must_use]
     pub fn absent(app_id: &str, namespace: &str) -> Self {
-        Self::App(Arc::new(Instances::new(app_id, namespace, Box::default())))
+        Self::App(Arc::new(Instances::new(app_id, namespace, Vec::new(), None, None)))
     }
 
     /// The id by which breakers, headers and metrics know it.
@@ -47,19 +47,68 @@ impl fmt::Display for Target {
     }
 }
 
-/// The live instances of one app.
+/// One instance of an app.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) channel: Arc<AppChannel>,
+    /// Its share of the traffic in relation to the others.
+    pub(crate) weight: u32,
+    /// Where it stands, if it is elsewhere.
+    pub(crate) zone: Option<Arc<str>>,
+    /// Whether it is on this machine.
+    pub(crate) here: bool,
+}
+
+impl Member {
+    /// An instance on this machine.
+    pub(crate) fn here(channel: Arc<AppChannel>) -> Self {
+        Self { channel, weight: 1, zone: None, here: true }
+    }
+}
+
+/// The live instances of one app, near ones first: this machine's, those of its zone, the others.
 #[derive(Debug)]
 pub struct Instances {
     app_id: String,
     namespace: String,
+    members: Box<[Member]>,
     channels: Box<[Arc<AppChannel>]>,
+    /// Where each of the three groups ends.
+    ends: [usize; 3],
+    /// This machine's, if it has a name.
+    zone: Option<Arc<str>>,
+    has_neighbours: bool,
+    kept: Option<Arc<Kept>>,
     turn: AtomicUsize,
 }
 
 impl Instances {
-    pub(crate) fn new(app_id: &str, namespace: &str, channels: Box<[Arc<AppChannel>]>) -> Self {
-        let (app_id, namespace) = (app_id.to_owned(), namespace.to_owned());
-        Self { app_id, namespace, channels, turn: AtomicUsize::new(0) }
+    pub(crate) fn new(
+        app_id: &str,
+        namespace: &str,
+        mut members: Vec<Member>,
+        zone: Option<Arc<str>>,
+        kept: Option<Arc<Kept>>,
+    ) -> Self {
+        let group = |member: &Member| match member {
+            Member { here: true, .. } => 0,
+            Member { zone: Some(own), .. } if Some(own) == zone.as_ref() => 1,
+            _ => 2,
+        };
+        members.sort_by_key(group);
+        let ends = [0, 1, 2].map(|last| members.partition_point(|member| group(member) <= last));
+        let channels: Box<[_]> = members.iter().map(|member| Arc::clone(&member.channel)).collect();
+        Self {
+            app_id: app_id.to_owned(),
+            namespace: namespace.to_owned(),
+            has_neighbours: channels.iter().any(|channel| channel.is_neighbour()),
+            members: members.into(),
+            channels,
+            zone,
+            ends,
+            kept,
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// The app.
@@ -80,13 +129,33 @@ impl Instances {
         &self.channels
     }
 
-    /// Whether some of them are apps of other processes.
-    pub(crate) fn has_neighbours(&self) -> bool {
-        // Those of this process come first.
-        self.channels.last().is_some_and(|channel| channel.is_neighbour())
+    /// The instances with what is known of each.
+    pub(crate) fn members(&self) -> &[Member] {
+        &self.members
     }
 
-    /// The next one in turn, passing over unhealthy ones and, while there is another, over those in `tried`.
+    /// The zone of this machine, if it has a name.
+    pub(crate) fn zone(&self) -> Option<&Arc<str>> {
+        self.zone.as_ref()
+    }
+
+    /// Whether some of them are elsewhere.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.ends[0] < self.members.len()
+    }
+
+    /// Whether some of them are apps of other processes.
+    pub(crate) fn has_neighbours(&self) -> bool {
+        self.has_neighbours
+    }
+
+    /// By what the app is looked for elsewhere, if it is.
+    pub(crate) fn kept(&self) -> Option<&Arc<Kept>> {
+        self.kept.as_ref()
+    }
+
+    /// The next one in turn, near ones first, passing over unhealthy ones and, while there is another, over those in
+    /// `tried` and those to which no connection came up lately.
     ///
     /// # Errors
     /// [`CallError::NoEndpoint`] when there is no instance with a port, [`CallError::Unhealthy`] when none is healthy.
@@ -95,14 +164,48 @@ impl Instances {
         let untried =
             |channel: &&Arc<AppChannel>| !tried.iter().any(|other| Arc::ptr_eq(channel, other));
         let count = self.channels.len();
-        let start = if count > 1 { self.turn.fetch_add(1, Ordering::Relaxed) % count } else { 0 };
-        let turn = || self.channels[start..].iter().chain(&self.channels[..start]);
-        let picked = turn().filter(healthy).find(untried).or_else(|| turn().find(healthy));
+        let turn = if count > 1 { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let near_first = || self.near_first(turn);
+        let fresh = || near_first().filter(healthy).filter(untried);
+        let picked = fresh()
+            .find(|channel| count == 1 || !channel.is_away())
+            .or_else(|| fresh().next())
+            .or_else(|| near_first().find(healthy));
         picked.cloned().ok_or_else(|| {
             let app = self.app_id.clone();
             if count == 0 { CallError::NoEndpoint { app } } else { CallError::Unhealthy { app } }
         })
     }
+
+    /// All of them, group by group, each beginning where it is in its turn.
+    fn near_first(&self, turn: usize) -> impl Iterator<Item = &Arc<AppChannel>> {
+        let starts = [0, self.ends[0], self.ends[1]];
+        starts.into_iter().zip(self.ends).flat_map(move |(start, end)| {
+            let group = &self.channels[start..end];
+            let first = first_of(&self.members[start..end], turn);
+            group[first..].iter().chain(&group[..first])
+        })
+    }
+}
+
+/// Which of a group has its turn: each as often as its weight says, spread evenly.
+fn first_of(group: &[Member], turn: usize) -> usize {
+    let Some(first) = group.first() else { return 0 };
+    if group.iter().all(|member| member.weight == first.weight) {
+        return turn % group.len();
+    }
+    // Multiples of the golden ratio, less their whole part, fill the unit interval evenly from the first one on.
+    let spot = (turn as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    let sum: u64 = group.iter().map(|member| u64::from(member.weight)).sum();
+    let mut left = (spot * sum) >> 32;
+    for (index, member) in group.iter().enumerate() {
+        let weight = u64::from(member.weight);
+        if left < weight {
+            return index;
+        }
+        left -= weight;
+    }
+    0
 }
 
 /// An HTTP service outside that has a name here.

@@ -96,6 +96,19 @@ pub use value::{Head, NamedValue, ValueSource};
 #[cfg(test)]
 mod tests;
 
+/// A text in YAML, or in JSON, as a value; of several documents the first.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn plain_value(text: &str) -> Result<serde_json::Value, String> {
+    let document = yaml::documents(text, &mut |_, _| None).into_iter().next();
+    let document = document.ok_or_else(|| "it is empty".to_owned())?;
+    if let Some(fault) = document.complaints.first() {
+        return Err(format!("{} at {}:{}", fault.message, fault.place.line, fault.place.column));
+    }
+    document.root.map(|root| root.to_json()).ok_or_else(|| "it is empty".to_owned())
+}
+
 /// Feeds bytes to every reader there is, for fuzzing: whatever they are, it returns.
 #[doc(hidden)]
 pub fn fuzz_parse(bytes: &[u8]) {

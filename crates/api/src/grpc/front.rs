@@ -110,7 +110,7 @@ impl Front {
         let refuse = |error: &outrigger_calls::CallError| {
             passing::refusal(passing::code(error), &error.to_string()).map(Body::new)
         };
-        let route = match invoke::resolve(host, address) {
+        let route = match invoke::resolve(host, address, context.named_deadline).await {
             Ok(route) => route,
             Err(error) => return refuse(&error),
         };

@@ -43,7 +43,8 @@ pub(super) async fn service(
         return Err(fail(fault));
     }
     let no_answer = |error: &CallError| fail(invoke::fault(&asked.id, error));
-    let route = invoke::resolve(&host, &asked.id).map_err(|error| no_answer(&error))?;
+    let route = invoke::resolve(&host, &asked.id, context.named_deadline).await;
+    let route = route.map_err(|error| no_answer(&error))?;
     let path = CanonicalPath::parse(&message.method).map_err(|bad| no_answer(&bad.into()))?;
     let call = Call { host: &host, context: &context, route: &route, path, id: &asked.id };
     let (status, answer) = if route.is_grpc_app() {

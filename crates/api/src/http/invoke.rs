@@ -72,7 +72,8 @@ async fn call(
     body: RequestBody,
 ) -> Result<Reply, Fault> {
     let started = Started::now(&*x.host.world);
-    let route = invoke::resolve(x.host, address).map_err(|error| invoke::fault(address, &error))?;
+    let route = invoke::resolve(x.host, address, x.named_deadline).await;
+    let route = route.map_err(|error| invoke::fault(address, &error))?;
     let answer = send(x, address, &route, path, headers, body).await;
     let status = answer.as_ref().map_or_else(Fault::http, Reply::status);
     let took = started.elapsed(&*x.host.world);

@@ -12,7 +12,7 @@ use outrigger_calls::{
     Alternate, Alternates, AppProtocol, CallError, CallPolicy, Caller, HeaderEdits, Patience,
     Target,
 };
-use outrigger_kernel::{Deadline, Kind};
+use outrigger_kernel::{BoxFuture, Deadline, Kind};
 use outrigger_resilience::Retry;
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -36,10 +36,17 @@ pub(crate) struct Route {
     is_absent: bool,
 }
 
-/// What `address` stands for.
-pub(crate) fn resolve(host: &Host, address: &str) -> Result<Route, CallError> {
+/// What `address` stands for. An app of another host may have to be looked for first, for as long as the call has.
+pub(crate) async fn resolve(
+    host: &Host,
+    address: &str,
+    named: Option<Deadline>,
+) -> Result<Route, CallError> {
+    let usual = Deadline::after(&*host.world, host.settings.call_timeout);
+    let deadline = named.map_or(usual, |named| named.earliest(usual));
+    let found = host.directory.find(address, &host.namespace, deadline).await;
     let components = host.components.load();
-    let (target, is_absent) = match host.directory.resolve(address, &host.namespace) {
+    let (target, is_absent) = match found {
         Ok(target) => (target, false),
         Err(CallError::NotFound { app, namespace }) => {
             // An app that has gone may have left answers behind, or somebody who stands in for it.
@@ -135,14 +142,20 @@ pub(crate) struct Elsewhere<'a> {
 }
 
 impl Alternates for Elsewhere<'_> {
-    fn find(&self, name: &str) -> Result<Alternate<'_>, CallError> {
-        let route = resolve(self.host, name)?;
-        if route.is_grpc_app() {
-            let (target, reason) = (name.to_owned(), "it speaks gRPC, and the call is one of HTTP");
-            return Err(CallError::BadTarget { target, reason });
-        }
-        let edits = edits(self.host, &route, self.trace);
-        Ok(Alternate { target: route.target, policy: route.policy, edits })
+    fn find<'f>(
+        &'f self,
+        name: &'f str,
+        deadline: Deadline,
+    ) -> BoxFuture<'f, Result<Alternate<'f>, CallError>> {
+        Box::pin(async move {
+            let route = resolve(self.host, name, Some(deadline)).await?;
+            if route.is_grpc_app() {
+                let reason = "it speaks gRPC, and the call is one of HTTP";
+                return Err(CallError::BadTarget { target: name.to_owned(), reason });
+            }
+            let edits = edits(self.host, &route, self.trace);
+            Ok(Alternate { target: route.target, policy: route.policy, edits })
+        })
     }
 }
 

@@ -86,6 +86,8 @@ struct Inner {
     settings: DiscoverySettings,
     set: ArcSwap<PlaceSet>,
     changes: watch::Sender<u64>,
+    /// Whether a look has come to an end, whatever it found.
+    looked: watch::Sender<bool>,
     asked: AtomicBool,
     hurried: AtomicBool,
     wanted: Notify,
@@ -108,6 +110,7 @@ impl Discovery {
             settings,
             set: ArcSwap::default(),
             changes: watch::Sender::new(0),
+            looked: watch::Sender::new(false),
             asked: AtomicBool::new(true),
             hurried: AtomicBool::new(false),
             wanted: Notify::new(),
@@ -137,6 +140,14 @@ impl Discovery {
         let mut changes = self.inner.changes.subscribe();
         let known = changes.wait_for(|version| *version > 0);
         let _in_time = within(&*self.inner.world, deadline, known).await.is_ok();
+        self.present()
+    }
+
+    /// The present set; before the first look has ended, what there is when it has, or by `deadline`.
+    pub async fn settled(&self, deadline: Deadline) -> Arc<PlaceSet> {
+        let mut looked = self.inner.looked.subscribe();
+        let ended = looked.wait_for(|looked| *looked);
+        let _in_time = within(&*self.inner.world, deadline, ended).await.is_ok();
         self.present()
     }
 
@@ -176,10 +187,19 @@ impl Inner {
                     self.went_stale(error);
                     let doubled = self.settings.retry_min.saturating_mul(1 << failures.min(16));
                     failures = failures.saturating_add(1);
-                    self.world
-                        .sleep(self.spread(doubled.min(self.settings.retry_max.max(WAIT_MIN))))
-                        .await;
+                    self.recover(doubled.min(self.settings.retry_max.max(WAIT_MIN))).await;
                 }
+            }
+        }
+    }
+
+    /// After a failure: for `pause`, or until somebody is in a hurry, but never less than the shortest pause.
+    async fn recover(&self, pause: Duration) {
+        let over = Deadline(self.world.mono().plus(self.spread(pause)));
+        self.world.sleep(self.settings.retry_min.min(pause)).await;
+        while !self.hurried.swap(false, SeqCst) {
+            if within(&*self.world, over, self.wanted.notified()).await.is_err() {
+                return;
             }
         }
     }
@@ -242,11 +262,13 @@ impl Inner {
             changed(&set);
             self.changes.send_replace(version);
         }
+        self.looked.send_replace(true);
     }
 
     fn went_stale(&self, error: FindError) {
         let before = self.set.load_full();
         self.set.store(Arc::new(PlaceSet { stale: Some(error), ..(*before).clone() }));
+        self.looked.send_replace(true);
     }
 }
 

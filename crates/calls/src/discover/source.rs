@@ -90,6 +90,12 @@ impl FixedList {
         Self(places)
     }
 
+    /// The places.
+    #[must_use]
+    pub fn places(&self) -> &[Place] {
+        &self.0
+    }
+
     /// One place per line or comma: `host:port`, then `weight=N` and `zone=NAME` if wanted.
     ///
     /// # Errors

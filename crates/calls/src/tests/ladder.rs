@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use outrigger_kernel::{Mono, World};
+use outrigger_kernel::{BoxFuture, Deadline, Mono, World};
 use outrigger_resilience::{
     Abort, Backoff, Fault, FaultRule, HeaderIs, Matching, Policy, Retry, Step, cache::StoreBounds,
 };
@@ -101,10 +101,14 @@ struct Other {
 }
 
 impl Alternates for Other {
-    fn find(&self, name: &str) -> Result<Alternate<'_>, CallError> {
+    fn find<'f>(
+        &'f self,
+        name: &'f str,
+        _deadline: Deadline,
+    ) -> BoxFuture<'f, Result<Alternate<'f>, CallError>> {
         assert_eq!(name, "spare");
         let target = self.target.clone();
-        Ok(Alternate { target, policy: None, edits: HeaderEdits::default() })
+        Box::pin(async { Ok(Alternate { target, policy: None, edits: HeaderEdits::default() }) })
     }
 }
 

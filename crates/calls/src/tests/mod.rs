@@ -10,6 +10,7 @@ mod http1;
 mod http2;
 mod invocation;
 mod ladder;
+mod lookup;
 mod neighbours;
 mod outside;
 mod policies;

@@ -14,7 +14,7 @@ use std::{
     fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -34,6 +34,10 @@ const SESSIONS_MAX: usize = 16;
 /// call per request for nothing.
 const ASK_AFTER: Duration = Duration::from_millis(2);
 
+/// For how long others are preferred after a connection that did not come up: at first, and after many.
+const AWAY_MIN: Duration = Duration::from_secs(1);
+const AWAY_MAX: Duration = Duration::from_secs(15);
+
 /// The connections to one address.
 pub(crate) struct Pool {
     dialer: Dialer,
@@ -47,6 +51,9 @@ pub(crate) struct Pool {
     /// Held while an HTTP/2 connection is made, so that a burst of calls makes one and not one each.
     dialing: tokio::sync::Mutex<()>,
     speaks_http1: AtomicBool,
+    /// Until when it counts as away, and how often in a row no connection came up.
+    away_until: AtomicU64,
+    failures: AtomicU32,
     sweeping: AtomicBool,
     world: Arc<dyn World>,
 }
@@ -77,6 +84,8 @@ impl Pool {
             sessions: Mutex::default(),
             dialing: tokio::sync::Mutex::default(),
             speaks_http1: AtomicBool::new(protocol == Protocol::Http1),
+            away_until: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
             sweeping: AtomicBool::new(false),
             world,
         })
@@ -120,13 +129,30 @@ impl Pool {
         // On the heap: a TLS handshake is large, rare, and would otherwise make every call's future as large.
         let connecting = Box::pin(self.connect(fresh));
         let quickly = patience.connect.map(|most| Deadline::after(&*self.world, most));
-        match patience.ends(&*self.world).into_iter().chain(quickly).min() {
+        let connected = match patience.ends(&*self.world).into_iter().chain(quickly).min() {
             None => connecting.await,
             Some(deadline) => {
                 let connected = within(&*self.world, deadline, connecting).await;
                 connected.unwrap_or_else(|_| Err(self.out_of_time(Phase::Connection)))
             }
+        };
+        match &connected {
+            Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) => self.went_away(),
         }
+        connected
+    }
+
+    fn went_away(&self) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(16);
+        let pause = AWAY_MIN.saturating_mul(1 << failures).min(AWAY_MAX);
+        self.away_until.store(self.world.mono().plus(pause).0, Ordering::Relaxed);
+    }
+
+    /// Whether no connection came up lately.
+    pub(crate) fn is_away(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0
+            && self.world.mono().0 < self.away_until.load(Ordering::Relaxed)
     }
 
     fn unused(&self) -> Option<Connection> {

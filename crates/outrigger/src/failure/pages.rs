@@ -218,6 +218,12 @@ const OURS: &[Page] = &[
         "See the reason given. A damaged backup: use another one, or an earlier revision of this one (`outrigger restore --revision`). Damaged data: stop the runtimes, keep a copy of the folder, restore the last backup.",
     ),
     page(
+        "OUTR-0032",
+        "name resolution cannot be used",
+        "`spec.nameResolution` of the configuration names a component that this runtime does not have, or its settings make no sense.",
+        "See the reason given and docs/reference/name-resolution.md. Without `nameResolution`, apps of this machine are found; apps of other hosts are found by `static`, `structuredformat`, `dns` or `kubernetes`.",
+    ),
+    page(
         "OUTR-0070",
         "a bug",
         "Something happened that should be impossible.",

@@ -17,6 +17,7 @@ mod hosting;
 pub(crate) mod neighbours;
 pub(crate) mod policies;
 mod reload;
+pub(crate) mod resolution;
 mod serving;
 mod side;
 mod sockets;
@@ -48,7 +49,7 @@ use outrigger_calls::{Directory, Invoker, OutboundClient, OutboundSettings};
 use outrigger_coordination::App;
 use outrigger_events::Broker;
 use outrigger_kernel::{Deadline, World};
-use outrigger_resources::{Configuration, Tracing};
+use outrigger_resources::{Configuration, NameResolution, Tracing};
 use std::{
     collections::BTreeSet,
     fmt,
@@ -76,6 +77,8 @@ pub struct Node {
     ports: Ours,
     shelf: sources::Shelf,
     told_hold: Mutex<Option<Hold>>,
+    /// The name resolution in force.
+    resolves: Mutex<NameResolution>,
 }
 
 /// Something the user should know.
@@ -133,6 +136,7 @@ impl Node {
             ports: Ours::default(),
             shelf: sources::Shelf::default(),
             told_hold: Mutex::default(),
+            resolves: Mutex::default(),
             settings,
             environment,
             world,
@@ -195,6 +199,7 @@ impl Node {
         let side = Side::serve(self, settings, when_taken)?;
         self.sides().push(Arc::clone(&side));
         self.merge_endpoints();
+        self.resolve_names()?;
         Ok(side)
     }
 
@@ -375,6 +380,25 @@ impl Node {
             None => sink(None),
             Some(_) => sink(self.exporter.get_or_init(|| started).as_ref()),
         })
+    }
+
+    /// Looks for apps of other hosts where the configurations say; where that has not changed, what is known stays.
+    fn resolve_names(&self) -> Result<(), Failure> {
+        let sides: Vec<Arc<Side>> = self.sides().clone();
+        let configurations = sides.iter().map(|side| side.host().configuration.load_full());
+        let named =
+            |configuration: &Arc<Configuration>| configuration.name_resolution.component.is_some();
+        let says = configurations.into_iter().find(named).unwrap_or_default();
+        let mut present = self.resolves.lock().unwrap_or_else(PoisonError::into_inner);
+        if *present == says.name_resolution {
+            return Ok(());
+        }
+        let read = resolution::Resolution::read(&says, &self.world)?;
+        present.clone_from(&says.name_resolution);
+        drop(present);
+        self.directory.set_lookup(read.lookup);
+        self.notice(read.notices.into_iter().map(Notice::plain));
+        Ok(())
     }
 
     /// Makes the outside services of all apps callable. Names are the process's: of two with one name, the later app's

@@ -130,6 +130,12 @@ async fn refresh_all(node: &Node, known: &mut [Known]) {
         Notice::plain(text).tell();
     }
     node.merge_endpoints();
+    if let Err(failure) = node.resolve_names() {
+        Notice::plain(format!(
+            "name resolution not reloaded, the old one stays in force:\n{failure}"
+        ))
+        .tell();
+    }
     for notice in node.take_notices() {
         notice.tell();
     }

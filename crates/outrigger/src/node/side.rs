@@ -4,6 +4,7 @@ use super::{
     Node, Notice, access,
     components::{self, Workshop},
     hosting,
+    resolution::Resolution,
     sockets::{Sockets, to_tokio},
     sources::{self, Loaded},
 };
@@ -78,6 +79,8 @@ impl Side {
         when_taken: WhenTaken,
     ) -> Result<Arc<Self>, Failure> {
         let configuration = configuration(node, &settings)?;
+        // Whether it is this one that counts or not: a mistake in it is told before anything is served.
+        Resolution::read(&configuration, &node.world)?;
         let loaded = node.shelf.read(&settings.resources);
         let built = components::build(&workshop(node), &settings, &configuration, &loaded)?;
         let sockets = Sockets::open(&settings, when_taken, &node.ports)?;

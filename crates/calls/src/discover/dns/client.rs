@@ -4,11 +4,11 @@ use super::{
     DnsSettings,
     message::{self, Datum, Kind, Reply, Service},
 };
-use outrigger_kernel::{Deadline, World, within};
+use outrigger_kernel::{Deadline, Mono, World, within};
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -78,18 +78,52 @@ fn none<T>(denied_for: Duration, refused: Option<DnsFailure>) -> Result<Records<
     }
 }
 
-/// A stub resolver. Keeps nothing.
+/// How old what was read of the system's files may be.
+const SYSTEM_FOR: Duration = Duration::from_secs(5);
+/// How long an answer of the system's own resolver holds, which does not say.
+const ASKED_FOR: Duration = Duration::from_secs(30);
+
+/// A stub resolver. Keeps nothing but the settings.
 #[derive(Clone)]
 pub struct DnsClient {
     world: Arc<dyn World>,
-    settings: Arc<DnsSettings>,
+    settings: Settings,
+}
+
+#[derive(Clone)]
+enum Settings {
+    Fixed(Arc<DnsSettings>),
+    /// Those of this machine, and when they were read.
+    System(Arc<Mutex<(Arc<DnsSettings>, Mono)>>),
 }
 
 impl DnsClient {
     /// A client with these settings.
     #[must_use]
     pub fn new(world: Arc<dyn World>, settings: DnsSettings) -> Self {
-        Self { world, settings: Arc::new(settings) }
+        Self { world, settings: Settings::Fixed(Arc::new(settings)) }
+    }
+
+    /// A client with the settings of this machine, whatever they are at the time. Hosts that DNS does not know are asked
+    /// of the system, which may know others: by multicast, say.
+    #[must_use]
+    pub fn system(world: Arc<dyn World>) -> Self {
+        let read = (Arc::new(DnsSettings::system()), world.mono());
+        Self { world, settings: Settings::System(Arc::new(Mutex::new(read))) }
+    }
+
+    fn settings(&self) -> Arc<DnsSettings> {
+        match &self.settings {
+            Settings::Fixed(settings) => Arc::clone(settings),
+            Settings::System(read) => {
+                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = self.world.mono();
+                if now.since(read.1) >= SYSTEM_FOR {
+                    *read = (Arc::new(DnsSettings::system()), now);
+                }
+                Arc::clone(&read.0)
+            }
+        }
     }
 
     /// The addresses of a host, of both families.
@@ -100,15 +134,39 @@ impl DnsClient {
         if let Ok(ip) = name.parse() {
             return Ok(Records { records: vec![ip], valid_for: HOSTS_FOR });
         }
-        let known = self.settings.hosts.get(&name.trim_end_matches('.').to_ascii_lowercase());
+        let settings = self.settings();
+        let known = settings.hosts.get(&name.trim_end_matches('.').to_ascii_lowercase());
         if let Some(known) = known {
             return Ok(Records { records: known.clone(), valid_for: HOSTS_FOR });
         }
+        let found = self.addresses_by_dns(name, &settings).await;
+        match (&self.settings, found) {
+            (Settings::System(_), found)
+                if found.as_ref().map_or(true, |found| found.records.is_empty()) =>
+            {
+                let known = tokio::net::lookup_host((name, 0)).await.into_iter().flatten();
+                let records: Vec<IpAddr> = known.map(|address| address.ip()).collect();
+                if records.is_empty() {
+                    return found;
+                }
+                Ok(Records { records, valid_for: ASKED_FOR })
+            }
+            (_, found) => found,
+        }
+    }
+
+    async fn addresses_by_dns(
+        &self,
+        name: &str,
+        settings: &DnsSettings,
+    ) -> Result<Records<IpAddr>, DnsFailure> {
         let (mut denied_for, mut refused) = (Duration::MAX, None);
-        for name in self.settings.candidates(name) {
-            let (a, aaaa) =
-                futures_util::future::join(self.ask(&name, Kind::A), self.ask(&name, Kind::Aaaa))
-                    .await;
+        for name in settings.candidates(name) {
+            let (a, aaaa) = futures_util::future::join(
+                self.ask(settings, &name, Kind::A),
+                self.ask(settings, &name, Kind::Aaaa),
+            )
+            .await;
             let (records, valid_for) = match (a, aaaa) {
                 (Ok((mut a, a_for)), Ok((aaaa, aaaa_for))) => {
                     // That one family is not there must not make the other one be asked for all the time.
@@ -151,9 +209,10 @@ impl DnsClient {
     /// # Errors
     /// [`DnsFailure`] when it is not known whether there are any.
     pub async fn services(&self, name: &str) -> Result<Records<Service>, DnsFailure> {
+        let settings = self.settings();
         let (mut denied_for, mut refused) = (Duration::MAX, None);
-        for name in self.settings.candidates(name) {
-            let (records, valid_for) = match self.ask(&name, Kind::Srv).await {
+        for name in settings.candidates(name) {
+            let (records, valid_for) = match self.ask(&settings, &name, Kind::Srv).await {
                 Ok(found) => found,
                 Err(failure) => {
                     refused = Some(failure.about_this_name()?);
@@ -174,11 +233,16 @@ impl DnsClient {
         none(denied_for, refused)
     }
 
-    async fn ask(&self, name: &str, kind: Kind) -> Result<(Vec<Datum>, Duration), DnsFailure> {
+    async fn ask(
+        &self,
+        settings: &DnsSettings,
+        name: &str,
+        kind: Kind,
+    ) -> Result<(Vec<Datum>, Duration), DnsFailure> {
         let mut failure = DnsFailure::NoServers;
-        for _ in 0..self.settings.attempts.max(1) {
-            for server in &self.settings.servers {
-                let after = self.settings.attempt;
+        for _ in 0..settings.attempts.max(1) {
+            for server in &settings.servers {
+                let after = settings.attempt;
                 let deadline = Deadline(self.world.mono().plus(after));
                 let exchange = self.exchange(*server, name, kind);
                 failure = match within(&*self.world, deadline, exchange).await {
@@ -232,6 +296,6 @@ impl DnsClient {
 
 impl fmt::Debug for DnsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DnsClient({:?})", self.settings.servers)
+        write!(f, "DnsClient({:?})", self.settings().servers)
     }
 }

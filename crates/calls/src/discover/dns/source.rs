@@ -3,7 +3,7 @@
 use super::{DnsClient, DnsFailure, Service};
 use crate::discover::{FindError, Found, PLACES_MAX, Place, Source};
 use outrigger_kernel::BoxFuture;
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// How many hosts of a service are asked for at a time.
 const HOSTS_AT_ONCE: usize = 8;
@@ -20,26 +20,41 @@ pub struct DnsSource {
     name: String,
     /// Of hosts; services bring theirs.
     port: Option<u16>,
+    /// Weight and zone of a host's addresses.
+    like: (u32, Option<Arc<str>>),
 }
 
 impl DnsSource {
     /// The addresses of `host`, at `port`.
     #[must_use]
     pub fn hosts(client: DnsClient, host: &str, port: u16) -> Self {
-        Self { client, name: host.to_owned(), port: Some(port) }
+        Self { client, name: host.to_owned(), port: Some(port), like: (1, None) }
     }
 
     /// The places of the service `name`, in full: `_http._tcp.shop.example.org`.
     #[must_use]
     pub fn services(client: DnsClient, name: &str) -> Self {
-        Self { client, name: name.to_owned(), port: None }
+        Self { client, name: name.to_owned(), port: None, like: (1, None) }
+    }
+
+    /// The same, with this weight and zone for each address of the host.
+    #[must_use]
+    pub fn like(mut self, weight: u32, zone: Option<Arc<str>>) -> Self {
+        self.like = (weight, zone);
+        self
     }
 
     async fn look(&self) -> Result<Found, DnsFailure> {
         let Some(port) = self.port else { return self.look_for_services().await };
         let found = self.client.addresses(&self.name).await?;
         let addresses = found.records.into_iter().take(PLACES_MAX);
-        let places = addresses.map(|ip| Place::at(SocketAddr::new(ip, port))).collect();
+        let (weight, zone) = &self.like;
+        let place = |ip| Place {
+            weight: *weight,
+            zone: zone.clone(),
+            ..Place::at(SocketAddr::new(ip, port))
+        };
+        let places = addresses.map(place).collect();
         Ok(Found { places, valid_for: Some(found.valid_for) })
     }
 
