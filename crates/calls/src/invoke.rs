@@ -284,7 +284,7 @@ impl Invoker {
                 }
             },
         ));
-        known.settled(called.await, target)
+        known.settled(called.await, target.id())
     }
 
     /// The same, with faults on purpose.
@@ -358,7 +358,7 @@ async fn any_of(
             Some(preferred) => Arc::clone(&preferred.channel),
             None => instances.pick(&tried)?,
         };
-        let ended = channel.exchange(outgoing, patience).await;
+        let ended = channel.invoked(outgoing, patience).await;
         let failed_over = ended.as_ref().is_err_and(|error| {
             is_its_own(error) && error.nothing_sent() && !matches!(outgoing.upload, Upload::Gone)
         });

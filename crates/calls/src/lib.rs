@@ -18,6 +18,7 @@
 //! | `shelf.rs` | answers kept, and one call for all who ask for the same at once |
 //! | `ladder.rs` | what a call is answered with when it has failed for good |
 //! | `chaos.rs` | faults on purpose |
+//! | `inbound.rs` | what stands before an app itself, whoever calls it |
 //! | `grpc.rs` | the same for gRPC, undecoded |
 //! | `directory.rs`, `target.rs` | who can be called, and what an address means |
 //! | `access.rs`, `path.rs`, `headers.rs` | what may be called, and how a request looks when it leaves |
@@ -47,6 +48,7 @@ mod gate;
 pub mod grpc;
 mod headers;
 mod health;
+mod inbound;
 mod invoke;
 mod ladder;
 mod lookup;
@@ -73,6 +75,7 @@ pub use directory::{Directory, Registration};
 pub use error::{CallError, Phase};
 pub use headers::{Forwarding, HeaderEdits, strip_hop_by_hop};
 pub use health::{AppHealth, Health, HealthMachine, HttpProbe, Probe, ProbeSettings};
+pub use inbound::Inbound;
 pub use invoke::{Invocation, Invoker, REPLAY_BYTES_MAX};
 pub use ladder::{Alternate, Alternates, Ladder, LadderSettings, StaticAnswer};
 pub use lookup::{Lookup, LookupSettings};

@@ -337,7 +337,7 @@ impl CallPolicy {
     pub(crate) fn settled(
         &self,
         called: Called<Result<Response<Body>, CallError>>,
-        target: &Target,
+        target: &str,
     ) -> Result<Response<Body>, CallError> {
         let Called { result, attempts, pushback, .. } = called;
         let last = pushback == Pushback::No && attempts > 0;
@@ -354,8 +354,8 @@ impl CallPolicy {
         }
     }
 
-    fn no_outcome(&self, target: &Target, gave_up: GaveUp) -> CallError {
-        let target = target.id().to_owned();
+    fn no_outcome(&self, target: &str, gave_up: GaveUp) -> CallError {
+        let target = target.to_owned();
         match gave_up {
             GaveUp::Open(open) => CallError::BreakerOpen { target, open },
             GaveUp::DeadlinePassed { attempts: 0 } => {

@@ -194,7 +194,11 @@ fn of_app(
     if effective.policy.retry.is_none() {
         parts.push(policies.reconnect_explained()?);
     }
-    Ok(parts.iter().map(|part| row("outbound", part)).collect())
+    let mut rows: Vec<Row> = parts.iter().map(|part| row("outbound", part)).collect();
+    if let Some(inbound) = policies.inbound(target)? {
+        rows.extend(inbound.explained().iter().map(|part| row("inbound", part)));
+    }
+    Ok(rows)
 }
 
 fn of_component(policies: &Policies<'_>, target: &str, block: &str) -> Result<Vec<Row>, Failure> {

@@ -20,7 +20,7 @@ use outrigger_api::{
     SecretComponent, StateComponent,
     secrets::{EnvSecrets, FileSecrets, SecretStore},
 };
-use outrigger_calls::{Base, ClientTls, HttpEndpoint};
+use outrigger_calls::{Base, CallPolicy, ClientTls, HttpEndpoint, Inbound};
 use outrigger_kernel::World;
 use outrigger_keyspace::Durability;
 use outrigger_resources::{
@@ -55,6 +55,8 @@ pub(crate) struct Built {
     pub(crate) components: Components,
     /// Services outside that have a name.
     pub(crate) endpoints: Vec<HttpEndpoint>,
+    /// What stands before the app itself.
+    pub(crate) inbound: Option<Inbound>,
     /// Declared subscriptions that apply to the app.
     pub(crate) subscriptions: Vec<Subscription>,
     /// What the user should be told, one line each.
@@ -114,7 +116,11 @@ pub(crate) fn build(
         }
     }
     let Bench { built: components, endpoints, notices, .. } = bench;
-    Ok(Built { components, endpoints, subscriptions, notices })
+    let inbound = policies.inbound(&app.id)?.map(|effective| {
+        let policy = CallPolicy::seeded(effective.policy, 1, workshop.world.random());
+        Inbound::new(&app.id, policy)
+    });
+    Ok(Built { components, endpoints, inbound, subscriptions, notices })
 }
 
 struct Bench<'a> {
