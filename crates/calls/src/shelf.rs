@@ -286,6 +286,7 @@ impl Invoker {
                 }
             }
         };
+        let fetched = if is_first { fetched } else { fetched.fitting(&asked.headers) };
         errand.tell(if is_first { fetched.reason() } else { reason::COALESCED });
         let now = world.mono();
         match fetched {
@@ -296,7 +297,7 @@ impl Invoker {
             Fetched::Rescued { stored, status } => {
                 Ok(tell::rescued(&stored.answer(&asked.head(), now), now, status))
             }
-            Fetched::Shared(whole) => Ok(tell::shared(&whole, !is_first)),
+            Fetched::Shared { whole, .. } => Ok(tell::shared(&whole, !is_first)),
             Fetched::Failed(error) => Err(CallError::Shared(error)),
             Fetched::NotShared => {
                 let own = own.lock().unwrap_or_else(PoisonError::into_inner).take();

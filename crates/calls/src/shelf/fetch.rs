@@ -6,7 +6,7 @@ use crate::{
     outgoing::Outgoing,
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use outrigger_kernel::{Deadline, within};
 use outrigger_resilience::{
     CallContext, Class, Retry,
@@ -52,21 +52,32 @@ pub(crate) enum Fetched {
         stored: Arc<Stored<Bytes>>,
         status: Option<StatusCode>,
     },
-    /// An answer that is not kept, and for all who waited.
-    Shared(Arc<Response<Bytes>>),
+    /// An answer that is not kept, and for all who waited and asked as the one who called did.
+    Shared { whole: Arc<Response<Bytes>>, asked: Arc<HeaderMap> },
     /// For the one who called only.
     NotShared,
     Failed(Arc<CallError>),
 }
 
 impl Fetched {
+    /// It as far as it is the answer to somebody who asked with these headers: what an answer varies with is not known when
+    /// its call is joined.
+    pub(super) fn fitting(self, headers: &HeaderMap) -> Self {
+        let fits = match &self {
+            Self::Kept { stored, .. } | Self::Rescued { stored, .. } => stored.fits(headers),
+            Self::Shared { whole, asked } => is_one_variant(whole.headers(), asked, headers),
+            Self::NotShared | Self::Failed(_) => true,
+        };
+        if fits { self } else { Self::NotShared }
+    }
+
     /// What it is in the words of metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Kept { confirmed: true, .. } => reason::CACHE_CONFIRMED,
             Self::Kept { .. } | Self::Failed(_) => reason::CACHE_MISS,
             Self::Rescued { .. } => reason::CACHE_ON_ERROR,
-            Self::Shared(_) | Self::NotShared => reason::CACHE_UNCACHEABLE,
+            Self::Shared { .. } | Self::NotShared => reason::CACHE_UNCACHEABLE,
         }
     }
 }
@@ -193,7 +204,7 @@ impl Load {
                     let mut whole = Response::new(stored.body.clone());
                     *whole.status_mut() = stored.status;
                     *whole.headers_mut() = stored.headers.clone();
-                    Fetched::Shared(Arc::new(whole))
+                    self.shared(whole)
                 }
             };
         }
@@ -238,8 +249,23 @@ impl Load {
                 return Fetched::Kept { stored, confirmed: false };
             }
         }
-        Fetched::Shared(Arc::new(Response::from_parts(parts, body)))
+        self.shared(Response::from_parts(parts, body))
     }
+
+    fn shared(&self, whole: Response<Bytes>) -> Fetched {
+        Fetched::Shared { whole: Arc::new(whole), asked: Arc::new(self.asked.headers.clone()) }
+    }
+}
+
+/// Whether an answer is the same for two requests, as far as it says what it varies with.
+fn is_one_variant(answer: &HeaderMap, one: &HeaderMap, other: &HeaderMap) -> bool {
+    answer.get_all(header::VARY).iter().all(|value| {
+        let names = value.to_str().unwrap_or("*").split(',').map(str::trim);
+        names.filter(|name| !name.is_empty()).all(|name| match HeaderName::try_from(name) {
+            Ok(name) if name != "*" => one.get_all(&name).iter().eq(other.get_all(&name)),
+            _ => false,
+        })
+    })
 }
 
 fn for_one(answer: Response<Body>, own: Option<Own>) -> Fetched {

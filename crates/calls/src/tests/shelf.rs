@@ -221,6 +221,51 @@ async fn ten_thousand_readers_of_one_expired_answer_are_one_call() {
 }
 
 #[tokio::test]
+async fn who_waited_with_other_headers_than_the_answer_varies_with_asks_again() {
+    for (status, says) in [
+        (200, &[("cache-control", "max-age=60"), ("vary", "x-user")] as Headers),
+        (503, &[("vary", "x-user")]),
+        (503, &[("vary", "*")]),
+    ] {
+        let stage = Arc::new(Stage::new(status, says, "theirs").await);
+        let policy = Arc::new(keeping(settings()));
+        stage.gate.send_replace(false);
+        let reader = |headers: Headers| {
+            let (stage, policy) = (Arc::clone(&stage), Arc::clone(&policy));
+            tokio::spawn(async move { stage.get(&policy, headers).await.2 })
+        };
+        let first = reader(&[("x-user", "a")]);
+        while stage.asked() < 1 {
+            tokio::task::yield_now().await;
+        }
+        let second = reader(&[("x-user", "b")]);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        stage.gate.send_replace(true);
+        first.await.unwrap();
+        let found = second.await.unwrap();
+        assert!(!found.contains("collapsed") && stage.asked() == 2, "{says:?} {found}");
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_says_a_lifetime_of_is_kept_as_told_but_for_whoever_has_a_cookie() {
+    let stage = Stage::new(200, &[], "told").await;
+    let policy = keeping(CacheSettings { fresh_for: Duration::from_secs(60), ..settings() });
+    for asks in [&[] as Headers, &[("cookie", "sid=1")], &[("authorization", "me")]] {
+        let before = stage.asked();
+        stage.get(&policy, asks).await;
+        policy.shelf().unwrap().clear();
+        stage.get(&policy, asks).await;
+        let again = stage.get(&policy, asks).await.2;
+        assert_eq!(again.contains("hit"), asks.is_empty(), "{asks:?} {again}");
+        policy.shelf().unwrap().clear();
+        assert!(stage.asked() > before);
+    }
+}
+
+#[tokio::test]
 async fn a_reader_that_leaves_takes_nobody_with_it() {
     let stage = Arc::new(Stage::new(200, MINUTE, "there").await);
     let policy = Arc::new(keeping(settings()));

@@ -81,7 +81,10 @@ impl<B> Stored<B> {
         now.since(self.lifetime.stored).saturating_sub(self.lifetime.fresh_for)
     }
 
-    pub(super) fn fits(&self, request: &HeaderMap) -> bool {
+    /// Whether it is the answer to a request with these headers, as far as it varies with them. Whoever waited for the call
+    /// of somebody else has to ask: what the answer varies with was not known when they joined.
+    #[must_use]
+    pub fn fits(&self, request: &HeaderMap) -> bool {
         self.varied.iter().all(|(name, values)| request.get_all(name).iter().eq(values))
     }
 
