@@ -11,6 +11,7 @@ mod curl;
 mod delivery;
 mod documents;
 mod limits;
+mod locks;
 mod policies;
 mod process;
 mod reload;
