@@ -94,7 +94,14 @@ impl Policed {
     /// `policy` for a target nothing is known about yet.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        let state = PolicyState::new(&policy);
+        Self::seeded(policy, 0)
+    }
+
+    /// The same, with a seed for the random part of its breaker's open times, so that many processes do not probe in one
+    /// instant.
+    #[must_use]
+    pub fn seeded(policy: Policy, seed: u64) -> Self {
+        let state = PolicyState::seeded(&policy, seed);
         Self { policy, state, watch: OnceLock::new() }
     }
 

@@ -53,7 +53,10 @@ pub(crate) enum Fetched {
         status: Option<StatusCode>,
     },
     /// An answer that is not kept, and for all who waited and asked as the one who called did.
-    Shared { whole: Arc<Response<Bytes>>, asked: Arc<HeaderMap> },
+    Shared {
+        whole: Arc<Response<Bytes>>,
+        asked: Arc<HeaderMap>,
+    },
     /// For the one who called only.
     NotShared,
     Failed(Arc<CallError>),

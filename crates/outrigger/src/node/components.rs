@@ -249,7 +249,7 @@ impl Bench<'_> {
             store: Store::new(space, name.clone()),
             prefix: prefix(read.key_prefix),
             ttl_default_seconds: read.ttl_seconds_default,
-            outbound: Policed::new(outbound),
+            outbound: Policed::seeded(outbound, self.workshop.world.random()),
         };
         self.built.state.insert(name.clone(), Arc::new(state));
         let mut capabilities = STATE_CAPABILITIES.to_vec();
@@ -280,7 +280,7 @@ impl Bench<'_> {
             broker: self.workshop.engines.broker(serving, name)?,
             scopes: read.scopes,
             consumer_group: read.consumer_id.unwrap_or_else(|| self.app.id.clone()),
-            outbound: Policed::new(outbound),
+            outbound: Policed::seeded(outbound, self.workshop.world.random()),
             inbound,
             policies: self.policies.names(),
             max_in_flight: in_flight
