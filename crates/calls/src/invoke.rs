@@ -165,7 +165,7 @@ impl Invoker {
             None => self.call(target, outgoing, operation, terms).await?,
             Some((policy, shelf)) => {
                 let errand = Errand { target, policy, operation, terms };
-                Box::pin(self.from_shelf(shelf, outgoing, errand)).await?
+                Box::pin(self.through_shelf(shelf, outgoing, errand)).await?
             }
         };
         headers::strip_hop_by_hop(answer.headers_mut());

@@ -17,7 +17,8 @@
 //! may have been carried out.
 
 use crate::{
-    Body, BoxError, CallError, CallPolicy, HeaderEdits, Invocation, Invoker, Target, body,
+    Body, BoxError, CallError, CallPolicy, Caller, CanonicalPath, HeaderEdits, Invocation, Invoker,
+    Patience, Target, body,
     outgoing::Outgoing,
     shelf::{DEGRADED, is_private_matter},
 };
@@ -164,12 +165,13 @@ impl Ladder {
     /// Whether a call has failed so that something else may be answered.
     fn is_needed(&self, ended: &Result<Response<Body>, CallError>) -> bool {
         match ended {
-            Ok(answer) => {
-                let status = answer.status().as_u16();
-                self.settings.statuses.iter().any(|range| range.contains(&status))
-            }
+            Ok(answer) => self.is_failure(answer.status()),
             Err(error) => error.is_failure(),
         }
+    }
+
+    fn is_failure(&self, status: StatusCode) -> bool {
+        self.settings.statuses.iter().any(|range| range.contains(&status.as_u16()))
     }
 }
 
@@ -196,9 +198,74 @@ fn key(call: &Invocation<'_>) -> String {
 }
 
 /// What is needed to make a call once more, elsewhere.
-struct Again {
+struct Again<'a> {
+    alternates: &'a dyn Alternates,
+    caller: Option<&'a Caller>,
+    method: Method,
+    path: &'a CanonicalPath,
+    operation: Option<&'a CanonicalPath>,
+    query: Option<&'a str>,
+    patience: Patience,
     headers: HeaderMap,
     body: Option<Bytes>,
+}
+
+impl<'a> Again<'a> {
+    /// What it takes to make `call` once more; a body is held if it is small. `None` where nobody knows another target.
+    async fn of(call: &mut Invocation<'a>) -> Result<Option<Self>, CallError> {
+        let Some(alternates) = call.alternates else { return Ok(None) };
+        let body = std::mem::replace(&mut call.body, body::empty());
+        let mut request = Outgoing::new(Request::new(body)).await;
+        request.hold_if_small().await?;
+        let body = request.upload.content();
+        call.body = request.upload.into_body();
+        Ok(Some(Self {
+            alternates,
+            caller: call.caller,
+            method: call.method.clone(),
+            path: call.path,
+            operation: call.operation,
+            query: call.query,
+            patience: call.patience,
+            headers: call.headers.clone(),
+            body,
+        }))
+    }
+
+    /// What the target called `name` answers, if that is any better.
+    async fn ask(
+        &self,
+        invoker: &Invoker,
+        ladder: &Ladder,
+        name: &str,
+        deadline: Deadline,
+    ) -> Option<Response<Body>> {
+        let body = self.body.clone()?;
+        let alternate = self.alternates.find(name, deadline).await.ok()?;
+        let call = Invocation {
+            target: &alternate.target,
+            caller: self.caller,
+            method: self.method.clone(),
+            path: self.path,
+            operation: self.operation,
+            query: self.query,
+            headers: self.headers.clone(),
+            edits: alternate.edits,
+            body: if body.is_empty() { body::empty() } else { body::full(body) },
+            policy: alternate.policy.as_deref(),
+            reconnect: None,
+            patience: self.patience.no_later_than(deadline),
+            alternates: None,
+        };
+        let ended = Box::pin(invoker.once(call)).await;
+        // Its failure is no better an answer than the first one.
+        let mut answer = ended.ok().filter(|answer| !ladder.is_failure(answer.status()))?;
+        let text = format!("alternate; target=\"{}\"", name.replace(['"', '\\'], ""));
+        let value = HeaderValue::try_from(text);
+        let value = value.unwrap_or(HeaderValue::from_static("alternate"));
+        answer.headers_mut().insert(DEGRADED, value);
+        Some(answer)
+    }
 }
 
 impl Invoker {
@@ -213,19 +280,13 @@ impl Invoker {
         let deadline = call.patience.ends(world).unwrap_or(Deadline(Mono(u64::MAX)));
         let good_key = (ladder.keeps_good() && call.method == Method::GET).then(|| key(&call));
         let is_repeatable = policy.context(&call, world.mono()).idempotency.repeatable();
-        let again = if ladder.goes_elsewhere() && call.alternates.is_some() {
-            Some(spare(&mut call).await?)
-        } else {
-            None
-        };
-        let (caller, method, path) = (call.caller, call.method.clone(), call.path);
-        let (operation, query, patience) = (call.operation, call.query, call.patience);
-        let alternates = call.alternates;
+        let again = if ladder.goes_elsewhere() { Again::of(&mut call).await? } else { None };
         let ended = self.once(call).await;
         if !ladder.is_needed(&ended) {
             return Ok(keep(ladder, good_key, ended?, world));
         }
         let may_go = is_repeatable || ended.as_ref().is_err_and(CallError::nothing_sent);
+        let again = again.filter(|_| may_go);
         let good = good_key.as_ref().and_then(|key| ladder.good().get(key));
         let mut rung = Rung::default();
         loop {
@@ -246,53 +307,15 @@ impl Invoker {
                     return Ok(marked(answer, HeaderValue::from_static("static")));
                 }
                 Some(Degraded::Alternate(name)) => {
-                    let Some((again, alternates)) = again.as_ref().zip(alternates) else {
-                        continue;
-                    };
-                    let Some(body) = again.body.clone().filter(|_| may_go) else { continue };
-                    let Ok(alternate) = alternates.find(name, deadline).await else { continue };
-                    let elsewhere = Invocation {
-                        target: &alternate.target,
-                        caller,
-                        method: method.clone(),
-                        path,
-                        operation,
-                        query,
-                        headers: again.headers.clone(),
-                        edits: alternate.edits,
-                        body: if body.is_empty() { body::empty() } else { body::full(body) },
-                        policy: alternate.policy.as_deref(),
-                        reconnect: None,
-                        patience: patience.no_later_than(deadline),
-                        alternates: None,
-                    };
-                    let other = Box::pin(self.once(elsewhere)).await;
-                    if ladder.is_needed(&other) {
-                        continue;
-                    }
-                    // What it refuses is no better an answer than the failure.
-                    let Ok(mut answer) = other else { continue };
+                    let Some(again) = &again else { continue };
+                    let asked = again.ask(self, ladder, name, deadline).await;
+                    let Some(answer) = asked else { continue };
                     policy.tell(reason::FALLBACK_ALTERNATE);
-                    let text = format!("alternate; target=\"{}\"", name.replace(['"', '\\'], ""));
-                    let value = HeaderValue::try_from(text);
-                    let value = value.unwrap_or(HeaderValue::from_static("alternate"));
-                    answer.headers_mut().insert(DEGRADED, value);
                     return Ok(answer);
                 }
             }
         }
     }
-}
-
-/// What it takes to make `call` once more; a body is held if it is small.
-async fn spare(call: &mut Invocation<'_>) -> Result<Again, CallError> {
-    let headers = call.headers.clone();
-    let body = std::mem::replace(&mut call.body, body::empty());
-    let mut request = Outgoing::new(Request::new(body)).await;
-    request.hold_if_small().await?;
-    let held = request.upload.content();
-    call.body = request.upload.into_body();
-    Ok(Again { headers, body: held })
 }
 
 fn marked(answer: &StaticAnswer, how: HeaderValue) -> Response<Body> {

@@ -194,7 +194,7 @@ pub(crate) type Own = Arc<Mutex<Option<Response<Body>>>>;
 
 impl Invoker {
     /// A call whose target's answers may be kept.
-    pub(crate) async fn from_shelf(
+    pub(crate) async fn through_shelf(
         &self,
         shelf: &Shelf,
         outgoing: Outgoing,
