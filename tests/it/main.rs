@@ -13,6 +13,7 @@ mod documents;
 mod hosts;
 mod limits;
 mod locks;
+mod policies;
 mod process;
 mod reload;
 mod several;
