@@ -54,7 +54,7 @@ impl Host {
         for (app, host) in others {
             text.push_str(&format!("        {app}: \"127.0.0.1:{}\"\n", host.port));
         }
-        Ok(self.configured(app_id, &text)?)
+        self.configured(app_id, &text)
     }
 
     fn configured(&self, app_id: &str, text: &str) -> Result<Start> {
@@ -244,7 +244,7 @@ fn nothing_fails_while_certificates_and_roots_change() -> Result<()> {
     let callers: Vec<_> = (0..4)
         .map(|_| {
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-            thread::spawn(move || -> Result<()> {
+            thread::Builder::new().spawn(move || -> Result<()> {
                 let mut connection = outrigger_tests::http::Connection::open(http)?;
                 while !stop.load(Ordering::Relaxed) {
                     let path = "/v1.0/invoke/b/method/x";
@@ -255,7 +255,7 @@ fn nothing_fails_while_certificates_and_roots_change() -> Result<()> {
                 Ok(())
             })
         })
-        .collect();
+        .collect::<std::io::Result<_>>()?;
     let roots = |count: usize| {
         let told = north.told(&["show", "-o", "name"]).ok()?;
         (told.lines().count() >= count).then_some(())

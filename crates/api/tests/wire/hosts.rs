@@ -69,6 +69,9 @@ impl Doorkeeper for Keeper {
     }
 }
 
+/// A line of a head.
+type Line = (&'static str, &'static str);
+
 /// What a calling process has.
 #[derive(Debug)]
 struct Proof(Arc<Workload>);
@@ -155,6 +158,7 @@ impl Hosts {
                 edits: HeaderEdits::default(),
                 body: body::empty(),
                 policy: None,
+                alternates: None,
                 reconnect: None,
                 patience: Patience::until(Deadline::after(&*self.world, SOON)),
             })
@@ -239,7 +243,7 @@ async fn nothing_that_a_host_writes_changes_who_it_is_or_what_is_judged() {
     let mut app = App::http(&(world.clone() as Arc<dyn World>), "[]").await;
     let hosts = Hosts::new(&world, &app).await;
     let callee = ("outrigger-peer-callee", "default/b");
-    let lies: [(&str, &str, &[(&str, &str)], &str); 5] = [
+    let lies: [(&str, &str, &[Line], &str); 5] = [
         ("c", "/path", &[("outrigger-peer-caller", "public/default/a")], "forbidden"),
         ("a", "/closed", &[("outrigger-peer-operation", "%2Fpath")], "forbidden"),
         ("c", "/path", &[("dapr-caller-app-id", "a")], "forbidden"),
