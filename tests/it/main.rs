@@ -13,6 +13,7 @@ mod documents;
 mod limits;
 mod process;
 mod reload;
+mod rolling;
 mod several;
 mod sharing;
 mod sockets;

@@ -195,14 +195,23 @@ impl AppChannel {
         Self::leading_to(target, ChannelSettings::default(), Some(neighbour), world)
     }
 
+    /// A channel to one place of a service outside.
+    pub(crate) fn outside(pool: Arc<Pool>, world: Arc<dyn World>) -> Arc<Self> {
+        // Where it leads is the pool's business, and stays so: nobody gives an outside service another port.
+        let (protocol, host) = (AppProtocol::Http, String::new());
+        let target = AppTarget { protocol, host, port: 0, socket: None };
+        let channel = Self::leading_to(target.clone(), ChannelSettings::default(), None, world);
+        channel.way.store(Arc::new(Way { target, pool }));
+        channel
+    }
+
     fn leading_to(
         target: AppTarget,
         settings: ChannelSettings,
         neighbour: Option<Neighbour>,
         world: Arc<dyn World>,
     ) -> Arc<Self> {
-        let connections =
-            PoolSettings { connect_timeout: settings.connect_timeout, idle_for: settings.idle_for };
+        let connections = PoolSettings::near(settings.connect_timeout, settings.idle_for);
         let limit = settings.max_concurrency.unwrap_or(ChannelSettings::CALLS_MAX);
         Arc::new(Self {
             way: ArcSwap::new(Way::new(target, &connections, &world)),

@@ -15,6 +15,7 @@ use crate::{
     Body, CallError, Caller, CanonicalPath, HeaderEdits, Instances, OutboundClient, Over, Patience,
     Target, headers,
     neighbour::Passage,
+    outbound,
     outgoing::{Held, Outgoing, Upload},
     places::{Chosen, Preferred},
     policy::{self, CallPolicy},
@@ -170,6 +171,12 @@ impl Invoker {
         ended
     }
 
+    /// By what services outside are reached.
+    #[must_use]
+    pub fn outbound(&self) -> &Arc<OutboundClient> {
+        &self.outbound
+    }
+
     pub(crate) fn world(&self) -> &dyn World {
         &*self.world
     }
@@ -259,6 +266,10 @@ impl Invoker {
             Target::Endpoint(endpoint) => {
                 for (name, value) in &endpoint.headers {
                     outgoing.headers_mut().insert(name.clone(), value.clone());
+                }
+                if let Some(instances) = &endpoint.instances {
+                    outbound::join(&endpoint.base, outgoing)?;
+                    return Box::pin(any_of(instances, outgoing, patience, preferred)).await;
                 }
                 let tls = endpoint.tls.as_ref();
                 self.outbound.exchange(&endpoint.base, tls, outgoing, patience).await

@@ -151,6 +151,10 @@ impl CallPolicy {
     pub(crate) fn places(&self, target: &Target, now: Mono) -> Spread<'_> {
         match (&self.places, target) {
             (Some(places), Target::App(instances)) => places.of(instances, now),
+            (Some(places), Target::Endpoint(endpoint)) => match &endpoint.instances {
+                Some(instances) => places.of(instances, now),
+                None => Spread::NONE,
+            },
             _ => Spread::NONE,
         }
     }

@@ -25,11 +25,14 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
 use tokio::sync::{Notify, watch};
+
+/// For how long an old set is not good enough where a present one is wanted.
+const REFRESH_WITHIN: Duration = Duration::from_secs(1);
 
 /// The shortest wait between two looks, whatever the settings say.
 const WAIT_MIN: Duration = Duration::from_millis(10);
@@ -86,8 +89,10 @@ struct Inner {
     settings: DiscoverySettings,
     set: ArcSwap<PlaceSet>,
     changes: watch::Sender<u64>,
-    /// Whether a look has come to an end, whatever it found.
-    looked: watch::Sender<bool>,
+    /// How many looks have come to an end, whatever they found.
+    looked: watch::Sender<u64>,
+    /// When the present set ceases to hold.
+    over_at: AtomicU64,
     asked: AtomicBool,
     hurried: AtomicBool,
     wanted: Notify,
@@ -110,7 +115,8 @@ impl Discovery {
             settings,
             set: ArcSwap::default(),
             changes: watch::Sender::new(0),
-            looked: watch::Sender::new(false),
+            looked: watch::Sender::new(0),
+            over_at: AtomicU64::new(u64::MAX),
             asked: AtomicBool::new(true),
             hurried: AtomicBool::new(false),
             wanted: Notify::new(),
@@ -146,8 +152,29 @@ impl Discovery {
     /// The present set; before the first look has ended, what there is when it has, or by `deadline`.
     pub async fn settled(&self, deadline: Deadline) -> Arc<PlaceSet> {
         let mut looked = self.inner.looked.subscribe();
-        let ended = looked.wait_for(|looked| *looked);
+        let ended = looked.wait_for(|looked| *looked > 0);
         let _in_time = within(&*self.inner.world, deadline, ended).await.is_ok();
+        self.present()
+    }
+
+    /// The present set if it still holds. One that does not is looked for anew, which is waited for until `deadline` and
+    /// for no longer than [`REFRESH_WITHIN`]: then the old one has to do.
+    pub async fn current(&self, deadline: Deadline) -> Arc<PlaceSet> {
+        let mut looked = self.inner.looked.subscribe();
+        let before = *looked.borrow_and_update();
+        let world = &*self.inner.world;
+        if before == 0 {
+            return self.settled(deadline).await;
+        }
+        let holds = self.inner.over_at.load(SeqCst) > world.mono().0;
+        // A source that is down makes nobody wait.
+        if holds || self.inner.set.load().stale.is_some() {
+            return self.present();
+        }
+        self.used();
+        let soon = deadline.earliest(Deadline::after(world, REFRESH_WITHIN));
+        let ended = looked.wait_for(|looked| *looked > before);
+        let _in_time = within(world, soon, ended).await.is_ok();
         self.present()
     }
 
@@ -179,6 +206,8 @@ impl Inner {
                     failures = 0;
                     empties = u32::from(found.places.is_empty());
                     let valid_for = self.valid_for(&found);
+                    let over_at = valid_for.map_or(u64::MAX, |time| self.world.mono().plus(time).0);
+                    self.over_at.store(over_at, SeqCst);
                     self.took(found, &changed);
                     self.rest(valid_for).await;
                 }
@@ -262,13 +291,13 @@ impl Inner {
             changed(&set);
             self.changes.send_replace(version);
         }
-        self.looked.send_replace(true);
+        self.looked.send_modify(|looked| *looked += 1);
     }
 
     fn went_stale(&self, error: FindError) {
         let before = self.set.load_full();
         self.set.store(Arc::new(PlaceSet { stale: Some(error), ..(*before).clone() }));
-        self.looked.send_replace(true);
+        self.looked.send_modify(|looked| *looked += 1);
     }
 }
 

@@ -12,3 +12,4 @@ mod lookup;
 mod neighbours;
 mod outside;
 mod policies;
+mod pools;

@@ -20,7 +20,7 @@ use outrigger_api::{
     SecretComponent, StateComponent,
     secrets::{EnvSecrets, FileSecrets, SecretStore},
 };
-use outrigger_calls::{Base, ClientTls, HttpEndpoint};
+use outrigger_calls::{Base, ClientTls, HttpEndpoint, OutboundClient, discover::FixedList};
 use outrigger_kernel::World;
 use outrigger_keyspace::Durability;
 use outrigger_resources::{
@@ -48,6 +48,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) mode: ComponentsMode,
     pub(crate) world: &'a Arc<dyn World>,
+    pub(crate) outbound: &'a OutboundClient,
 }
 
 /// What an app gets.
@@ -355,7 +356,12 @@ impl Bench<'_> {
                 Some(tls.map_err(|error| wrong(&error))?)
             }
         };
-        self.endpoints.push(HttpEndpoint { name: name.clone(), base, headers, tls });
+        let places = FixedList::parse(&endpoint.addresses.join("\n"));
+        let places = places.map_err(|error| wrong(&error))?;
+        let outbound = self.workshop.outbound;
+        let spread = || outbound.instances(name, &base, tls.as_ref(), places.places());
+        let instances = (!places.places().is_empty()).then(spread);
+        self.endpoints.push(HttpEndpoint { name: name.clone(), base, headers, tls, instances });
         self.built.endpoints.push(name.clone());
         Ok(())
     }

@@ -43,15 +43,15 @@ const SERVERS_MAX: usize = 3;
 
 /// What a configuration says of name resolution.
 #[derive(Default)]
-pub(super) struct Resolution {
-    pub(super) lookup: Option<Arc<Lookup>>,
+pub(crate) struct Resolution {
+    pub(crate) lookup: Option<Arc<Lookup>>,
     /// What the user should be told.
-    pub(super) notices: Vec<String>,
+    pub(crate) notices: Vec<String>,
 }
 
 impl Resolution {
     /// Reads what `configuration` says.
-    pub(super) fn read(
+    pub(crate) fn read(
         configuration: &Configuration,
         world: &Arc<dyn World>,
     ) -> Result<Self, Failure> {
