@@ -1,6 +1,6 @@
 //! The components most tests use: written for the reference's runtime, served from the embedded store.
 
-/// Two state stores (`statestore` durable, `memory` not) and a durable broker (`pubsub`).
+/// Two state stores (`statestore` durable, `memory` not), a durable broker (`pubsub`) and a lock store (`lockstore`).
 pub const COMPONENTS: &str = "\
 apiVersion: dapr.io/v1alpha1
 kind: Component
@@ -21,6 +21,17 @@ spec:
   type: state.in-memory
   version: v1
   metadata: []
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata:
+  name: lockstore
+spec:
+  type: lock.redis
+  version: v1
+  metadata:
+    - name: redisHost
+      value: 127.0.0.1:1
 ---
 apiVersion: dapr.io/v1alpha1
 kind: Component

@@ -61,10 +61,11 @@ fn python_grpc() -> Result<()> {
     let mut checks = STATE.to_vec();
     checks.extend(["invoke.self", "publish.deliver", "publish.bulk"]);
     checks.extend(["proxy.unary", "proxy.stream", "proxy.status"]);
+    checks.push("lock.once");
     run("python-grpc", "grpc", &[python.as_os_str(), app.as_os_str()], &checks)
 }
 
-const JAVASCRIPT: [&str; 11] = [
+const JAVASCRIPT: [&str; 12] = [
     "state.save_get",
     "state.missing",
     "state.bulk",
@@ -75,6 +76,7 @@ const JAVASCRIPT: [&str; 11] = [
     "publish.deliver",
     "publish.bulk",
     "publish.text",
+    "lock.once",
     "metadata.read",
 ];
 

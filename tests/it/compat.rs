@@ -53,6 +53,11 @@ fn state() -> Result<()> {
 }
 
 #[test]
+fn lock() -> Result<()> {
+    play("lock.scenario")
+}
+
+#[test]
 fn publish() -> Result<()> {
     play("publish.scenario")
 }

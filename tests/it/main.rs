@@ -11,6 +11,7 @@ mod curl;
 mod delivery;
 mod documents;
 mod limits;
+mod locks;
 mod process;
 mod reload;
 mod rolling;

@@ -5,6 +5,7 @@
 
 use crate::{host::Host, metrics::policies::Direction, secrets::SecretStore};
 use outrigger_calls::CallPolicy;
+use outrigger_coordination::Locks;
 use outrigger_events::Broker;
 use outrigger_kernel::Deadline;
 use outrigger_resilience::{
@@ -27,6 +28,8 @@ pub struct Components {
     pub state: BTreeMap<String, Arc<StateComponent>>,
     /// Brokers.
     pub pubsub: BTreeMap<String, Arc<PubsubComponent>>,
+    /// Lock stores.
+    pub locks: BTreeMap<String, Arc<LockComponent>>,
     /// Secret stores.
     pub secrets: BTreeMap<String, Arc<SecretComponent>>,
     /// Names of the HTTP endpoints outside, for `metadata`; the endpoints themselves are in the directory.
@@ -74,6 +77,8 @@ pub struct Registered {
 
 /// What every state store here can do.
 pub const STATE_CAPABILITIES: &[&str] = &["ETAG", "TRANSACTIONAL", "TTL", "DELETE_WITH_PREFIX"];
+/// What every lock store here can do.
+pub const LOCK_CAPABILITIES: &[&str] = &["FENCING", "RENEW", "WAIT", "SHARED", "REENTRANT"];
 /// What every broker here can do.
 pub const PUBSUB_CAPABILITIES: &[&str] = &["MESSAGE_TTL", "BULK_PUBSUB"];
 
@@ -289,6 +294,17 @@ pub struct PubsubComponent {
     pub policies: Vec<String>,
     /// Most messages of one subscription that the app works on at once; 0 for a number that suits most.
     pub max_in_flight: u32,
+}
+
+/// A lock store.
+#[derive(Debug)]
+pub struct LockComponent {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its locks.
+    pub locks: Locks,
+    /// What goes before the names of what is locked.
+    pub prefix: KeyPrefix,
 }
 
 /// A secret store.

@@ -47,8 +47,8 @@ pub mod trace;
 
 pub use app_health::watch_app;
 pub use components::{
-    CallPolicies, Components, PUBSUB_CAPABILITIES, Policed, PubsubComponent, Registered,
-    STATE_CAPABILITIES, SecretComponent, StateComponent,
+    CallPolicies, Components, LOCK_CAPABILITIES, LockComponent, PUBSUB_CAPABILITIES, Policed,
+    PubsubComponent, Registered, STATE_CAPABILITIES, SecretComponent, StateComponent,
 };
 pub use deliver::{Outlet, Subscriptions};
 pub use errors::Fault;

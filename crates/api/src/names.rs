@@ -39,6 +39,9 @@ pub const RAW_PAYLOAD: &str = "rawPayload";
 /// Request metadata of a state item over gRPC: what the bytes are.
 pub const CONTENT_TYPE: &str = "contentType";
 
+/// gRPC metadata of an answer that gives a lock: its fencing token.
+pub const FENCING_TOKEN: &str = "outrigger-fencing-token";
+
 /// Media type of a structured event.
 pub const CLOUD_EVENT_JSON: &str = "application/cloudevents+json";
 /// Media type of nearly everything else.

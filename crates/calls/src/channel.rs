@@ -211,7 +211,10 @@ impl AppChannel {
         neighbour: Option<Neighbour>,
         world: Arc<dyn World>,
     ) -> Arc<Self> {
-        let connections = PoolSettings::near(settings.connect_timeout, settings.idle_for);
+        // Behind a socket is another process of this machine, behind an address one of another host.
+        let far = neighbour.is_some() && target.socket.is_none();
+        let kept = if far { PoolSettings::peer } else { PoolSettings::near };
+        let connections = kept(settings.connect_timeout, settings.idle_for);
         let limit = settings.max_concurrency.unwrap_or(ChannelSettings::CALLS_MAX);
         Arc::new(Self {
             way: ArcSwap::new(Way::new(target, &connections, &world)),

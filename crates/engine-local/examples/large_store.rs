@@ -8,21 +8,23 @@
 //!
 //! `fill` puts 256 bytes under each key, a hundred to a commit and eight commits at a time, and ends as by `kill -9`: `read`
 //! finds what a crash has left. It says how long opening took, and then how long a random read takes while a writer puts as
-//! fast as it is answered. `expire` puts keys that expire evenly within so many seconds, from a minute on, and says how much
-//! memory they take; run again it says how long a commit takes while they go.
+//! fast as it is answered. `expire` puts keys that expire evenly within so many seconds (all at one instant with 0) and says
+//! how much memory they take; run again it says how long a commit takes while they go, and how long they take to go.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use outrigger_engine_local::{Local, Options};
 use outrigger_kernel::{Wall, World};
-use outrigger_keyspace::{CommitError, KeySpace, Level, ReadError, Transaction, Write};
+use outrigger_keyspace::{CommitError, KeySpace, Level, Transaction, Write};
 use outrigger_sim::SimWorld;
 use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
 const VALUE_BYTES: usize = 256;
 const KEYS_PER_COMMIT: u64 = 100;
 const COMMITS_AT_ONCE: u64 = 8;
+/// Says when the first and the last key expire.
+const MARK: &[u8] = b"mark";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -107,9 +109,7 @@ async fn read(
             return Err("a key is missing".into());
         }
     }
-    took.sort_unstable();
-    let at = |permille: usize| took.get(took.len() * permille / 1_000).copied().unwrap_or(0);
-    println!("{} reads: p50 {} us, p99 {} us, p99.9 {} us", took.len(), at(500), at(990), at(999));
+    println!("{} reads: {}", took.len(), quantiles(&mut took));
     Ok(())
 }
 
@@ -118,62 +118,78 @@ async fn expire(
     world: &SimWorld,
     keys: u64,
     within_ms: u64,
-) -> Result<(), CommitError> {
-    let snapshot = engine.snapshot(Level::Linearizable).await.map_err(unavailable)?;
-    let is_filled = snapshot.get(b"first").await.map_err(unavailable)?;
+) -> Result<(), Box<dyn Error>> {
+    let snapshot = engine.snapshot(Level::Linearizable).await?;
+    let mark = snapshot.get(MARK).await?;
     drop(snapshot);
-    if let Some(first) = is_filled {
-        return while_they_go(engine, world, first.revision).await;
+    if let Some(mark) = mark {
+        let [first, last] = *mark.bytes.as_chunks().0 else { return Err("not a mark".into()) };
+        let (first, last) = (u64::from_le_bytes(first), u64::from_le_bytes(last));
+        // The clock of a test begins anew with each process: the keys begin to go in two seconds.
+        let ahead = first.saturating_sub(2_000).saturating_sub(world.wall().0);
+        world.jump_wall(i64::try_from(ahead)?);
+        return while_they_go(engine, world, Wall(last)).await;
     }
-    put(engine, 0..1).await?;
     let first = world.wall().0 + 60_000;
+    let last = first + within_ms.max(1) - 1;
     for piece in 0..keys / 1_000 {
         let write = |number: u64| Write::Put {
             key: key(number),
             value: Bytes::from_static(&[7; 100]),
-            expires_at: Some(Wall(first + number.wrapping_mul(7_919) % within_ms)),
+            expires_at: Some(Wall(first + number.wrapping_mul(7_919) % within_ms.max(1))),
         };
         let writes = (piece * 1_000..piece * 1_000 + 1_000).map(write).collect();
         engine.commit(Transaction { writes, ..Transaction::default() }).await?;
     }
-    let mark = Write::Put { key: Bytes::from("first"), value: Bytes::new(), expires_at: None };
+    let value = Bytes::from([first.to_le_bytes(), last.to_le_bytes()].concat());
+    let mark = Write::Put { key: Bytes::from_static(MARK), value, expires_at: None };
     let transaction = Transaction { writes: vec![mark], ..Transaction::default() };
-    engine.commit(transaction).await.map(drop)
+    engine.commit(transaction).await?;
+    Ok(())
 }
 
-/// Commits every few milliseconds for half a minute.
-async fn while_they_go(engine: &Local, world: &SimWorld, revision: u64) -> Result<(), CommitError> {
-    let until = world.mono().plus(Duration::from_secs(30));
-    let (mut took, mut last) = (Vec::new(), revision);
-    while world.mono() < until {
+/// Commits every few milliseconds until a second after the last key has gone, and says how that went: a commit is stamped
+/// with the time up to which everything has gone that falls due.
+async fn while_they_go(engine: &Local, world: &SimWorld, last: Wall) -> Result<(), Box<dyn Error>> {
+    let (mut took, mut reads, mut behind, mut gone) = (Vec::new(), Vec::new(), 0, None);
+    let before = engine.figures();
+    while world.wall().0 < last.0 + 1_000 || gone.is_none() {
         let began = world.mono();
-        let number = u64::MAX - world.random() % 1_000;
-        let value = Bytes::from_static(&[7; 100]);
-        let writes = vec![Write::Put { key: key(number), value, expires_at: None }];
+        let (key, value) = (Bytes::from_static(b"beside"), Bytes::from_static(&[7; 100]));
+        let writes = vec![Write::Put { key, value, expires_at: None }];
         let transaction = Transaction { writes, ..Transaction::default() };
-        last = engine.commit(transaction).await?.revision;
+        let time = engine.commit(transaction).await?.time;
         took.push(world.mono().since(began).as_micros());
+        behind = behind.max(world.wall().0.saturating_sub(time.0));
+        if time >= last {
+            gone.get_or_insert_with(|| world.wall().0.saturating_sub(last.0));
+        }
+        let began = world.mono();
+        engine.snapshot(Level::Linearizable).await?.get(MARK).await?;
+        reads.push(world.mono().since(began).as_micros());
         world.sleep(Duration::from_millis(2)).await;
     }
-    took.sort_unstable();
-    let at = |permille: usize| took.get(took.len() * permille / 1_000).copied().unwrap_or(0);
-    let steps = last - revision - took.len() as u64;
     println!(
-        "{} commits beside {steps} steps of time: p50 {} us, p99 {} us, longest {} us",
+        "{} commits: {}; {} reads: {}; time at most {behind} ms late, all gone {} ms after the last was due; {} bytes of log",
         took.len(),
-        at(500),
-        at(990),
-        took.last().copied().unwrap_or(0)
+        quantiles(&mut took),
+        reads.len(),
+        quantiles(&mut reads),
+        gone.unwrap_or(0),
+        engine.figures().log_bytes_written - before.log_bytes_written
     );
     Ok(())
 }
 
-fn unavailable(error: ReadError) -> CommitError {
-    CommitError::Unavailable(error.to_string())
+fn quantiles(took: &mut [u128]) -> String {
+    took.sort_unstable();
+    let at = |permille: usize| took.get(took.len() * permille / 1_000).copied().unwrap_or(0);
+    let longest = took.last().copied().unwrap_or(0);
+    format!("p50 {} us, p99 {} us, p99.9 {} us, longest {longest} us", at(500), at(990), at(999))
 }
 
 fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.map_or_else(|| "unknown".to_owned(), |size| size.trim().to_owned())
+    let of = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown");
+    format!("{}, at its highest {}", of("VmRSS:").trim(), of("VmHWM:").trim())
 }

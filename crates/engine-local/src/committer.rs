@@ -55,7 +55,7 @@ pub(crate) struct Committer {
     unwritten_steps: u64,
     /// Bytes that went into the log since the active layer was begun.
     logged_bytes: usize,
-    /// Commits that wait until time has moved as far as it must before they are decided.
+    /// Commits that rest on what is due: they are decided when time has moved as far as it must.
     pending: VecDeque<(usize, Queued)>,
     /// Whether time has not moved as far as it should.
     is_behind: bool,
@@ -171,13 +171,14 @@ impl Committer {
             None => self.advance(batch, now, mono),
         };
         self.is_behind = matches!(reached, Ok(Reached::Behind));
-        if self.is_behind {
-            // Who is decided on must not see what somebody else may have seen gone.
-            self.pending.append(&mut orders.commits);
-        }
         self.fold_desert();
         let mut lacks_room = matches!(reached, Ok(Reached::Starved(_)));
         for (bytes, queued) in orders.commits.drain(..) {
+            // Who is decided on must not see what somebody else may have seen gone. Others need not wait for a million keys.
+            if self.is_behind && self.sequencer.rests_on_due(&queued.transaction, now) {
+                self.pending.push_back((bytes, queued));
+                continue;
+            }
             let decided = match &reached {
                 Err(refusal) => Err(refusal.clone()),
                 Ok(Reached::Starved(reason)) if self.needs_time(&queued.transaction, now) => {

@@ -45,7 +45,7 @@ impl Default for Options {
             layer_bytes_bound: 72 * MIB,
             log_bytes_kept: 64 * 1024 * 1024,
             log_first_bytes: 1024 * 1024,
-            log_max_bytes: 32 * 1024 * 1024,
+            log_max_bytes: 16 * 1024 * 1024,
             batch_bytes_max: MIB,
             bulk_bytes_beside_small: MIB / 4,
             small_queue_bytes_max: 8 * MIB,

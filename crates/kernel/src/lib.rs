@@ -4,7 +4,8 @@
 //! door, [`Problem`]; a request's time budget is a [`Deadline`]; its place in a distributed trace is a
 //! [`TraceContext`].
 //!
-//! What a store asks of a disk is [`disk`], ports only.
+//! What a store asks of a disk is [`disk`], ports only. What happened before what, where no clock is shared, is
+//! [`logical`].
 //!
 //! The invariant: nothing here does I/O and nothing here knows an async runtime. A crate that depends only on `kernel`
 //! can be run under a simulated clock, because there is no other clock it could have asked.
@@ -14,6 +15,7 @@
 
 mod deadline;
 pub mod disk;
+pub mod logical;
 mod problem;
 mod time;
 mod trace;

@@ -136,6 +136,15 @@ async function main() {
   await state(client);
   await invoke(client);
   await publish(client);
+  await check("lock.once", async () => {
+    const resource = `js-lock-${process.argv[2]}`;
+    assert((await client.lock.lock("lockstore", resource, "me", 30)).success, "a free lock was not taken");
+    assert(!(await client.lock.lock("lockstore", resource, "you", 30)).success, "it was taken twice");
+    const others = await client.lock.unlock("lockstore", resource, "you");
+    assert(String(others.status) === "LockBelongsToOthers" || Number(others.status) === 2, `unlocked by others: ${others.status}`);
+    const own = await client.lock.unlock("lockstore", resource, "me");
+    assert(String(own.status) === "Success" || Number(own.status) === 0, `not unlocked: ${own.status}`);
+  });
   await check("metadata.read", async () => {
     const got = await client.metadata.get();
     assert(JSON.stringify(got).includes(store), JSON.stringify(got));

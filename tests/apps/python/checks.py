@@ -194,6 +194,20 @@ def stream(client):
     check('stream.handler', handler)
 
 
+def lock(client):
+    def once():
+        with client.try_lock('lockstore', 'py-lock', 'me', 30) as taken:
+            assert taken.success
+            assert not client.try_lock('lockstore', 'py-lock', 'you', 30).success
+            status = client.unlock('lockstore', 'py-lock', 'you').status
+            assert status.name == 'lock_belongs_to_others', status
+        # The client gives it back at the end of the block.
+        status = client.unlock('lockstore', 'py-lock', 'me').status
+        assert status.name == 'lock_does_not_exist', status
+
+    check('lock.once', once)
+
+
 def metadata(client):
     def read():
         got = client.get_metadata()

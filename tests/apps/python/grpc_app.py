@@ -8,7 +8,7 @@ import threading
 os.environ['DAPR_API_METHOD_INVOCATION_PROTOCOL'] = 'grpc'
 
 import grpc  # noqa: E402
-from checks import TOPIC, check, client, finish, publish, state  # noqa: E402
+from checks import TOPIC, check, client, finish, lock, publish, state  # noqa: E402
 from dapr.clients.grpc._response import TopicEventResponse  # noqa: E402
 from dapr.ext.grpc import App, InvokeMethodRequest, InvokeMethodResponse, SubscriptionMessage  # noqa: E402
 
@@ -120,4 +120,5 @@ if __name__ == '__main__':
         invoke(dapr)
         proxy()
         publish(dapr, arrived)
+        lock(dapr)
     finish()

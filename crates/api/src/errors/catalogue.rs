@@ -125,7 +125,13 @@ catalogue! {
     CONFIGURATION_NOT_CONFIGURED = "ERR_CONFIGURATION_STORE_NOT_CONFIGURED", "", 500, FailedPrecondition,
         "Configuration stores are not there yet.";
     LOCK_NOT_CONFIGURED = "ERR_LOCK_STORE_NOT_CONFIGURED", "", 500, FailedPrecondition,
-        "Lock stores are not there yet.";
+        "Add a component of type lock.outrigger to the resources folder.";
+    LOCK_NOT_FOUND = "ERR_LOCK_STORE_NOT_FOUND", "", 400, InvalidArgument,
+        "Check the name against the components loaded (GET /v1.0/metadata).";
+    LOCK_TAKE = "ERR_TRY_LOCK", "", 500, Internal, "";
+    LOCK_RELEASE = "ERR_UNLOCK", "", 500, Internal, "";
+    LOCK_DEADLOCK = "ERR_LOCK_DEADLOCK", "", 409, Aborted,
+        "Release what you hold, and take locks in the same order everywhere.";
     CRYPTO_NOT_CONFIGURED = "ERR_CRYPTO_PROVIDERS_NOT_CONFIGURED", "", 500, Internal,
         "Crypto providers are not there yet.";
     CONVERSATION_NOT_FOUND = "ERR_CONVERSATION_NOT_FOUND", "", 400, InvalidArgument,

@@ -5,9 +5,6 @@ use crate::errors::{Entry, Fault, catalogue};
 /// The answer to `method`, which no handler knows.
 pub(super) fn answer(method: &str) -> Fault {
     let (entry, missing): (&'static Entry, &str) = match method {
-        "TryLockAlpha1" | "UnlockAlpha1" => {
-            (&catalogue::LOCK_NOT_CONFIGURED, "no lock store is configured")
-        }
         "InvokeBinding" => (&catalogue::OUTPUT_BINDING, "there is no output binding"),
         _ if method.contains("Configuration") => {
             (&catalogue::CONFIGURATION_NOT_CONFIGURED, "no configuration store is configured")

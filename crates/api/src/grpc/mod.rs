@@ -14,6 +14,7 @@ mod front;
 mod health;
 mod invoke;
 mod later;
+mod lock;
 mod metadata;
 mod publish;
 mod secrets;

@@ -1,6 +1,8 @@
 //! The service `Dapr`: one line per method, each through the same door.
 
-use super::{Context, invoke, metadata, publish, secrets, state, subscribe, subscribe::Streams};
+use super::{
+    Context, invoke, lock, metadata, publish, secrets, state, subscribe, subscribe::Streams,
+};
 use crate::{
     access_log,
     errors::{Fault, catalogue},
@@ -181,6 +183,20 @@ impl Dapr for DaprService {
         let streams = self.streams.clone();
         let open = |host, context, request| subscribe::open(host, context, streams, request);
         self.unary(rpc!("SubscribeTopicEventsAlpha1", "publish", "v1alpha1"), request, open).await
+    }
+
+    async fn try_lock_alpha1(
+        &self,
+        request: Request<pb::TryLockRequest>,
+    ) -> Result<Response<pb::TryLockResponse>, Status> {
+        self.unary(rpc!("TryLockAlpha1", "lock", "v1alpha1"), request, lock::take).await
+    }
+
+    async fn unlock_alpha1(
+        &self,
+        request: Request<pb::UnlockRequest>,
+    ) -> Result<Response<pb::UnlockResponse>, Status> {
+        self.unary(rpc!("UnlockAlpha1", "unlock", "v1alpha1"), request, lock::release).await
     }
 
     async fn get_secret(

@@ -11,9 +11,6 @@ pub(super) fn answer(op: Op, name: &str) -> Fault {
             &catalogue::CONFIGURATION_NOT_CONFIGURED,
             "no configuration store is configured".into(),
         ),
-        Op::Lock | Op::Unlock => {
-            (&catalogue::LOCK_NOT_CONFIGURED, "no lock store is configured".into())
-        }
         Op::Crypto | Op::SubtleCrypto => {
             (&catalogue::CRYPTO_NOT_CONFIGURED, "no crypto provider is configured".into())
         }

@@ -13,6 +13,7 @@ mod cors;
 mod health;
 mod invoke;
 mod later;
+mod lock;
 mod metadata;
 mod path;
 mod publish;
@@ -207,6 +208,17 @@ async fn dispatch(
             Box::pin(secrets::get(x, &store, &secret)).await
         }
         Op::SecretBulk => Box::pin(secrets::bulk(x, &decode(first, "the store")?)).await,
+        Op::Lock => Box::pin(lock::take(x, &decode(first, "the store")?, body)).await,
+        Op::LockRenew => Box::pin(lock::renew(x, &decode(first, "the store")?, body)).await,
+        Op::Unlock => Box::pin(lock::release(x, &decode(first, "the store")?, body)).await,
+        Op::LockStatus | Op::LockForce => {
+            let (store, resource) = (decode(first, "the store")?, decode(second, "the resource")?);
+            if op == Op::LockStatus {
+                Box::pin(lock::status(x, &store, &resource)).await
+            } else {
+                Box::pin(lock::force(x, &store, &resource)).await
+            }
+        }
         Op::MetadataGet => Ok(metadata::get(x)),
         Op::MetadataSet => Box::pin(metadata::set(x, &decode(first, "the key")?, body)).await,
         Op::Healthz => health::healthz(x),

@@ -27,6 +27,9 @@ pub(crate) enum Op {
     Bindings,
     Configuration,
     Lock,
+    LockRenew,
+    LockStatus,
+    LockForce,
     Unlock,
     Actors,
     Workflows,
@@ -63,6 +66,9 @@ impl Op {
             Self::Bindings => "InvokeBinding",
             Self::Configuration => "GetConfiguration",
             Self::Lock => "TryLockAlpha1",
+            Self::LockRenew => "RenewLock",
+            Self::LockStatus => "GetLock",
+            Self::LockForce => "ForceUnlock",
             Self::Unlock => "UnlockAlpha1",
             Self::Actors => "InvokeActor",
             Self::Workflows => "Workflow",
@@ -94,6 +100,8 @@ impl Op {
             Self::Bindings => "/v1.0/bindings/{name}",
             Self::Configuration => "/v1.0/configuration/{store}",
             Self::Lock => "/v1.0-alpha1/lock/{store}",
+            Self::LockRenew => "/v1.0-alpha1/lock/{store}/renew",
+            Self::LockStatus | Self::LockForce => "/v1.0-alpha1/lock/{store}/{resource}",
             Self::Unlock => "/v1.0-alpha1/unlock/{store}",
             Self::Actors => "/v1.0/actors/{type}/{id}",
             Self::Workflows => "/v1.0/workflows/{component}",
@@ -122,8 +130,8 @@ impl Op {
             Self::Invoke | Self::Unmatched | Self::Nothing => "invoke",
             Self::Bindings => "bindings",
             Self::Configuration => "configuration",
-            Self::Lock => "lock",
-            Self::Unlock => "unlock",
+            Self::Lock | Self::LockRenew | Self::LockStatus => "lock",
+            Self::LockForce | Self::Unlock => "unlock",
             Self::Actors => "actors",
             Self::Workflows => "workflows",
             Self::Jobs => "jobs",
@@ -177,6 +185,7 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str) -> Matched<'a> {
         "shutdown" if stage == Stage::Stable && *method == Method::POST && rest.is_empty() => {
             Some((Op::Shutdown, "", ""))
         }
+        "lock" | "unlock" if stage == Stage::Alpha1 => lock(method, family, rest),
         _ => later(family, stage, rest),
     };
     match found {
@@ -254,6 +263,25 @@ fn metadata<'a>(method: &Method, rest: &'a str) -> Found<'a> {
     }
 }
 
+fn lock<'a>(method: &Method, family: &str, rest: &'a str) -> Found<'a> {
+    let (store, resource) = rest.split_once('/').unwrap_or((rest, ""));
+    if store.is_empty() || resource.contains('/') {
+        return None;
+    }
+    match (family, method.as_str(), resource) {
+        ("lock", "POST", "") => Some((Op::Lock, store, "")),
+        ("lock", "POST", "renew") => Some((Op::LockRenew, store, "")),
+        ("unlock", "POST", "") => Some((Op::Unlock, store, "")),
+        ("lock", "GET", resource) if !resource.is_empty() => {
+            Some((Op::LockStatus, store, resource))
+        }
+        ("lock", "DELETE", resource) if !resource.is_empty() => {
+            Some((Op::LockForce, store, resource))
+        }
+        _ => None,
+    }
+}
+
 /// Families of which only the answer "not there" is served so far.
 fn later<'a>(family: &str, stage: Stage, rest: &'a str) -> Found<'a> {
     if rest.is_empty() {
@@ -262,8 +290,6 @@ fn later<'a>(family: &str, stage: Stage, rest: &'a str) -> Found<'a> {
     let op = match (family, stage) {
         ("bindings", Stage::Stable) => Op::Bindings,
         ("configuration", Stage::Stable | Stage::Alpha1) => Op::Configuration,
-        ("lock", Stage::Alpha1) => Op::Lock,
-        ("unlock", Stage::Alpha1) => Op::Unlock,
         ("actors", Stage::Stable) => Op::Actors,
         ("workflows", Stage::Stable | Stage::Alpha1 | Stage::Beta1) => Op::Workflows,
         ("jobs", Stage::Stable | Stage::Alpha1) => Op::Jobs,
@@ -319,6 +345,13 @@ mod tests {
             POST /v1.0/shutdown            Shutdown - -
             GET /v1.0/configuration/c      Configuration c -
             POST /v1.0-alpha1/lock/l       Lock l -
+            POST /v1.0-alpha1/lock/l/renew LockRenew l -
+            POST /v1.0-alpha1/lock/l/r     Unmatched - -
+            GET /v1.0-alpha1/lock/l/r      LockStatus l r
+            GET /v1.0-alpha1/lock/l        Unmatched - -
+            DELETE /v1.0-alpha1/lock/l/r   LockForce l r
+            POST /v1.0-alpha1/unlock/l     Unlock l -
+            POST /v1.0/lock/l              Unmatched - -
             POST /v1.0-alpha2/conversation/c/converse Conversation c converse
             GET /                          Unmatched - -
             GET /v2.0/state/s/k            Unmatched - -";

@@ -227,6 +227,8 @@ families! {
     state: Counts<3> = "dapr_component_state_count", OPERATION, "Operations on state stores";
     state_latency: Spreads<3> = "dapr_component_state_latencies", OPERATION, latency_ms, "Operations on state stores, in milliseconds";
     secret: Counts<3> = "dapr_component_secret_count", OPERATION, "Operations on secret stores";
+    lock: Counts<3> = "outrigger_component_lock_count", OPERATION, "Operations on lock stores";
+    lock_latency: Spreads<3> = "outrigger_component_lock_latencies", OPERATION, latency_ms, "Operations on lock stores, waiting in line included, in milliseconds";
     secret_latency: Spreads<3> = "dapr_component_secret_latencies", OPERATION, latency_ms, "Operations on secret stores, in milliseconds";
     egress: Counts<3> = "dapr_component_pubsub_egress_count", EGRESS, "Messages published";
     egress_latency: Spreads<3> = "dapr_component_pubsub_egress_latencies", EGRESS, latency_ms, "Publishing, in milliseconds";

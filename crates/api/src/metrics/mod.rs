@@ -237,6 +237,13 @@ impl AppMetrics {
         families.secret_latency.observe_milli(app, labels(), micros(started.elapsed(world)));
     }
 
+    pub(crate) fn lock(&self, stage: &Stage<'_>, started: Started, world: &dyn World, ok: bool) {
+        let (families, app) = (&self.node.families, &self.app);
+        let labels = || [stage.component.into(), stage.operation.into(), ok.into()];
+        families.lock.add(app, labels(), 1);
+        families.lock_latency.observe_milli(app, labels(), micros(started.elapsed(world)));
+    }
+
     pub(crate) fn published(&self, component: &Arc<str>, topic: &str, ok: bool, took: Duration) {
         let (families, app) = (&self.node.families, &self.app);
         let topic: Arc<str> = topic.into();

@@ -4,6 +4,7 @@
 //! [`crate::Fault`]; none of them knows a header, a status or a JSON field.
 
 pub(crate) mod invoke;
+pub(crate) mod lock;
 pub(crate) mod metadata;
 pub(crate) mod publish;
 pub(crate) mod secrets;

@@ -133,7 +133,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         const MIB: u64 = 1024 * 1024;
-        Self { first_bytes: MIB, max_bytes: 32 * MIB, preparation: Preparation::Thread }
+        Self { first_bytes: MIB, max_bytes: 16 * MIB, preparation: Preparation::Thread }
     }
 }
 

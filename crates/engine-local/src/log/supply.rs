@@ -1,7 +1,7 @@
 //! The supply of segments: which there are, which are ready to be written to, which may be used again, and who makes the
 //! next one.
 //!
-//! Zero-filling 32 MiB takes longer than a hundred commits, so it is done ahead of need, by a thread that is there only
+//! Zero-filling 16 MiB takes longer than a hundred commits, so it is done ahead of need, by a thread that is there only
 //! meanwhile or, for a simulator, in the call that finds it is time. Segments before the last checkpoint become new ones: their blocks are
 //! written already, so a write to them changes no metadata and a sync of them writes no journal.
 //!

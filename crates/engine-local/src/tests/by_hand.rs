@@ -443,8 +443,13 @@ async fn what_falls_due_in_great_numbers_takes_several_batches_but_one_instant()
         bench.commit(writes.collect());
     }
     bench.clock.advance_ms(10);
-    let mut asked = bench.ask_writes(vec![Write::Add { key: key("n"), delta: 1 }]);
-    let mut turns = 0;
+    let mut asked = bench.ask_writes(vec![Write::Add { key: key("9/999"), delta: 1 }]);
+    let mut free = bench.ask_writes(vec![Write::Add { key: key("n"), delta: 1 }]);
+    assert!(bench.hands.turn());
+    assert_eq!(answered(&mut asked), None, "it adds to what is due");
+    let committed = answered(&mut free).unwrap().unwrap();
+    assert!(committed.time < due, "what is not due waits for nothing");
+    let mut turns = 1;
     while bench.hands.turn() {
         turns += 1;
     }
@@ -455,7 +460,7 @@ async fn what_falls_due_in_great_numbers_takes_several_batches_but_one_instant()
     let range = KeyRange::all();
     let page = rest.scan(&range, 10, outrigger_keyspace::Direction::Forward);
     let page = page.now_or_never().unwrap().unwrap();
-    assert_eq!(page.entries.len(), 1);
+    assert_eq!(page.entries.len(), 2);
 }
 
 #[tokio::test]

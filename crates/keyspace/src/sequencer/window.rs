@@ -28,7 +28,7 @@ use std::{
 };
 
 /// Most memory the window may take; a burst that needs more shortens how long a transaction may take.
-pub const WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const WINDOW_BYTES_MAX: usize = 40 * 1024 * 1024;
 
 /// About what one entry costs beside its bytes: its place in a slice, and in the table of hashes at its emptiest.
 const ENTRY_OVERHEAD_BYTES: usize = 64;

@@ -16,11 +16,12 @@ use crate::{
 };
 use futures_util::FutureExt;
 use outrigger_api::{
-    Components, PUBSUB_CAPABILITIES, Policed, PubsubComponent, Registered, STATE_CAPABILITIES,
-    SecretComponent, StateComponent,
+    Components, LOCK_CAPABILITIES, LockComponent, PUBSUB_CAPABILITIES, Policed, PubsubComponent,
+    Registered, STATE_CAPABILITIES, SecretComponent, StateComponent,
     secrets::{EnvSecrets, FileSecrets, SecretStore},
 };
 use outrigger_calls::{Base, ClientTls, HttpEndpoint, OutboundClient, discover::FixedList};
+use outrigger_coordination::Locks;
 use outrigger_kernel::World;
 use outrigger_keyspace::Durability;
 use outrigger_resources::{
@@ -159,6 +160,7 @@ impl Bench<'_> {
         match Block::of(&component.type_name) {
             Some(Block::State) => self.add_state(component, settings, &decision.serving)?,
             Some(Block::Pubsub) => self.add_pubsub(component, settings, &decision.serving)?,
+            Some(Block::Lock) => self.add_locks(component, settings, &decision.serving)?,
             Some(Block::SecretStores) => self.add_secrets(component, settings)?,
             _ => return Ok(()),
         }
@@ -282,6 +284,31 @@ impl Bench<'_> {
         };
         self.built.pubsub.insert(name.clone(), Arc::new(pubsub));
         self.register(component, PUBSUB_CAPABILITIES);
+        Ok(())
+    }
+
+    fn add_locks(
+        &mut self,
+        component: &Component,
+        settings: Settings<'_>,
+        serving: &Serving,
+    ) -> Result<(), Failure> {
+        let name = &component.head.name;
+        // Locks know no namespaces as prefixes: the word is as good as any other text.
+        let prefix = match settings.text("keyPrefix") {
+            Some(text) if text.eq_ignore_ascii_case("namespace") => {
+                Ok(KeyPrefix::Literal(text.to_lowercase()))
+            }
+            text => KeyPrefix::parse(text),
+        };
+        let prefix = prefix.map_err(|error| {
+            let what = format!("component {name} cannot be used");
+            Failure::new("OUTR-0015", Exit::Usage, what).at(&component.origin).why(error)
+        })?;
+        let locks = Locks::new(self.workshop.engines.space(serving)?, name);
+        let component_of = LockComponent { name: name.as_str().into(), locks, prefix };
+        self.built.locks.insert(name.clone(), Arc::new(component_of));
+        self.register(component, LOCK_CAPABILITIES);
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 //! | type | `real` | `auto` | `embedded` |
 //! |---|---|---|---|
 //! | ours, in-memory, SQLite, local secret stores | served | served | served |
-//! | outside store or broker, something listens there | fails | fails | embedded store |
-//! | outside store or broker, silent loopback address | fails | embedded store, and says so | embedded store, and says so |
-//! | outside store or broker elsewhere | fails | fails | embedded store, and says so |
+//! | outside store, broker or lock store, something listens there | fails | fails | embedded store |
+//! | outside store, broker or lock store, silent loopback address | fails | embedded store, and says so | embedded store, and says so |
+//! | outside store, broker or lock store elsewhere | fails | fails | embedded store, and says so |
 //! | a block this build does not have | fails | left out, and says so | left out, and says so |
 //!
 //! "Fails" is not final: `ignoreErrors: true` turns it into "left out, and says so".
@@ -48,14 +48,15 @@ pub(crate) fn decide(
     let as_written = |serving| Ok(Decision { serving, notice: None });
     let known = type_catalog::find(&component.type_name);
     let block = Block::of(&component.type_name);
-    let has_block = matches!(block, Some(Block::State | Block::Pubsub | Block::SecretStores));
+    let has_block =
+        matches!(block, Some(Block::State | Block::Pubsub | Block::Lock | Block::SecretStores));
     match (known.map(|known| known.provision), block) {
         (Some(Provision::Engine | Provision::SingleFile), _) if has_block => {
             as_written(Serving::Engine)
         }
         (Some(Provision::Memory), _) if has_block => as_written(Serving::Memory),
         (Some(Provision::Local), Some(Block::SecretStores)) => as_written(Serving::Local),
-        (_, Some(Block::State | Block::Pubsub)) => outside(component, mode, listens),
+        (_, Some(Block::State | Block::Pubsub | Block::Lock)) => outside(component, mode, listens),
         _ => absent(component, mode),
     }
 }

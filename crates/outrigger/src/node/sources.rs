@@ -12,7 +12,7 @@ use std::{
 /// Folders that are looked for when nobody names one.
 const HERE: [&str; 2] = ["resources", "components"];
 
-/// What an app has when it brings no resources: a store, a broker and the environment's secrets.
+/// What an app has when it brings no resources: a store, a broker, locks and the environment's secrets.
 const DEFAULTS: &str = "\
 apiVersion: dapr.io/v1alpha1
 kind: Component
@@ -26,6 +26,13 @@ kind: Component
 metadata: {name: pubsub}
 spec:
   type: pubsub.outrigger
+  version: v1
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {name: lockstore}
+spec:
+  type: lock.outrigger
   version: v1
 ---
 apiVersion: dapr.io/v1alpha1

@@ -1,0 +1,159 @@
+//! Locks: take, release, renew, look at, force.
+
+use super::Stage;
+use crate::{
+    components::LockComponent,
+    errors::{Entry, Fault, catalogue},
+    host::Host,
+    trace::Started,
+};
+use http::StatusCode;
+use outrigger_coordination::{Ask, Held, LockError, LockStatus, Mode, Released};
+use outrigger_kernel::Deadline;
+use std::{sync::Arc, time::Duration};
+use tonic::Code;
+
+/// Most of a line that is shown.
+const WAITING_SHOWN_MAX: usize = 1_000;
+
+/// A lock as asked for, under the user's own name for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) resource: String,
+    pub(crate) owner: String,
+    pub(crate) ttl: Duration,
+    /// How long it is waited for; `None` for not at all.
+    pub(crate) wait: Option<Duration>,
+    pub(crate) mode: Mode,
+    pub(crate) reentrant: bool,
+}
+
+/// The lock store called `name`.
+pub(crate) fn find(host: &Host, name: &str) -> Result<Arc<LockComponent>, Fault> {
+    let components = host.components.load();
+    if let Some(component) = components.locks.get(name) {
+        return Ok(Arc::clone(component));
+    }
+    Err(if components.locks.is_empty() {
+        let message = "lock store is not configured: no lock store is";
+        Fault::new(&catalogue::LOCK_NOT_CONFIGURED, message)
+    } else {
+        let message = format!("lock store {name} is not found");
+        Fault::new(&catalogue::LOCK_NOT_FOUND, message)
+    })
+}
+
+/// Takes a lock; `None` when it is not to be had (in time).
+pub(crate) async fn take(
+    host: &Host,
+    store: &LockComponent,
+    wanted: Wanted,
+    deadline: Deadline,
+) -> Result<Option<Held>, Fault> {
+    let resource = physical(host, store, &wanted.resource)?;
+    let Wanted { owner, ttl, wait, mode, reentrant, .. } = wanted;
+    let ask = Ask { resource, owner, ttl, mode, reentrant };
+    let taking = async {
+        let Some(wait) = wait else { return store.locks.try_take(&ask, deadline).await };
+        let until = deadline.earliest(Deadline::after(&*host.world, wait));
+        match store.locks.take(&ask, until).await {
+            Ok(held) => Ok(Some(held)),
+            Err(LockError::TimedOut) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    on(host, store, "try_lock", &catalogue::LOCK_TAKE, Box::pin(taking)).await
+}
+
+/// Lets go of a lock.
+pub(crate) async fn release(
+    host: &Host,
+    store: &LockComponent,
+    (resource, owner): (&str, &str),
+    token: Option<u64>,
+    deadline: Deadline,
+) -> Result<Released, Fault> {
+    let resource = physical(host, store, resource)?;
+    let releasing = store.locks.release(&resource, owner, token, deadline);
+    on(host, store, "unlock", &catalogue::LOCK_RELEASE, Box::pin(releasing)).await
+}
+
+/// Holds on to a lock; `None` when it is in other hands.
+pub(crate) async fn renew(
+    host: &Host,
+    store: &LockComponent,
+    (resource, owner): (&str, &str),
+    token: Option<u64>,
+    ttl: Duration,
+    deadline: Deadline,
+) -> Result<Option<Held>, Fault> {
+    let resource = physical(host, store, resource)?;
+    let renewing = store.locks.renew(&resource, owner, token, ttl, deadline);
+    on(host, store, "renew", &catalogue::LOCK_TAKE, Box::pin(renewing)).await
+}
+
+/// Who holds a lock and who waits for it.
+pub(crate) async fn status(
+    host: &Host,
+    store: &LockComponent,
+    resource: &str,
+) -> Result<LockStatus, Fault> {
+    let resource = physical(host, store, resource)?;
+    let reading = store.locks.status(&resource, WAITING_SHOWN_MAX);
+    on(host, store, "status", &catalogue::LOCK_TAKE, Box::pin(reading)).await
+}
+
+/// Takes a lock from everybody who holds it; answers from how many.
+pub(crate) async fn force(
+    host: &Host,
+    store: &LockComponent,
+    resource: &str,
+    deadline: Deadline,
+) -> Result<usize, Fault> {
+    let resource = physical(host, store, resource)?;
+    let forcing = store.locks.force(&resource, deadline);
+    on(host, store, "force_unlock", &catalogue::LOCK_RELEASE, Box::pin(forcing)).await
+}
+
+fn physical(host: &Host, store: &LockComponent, resource: &str) -> Result<String, Fault> {
+    store.prefix.physical(&host.app_id, &host.namespace, &store.name, resource).map_err(|error| {
+        let message = format!("the resource id {resource:?} cannot be locked: {error}");
+        Fault::new(&catalogue::MALFORMED_REQUEST, message)
+    })
+}
+
+/// Works on a lock store, and counts it.
+async fn on<T>(
+    host: &Host,
+    store: &LockComponent,
+    operation: &'static str,
+    entry: &'static Entry,
+    work: impl Future<Output = Result<T, LockError>>,
+) -> Result<T, Fault> {
+    let stage = Stage { component: &store.name, operation };
+    let started = Started::now(&*host.world);
+    let answer = work.await;
+    host.metrics.lock(&stage, started, &*host.world, answer.is_ok());
+    answer.map_err(|error| fault(&error, entry, store))
+}
+
+fn fault(error: &LockError, entry: &'static Entry, store: &LockComponent) -> Fault {
+    let fault = Fault::new(entry, format!("lock store {}: {error}", store.name));
+    match error {
+        LockError::Resource(_)
+        | LockError::Owner(_)
+        | LockError::Ttl(_)
+        | LockError::Permits(_) => Fault::new(&catalogue::MALFORMED_REQUEST, error.to_string()),
+        LockError::Deadlock(_) => {
+            Fault::new(&catalogue::LOCK_DEADLOCK, format!("lock store {}: {error}", store.name))
+        }
+        LockError::TooManyWaiting => {
+            let busy = StatusCode::SERVICE_UNAVAILABLE;
+            fault.status(busy, Code::ResourceExhausted).retry_after(Duration::from_secs(1))
+        }
+        LockError::Elapsed | LockError::TimedOut => {
+            fault.status(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded)
+        }
+        LockError::Unknown(_) | LockError::Unavailable(_) | LockError::Damaged(_) => fault,
+    }
+}
