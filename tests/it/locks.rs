@@ -17,6 +17,22 @@ spec:
   metadata:
     - name: keyPrefix
       value: none
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata:
+  name: statestore
+spec:
+  type: state.outrigger
+  version: v1
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata:
+  name: memory
+spec:
+  type: state.in-memory
+  version: v1
 ";
 
 fn sidecar(app_id: &str, data: &Folder) -> Result<Node> {
@@ -77,6 +93,42 @@ fn a_lock_passes_from_one_runtime_to_the_next_in_line() -> Result<()> {
     ensure!(release(&other, "b")? == 1);
     one.assert_calm();
     other.assert_calm();
+    Ok(())
+}
+
+#[test]
+fn who_has_lost_a_lock_writes_nothing_under_it() -> Result<()> {
+    let node = sidecar("fenced", &Folder::new("locks-fenced")?)?;
+    let write = |store: &str, value: u32, fence: &str| {
+        let body = serde_json::to_vec(&json!([{ "key": "k", "value": value }]))?;
+        let path = format!("/v1.0/state/{store}");
+        node.send("POST", &path, &[("if-fence", fence)], &body)
+    };
+    let fence = |held: &Value| format!("locks/job; token={}", held["fencingToken"]);
+    let late = fence(&take(&node, "late", &json!({ "expiryInSeconds": 0.3 }))?);
+    ensure!(write("statestore", 1, &late)?.status == 204);
+    // Paused past its end; another one takes over.
+    let next = take(&node, "next", &json!({ "waitInSeconds": 10 }))?;
+    ensure!(next["success"] == true, "{next}");
+    ensure!(write("statestore", 2, &fence(&next))?.status == 204);
+    let refused = write("statestore", 3, &late)?;
+    ensure!(refused.status == 412 && refused.code() == "ERR_STATE_FENCED", "{refused:?}");
+    let deleted = node.send("DELETE", "/v1.0/state/statestore/k", &[("if-fence", &late)], b"")?;
+    ensure!(deleted.status == 412, "{deleted:?}");
+    ensure!(node.get("/v1.0/state/statestore/k")?.json() == 2);
+
+    let elsewhere = write("memory", 1, &fence(&next))?;
+    ensure!(elsewhere.status == 400 && elsewhere.code() == "ERR_STATE_SAVE", "{elsewhere:?}");
+    for odd in
+        ["", "job", "locks/job", "locks/job; token=", "locks/job; token=-1", "locks/; token=1"]
+    {
+        let answer = write("statestore", 4, odd)?;
+        ensure!(answer.code() == "ERR_MALFORMED_REQUEST", "{odd:?}: {answer:?}");
+    }
+    let unknown = write("statestore", 4, "nowhere/job; token=1")?;
+    ensure!(unknown.code() == "ERR_LOCK_STORE_NOT_FOUND", "{unknown:?}");
+    ensure!(node.get("/v1.0/state/statestore/k")?.json() == 2);
+    node.assert_calm();
     Ok(())
 }
 

@@ -39,6 +39,8 @@ pub const RAW_PAYLOAD: &str = "rawPayload";
 /// Request metadata of a state item over gRPC: what the bytes are.
 pub const CONTENT_TYPE: &str = "contentType";
 
+/// Header and gRPC metadata of a change of state: the lock that must still be held, `STORE/RESOURCE; token=N`.
+pub const IF_FENCE: &str = "if-fence";
 /// gRPC metadata of an answer that gives a lock: its fencing token.
 pub const FENCING_TOKEN: &str = "outrigger-fencing-token";
 

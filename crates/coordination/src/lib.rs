@@ -32,7 +32,7 @@ mod registry;
 
 pub use limits::{LimitName, SharedLimits};
 pub use lock::{
-    Ask, HOLDERS_MAX, Held, Holder, LockError, LockStatus, Locks, Mode, OWNER_BYTES_MAX,
+    Ask, Fence, HOLDERS_MAX, Held, Holder, LockError, LockStatus, Locks, Mode, OWNER_BYTES_MAX,
     PERMITS_MAX, RESOURCE_BYTES_MAX, Released, TTL_MAX, WAIT_MAX, WAITING_MAX,
 };
 pub use registry::{App, Instance, Registry, RegistryError, Resident};

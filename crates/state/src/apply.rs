@@ -2,11 +2,12 @@
 //!
 //! The list is first *planned*, without touching the store: keys, etags and sizes are checked, records encoded, expiry
 //! instants fixed. A plan without conditions is committed blind, since nothing anyone else does could make it wrong. A
-//! plan with conditions runs as a transaction: its conditions are checked against one snapshot, and the commit is
+//! plan with conditions (or fences) runs as a transaction: its conditions are checked against one snapshot, and the commit is
 //! refused if any of those keys has changed since.
 
 use crate::{ApplyError, Change, Concurrency, Set, Store, Ttl, etag, records::Entry};
 use bytes::Bytes;
+use outrigger_coordination::Fence;
 use outrigger_kernel::{Deadline, Wall, within};
 use outrigger_keyspace::{Committed, Record, TransactError, Tx, Write, limits};
 use prost::Message;
@@ -21,6 +22,7 @@ const NAMEABLE_MAX: Wall = Wall(253_402_300_799_999);
 struct Plan {
     writes: Vec<Write>,
     conditions: Vec<Condition>,
+    fences: Vec<Fence>,
 }
 
 /// What must hold for a key before the request.
@@ -65,12 +67,41 @@ impl Store {
     ) -> Result<Committed, ApplyError> {
         let mut plan = self.plan(changes)?;
         plan.writes.extend(also);
+        self.carry_out(plan, deadline).await
+    }
+
+    /// Like [`Store::apply`], iff all of `fences` hold until the commit: who writes under a lock that has ended or changed
+    /// hands changes nothing.
+    ///
+    /// # Errors
+    /// [`ApplyError::Fenced`] for the first that does not hold; see [`ApplyError`].
+    pub async fn apply_fenced(
+        &self,
+        changes: Vec<Change>,
+        fences: Vec<Fence>,
+        deadline: Deadline,
+    ) -> Result<Committed, ApplyError> {
+        if let Some(fence) = fences.iter().find(|fence| !fence.is_of(self.space())) {
+            return Err(ApplyError::FenceElsewhere { resource: fence.resource().to_owned() });
+        }
+        let plan = Plan { fences, ..self.plan(changes)? };
+        self.carry_out(plan, deadline).await
+    }
+
+    async fn carry_out(&self, plan: Plan, deadline: Deadline) -> Result<Committed, ApplyError> {
         self.in_time(deadline)?;
-        if plan.conditions.is_empty() && !plan.writes.is_empty() {
+        let is_blind = plan.conditions.is_empty() && plan.fences.is_empty();
+        if is_blind && !plan.writes.is_empty() {
             return self.commit_blind(plan.writes, deadline).await;
         }
         let plan = &plan;
         let body = |tx: Tx| async move {
+            for fence in &plan.fences {
+                if !fence.holds(&tx).await? {
+                    let (resource, token) = (fence.resource().to_owned(), fence.token());
+                    return Err(TransactError::Refused(ApplyError::Fenced { resource, token }));
+                }
+            }
             self.check(&plan.conditions, &tx).await?;
             for write in &plan.writes {
                 tx.write(write.clone());
@@ -101,7 +132,11 @@ impl Store {
             return Err(ApplyError::TooManyOperations { count: changes.len() });
         }
         let now = self.space().now();
-        let mut plan = Plan { writes: Vec::with_capacity(changes.len()), conditions: Vec::new() };
+        let mut plan = Plan {
+            writes: Vec::with_capacity(changes.len()),
+            conditions: Vec::new(),
+            fences: Vec::new(),
+        };
         for change in changes {
             let stored_key = self.stored_key(change.key())?;
             if let Some(expected) = expected(&change)? {

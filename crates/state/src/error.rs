@@ -74,6 +74,20 @@ pub enum ApplyError {
         /// The first key of the request whose condition failed.
         key: String,
     },
+    /// A lock that the changes rest on has ended, or is in other hands.
+    #[error("the lock on {resource:?} is not held with the token {token} any more")]
+    Fenced {
+        /// What is locked.
+        resource: String,
+        /// The token given.
+        token: u64,
+    },
+    /// A lock that the changes rest on is in another store, so that no commit can hold both.
+    #[error("the lock on {resource:?} is kept in another store than this state")]
+    FenceElsewhere {
+        /// What is locked.
+        resource: String,
+    },
     /// Not an etag this store ever gave out.
     #[error("the etag {etag:?} given for {key:?} is malformed: expected a decimal number")]
     EtagMalformed {

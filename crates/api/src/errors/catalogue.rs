@@ -124,6 +124,8 @@ catalogue! {
 
     CONFIGURATION_NOT_CONFIGURED = "ERR_CONFIGURATION_STORE_NOT_CONFIGURED", "", 500, FailedPrecondition,
         "Configuration stores are not there yet.";
+    STATE_FENCED = "ERR_STATE_FENCED", "", 412, FailedPrecondition,
+        "Take the lock again, and read what it protects again before writing.";
     LOCK_NOT_CONFIGURED = "ERR_LOCK_STORE_NOT_CONFIGURED", "", 500, FailedPrecondition,
         "Add a component of type lock.outrigger to the resources folder.";
     LOCK_NOT_FOUND = "ERR_LOCK_STORE_NOT_FOUND", "", 400, InvalidArgument,

@@ -8,7 +8,10 @@ use crate::{
     errors::{Fault, catalogue},
     host::Host,
     names,
-    operations::state::{self, Verb, Write},
+    operations::{
+        lock,
+        state::{self, Verb, Write},
+    },
 };
 use bytes::Bytes;
 use outrigger_events::envelope::is_content_type;
@@ -66,11 +69,13 @@ pub(super) async fn save(
     context: Context,
     request: Request<pb::SaveStateRequest>,
 ) -> Answer<()> {
+    let headers = request.metadata().clone().into_headers();
     let asked = request.into_inner();
     let answer = async {
         let store = state::find(&host, &asked.store_name)?;
         let writes = asked.states.into_iter().map(upsert).collect::<Result<_, Fault>>()?;
-        state::apply(&host, &store, Verb::Save, writes, context.deadline).await
+        let fences = lock::fences(&host, &headers)?;
+        state::apply(&host, &store, Verb::Save, writes, fences, context.deadline).await
     };
     finish(&host, answer.await)
 }
@@ -80,6 +85,7 @@ pub(super) async fn delete(
     context: Context,
     request: Request<pb::DeleteStateRequest>,
 ) -> Answer<()> {
+    let headers = request.metadata().clone().into_headers();
     let asked = request.into_inner();
     let answer = async {
         let store = state::find(&host, &asked.store_name)?;
@@ -90,7 +96,8 @@ pub(super) async fn delete(
             metadata: asked.metadata,
             ..Write::default()
         };
-        state::apply(&host, &store, Verb::Delete, vec![write], context.deadline).await
+        let fences = lock::fences(&host, &headers)?;
+        state::apply(&host, &store, Verb::Delete, vec![write], fences, context.deadline).await
     };
     finish(&host, answer.await)
 }
@@ -100,11 +107,13 @@ pub(super) async fn delete_bulk(
     context: Context,
     request: Request<pb::DeleteBulkStateRequest>,
 ) -> Answer<()> {
+    let headers = request.metadata().clone().into_headers();
     let asked = request.into_inner();
     let answer = async {
         let store = state::find(&host, &asked.store_name)?;
         let writes = asked.states.into_iter().map(removal).collect();
-        state::apply(&host, &store, Verb::BulkDelete, writes, context.deadline).await
+        let fences = lock::fences(&host, &headers)?;
+        state::apply(&host, &store, Verb::BulkDelete, writes, fences, context.deadline).await
     };
     finish(&host, answer.await)
 }
@@ -114,6 +123,7 @@ pub(super) async fn transact(
     context: Context,
     request: Request<pb::ExecuteStateTransactionRequest>,
 ) -> Answer<()> {
+    let headers = request.metadata().clone().into_headers();
     let asked = request.into_inner();
     let answer = async {
         let store = state::find(&host, &asked.store_name)?;
@@ -122,7 +132,8 @@ pub(super) async fn transact(
             .into_iter()
             .map(|operation| step(operation, &asked.metadata))
             .collect::<Result<_, Fault>>()?;
-        state::apply(&host, &store, Verb::Transact, writes, context.deadline).await
+        let fences = lock::fences(&host, &headers)?;
+        state::apply(&host, &store, Verb::Transact, writes, fences, context.deadline).await
     };
     finish(&host, answer.await)
 }

@@ -4,7 +4,10 @@ use super::{Exchange, Reply, RequestBody, wire};
 use crate::{
     errors::{Fault, catalogue},
     names,
-    operations::state::{self, Verb, Write},
+    operations::{
+        lock,
+        state::{self, Verb, Write},
+    },
 };
 use bytes::Bytes;
 use http::{StatusCode, header};
@@ -47,7 +50,8 @@ pub(super) async fn delete(x: &Exchange<'_>, store: &str, key: &str) -> Result<R
         metadata: x.metadata(),
         ..Write::default()
     };
-    state::apply(x.host, &store, Verb::Delete, vec![write], x.deadline).await?;
+    let fences = lock::fences(x.host, &x.parts.headers)?;
+    state::apply(x.host, &store, Verb::Delete, vec![write], fences, x.deadline).await?;
     Ok(Reply::empty())
 }
 
@@ -61,7 +65,8 @@ pub(super) async fn save(x: &Exchange<'_>, store: &str, body: RequestBody) -> Re
         .into_iter()
         .map(|item| upsert(item, &body, &metadata))
         .collect::<Result<Vec<Write>, Fault>>()?;
-    state::apply(x.host, &store, Verb::Save, writes, x.deadline).await?;
+    let fences = lock::fences(x.host, &x.parts.headers)?;
+    state::apply(x.host, &store, Verb::Save, writes, fences, x.deadline).await?;
     Ok(Reply::empty())
 }
 
@@ -88,7 +93,8 @@ pub(super) async fn transact(
             }
         });
     }
-    state::apply(x.host, &store, Verb::Transact, writes, x.deadline).await?;
+    let fences = lock::fences(x.host, &x.parts.headers)?;
+    state::apply(x.host, &store, Verb::Transact, writes, fences, x.deadline).await?;
     Ok(Reply::empty())
 }
 

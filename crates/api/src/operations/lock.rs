@@ -5,11 +5,13 @@ use crate::{
     components::LockComponent,
     errors::{Entry, Fault, catalogue},
     host::Host,
+    names,
     trace::Started,
 };
-use http::StatusCode;
-use outrigger_coordination::{Ask, Held, LockError, LockStatus, Mode, Released};
+use http::{HeaderMap, StatusCode};
+use outrigger_coordination::{Ask, Fence, Held, LockError, LockStatus, Mode, Released};
 use outrigger_kernel::Deadline;
+use percent_encoding::percent_decode_str;
 use std::{sync::Arc, time::Duration};
 use tonic::Code;
 
@@ -113,6 +115,33 @@ pub(crate) async fn force(
     let resource = physical(host, store, resource)?;
     let forcing = store.locks.force(&resource, deadline);
     on(host, store, "force_unlock", &catalogue::LOCK_RELEASE, Box::pin(forcing)).await
+}
+
+/// Most fences of one request.
+const FENCES_MAX: usize = 8;
+
+/// The fences that `headers` put up: each `STORE/RESOURCE; token=N`, the resource percent-encoded where it must be.
+pub(crate) fn fences(host: &Host, headers: &HeaderMap) -> Result<Vec<Fence>, Fault> {
+    let values = headers.get_all(names::IF_FENCE).iter();
+    let malformed = || {
+        let message = format!(
+            "{} is STORE/RESOURCE; token=N, {FENCES_MAX} times at most, N being the fencing token",
+            names::IF_FENCE
+        );
+        Fault::new(&catalogue::MALFORMED_REQUEST, message)
+    };
+    let mut fences = Vec::new();
+    for value in values {
+        let text = value.to_str().map_err(|_| malformed())?;
+        let (lock, token) = text.split_once(';').ok_or_else(malformed)?;
+        let token = token.trim().strip_prefix("token=").and_then(|token| token.parse().ok());
+        let (store, resource) = lock.trim().split_once('/').ok_or_else(malformed)?;
+        let resource = percent_decode_str(resource).decode_utf8().map_err(|_| malformed())?;
+        let (store, token) = (find(host, store)?, token.ok_or_else(malformed)?);
+        let resource = physical(host, &store, &resource)?;
+        fences.push(Fence::new(store.locks.clone(), &resource, token));
+    }
+    if fences.len() > FENCES_MAX { Err(malformed()) } else { Ok(fences) }
 }
 
 fn physical(host: &Host, store: &LockComponent, resource: &str) -> Result<String, Fault> {

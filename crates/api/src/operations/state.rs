@@ -10,6 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::StatusCode;
+use outrigger_coordination::Fence;
 use outrigger_kernel::Deadline;
 use outrigger_resilience::{Class, GaveUp};
 use outrigger_state::{
@@ -108,12 +109,13 @@ pub(crate) async fn get_many(
     })
 }
 
-/// Makes all changes, or none.
+/// Makes all changes, or none; none unless all of `fences` hold.
 pub(crate) async fn apply(
     host: &Host,
     store: &StateComponent,
     verb: Verb,
     writes: Vec<Write>,
+    fences: Vec<Fence>,
     deadline: Deadline,
 ) -> Result<(), Fault> {
     if writes.is_empty() {
@@ -124,7 +126,13 @@ pub(crate) async fn apply(
     let once = store.outbound.is_idle();
     let applying = |due| {
         let changes = if once { std::mem::take(&mut changes) } else { changes.clone() };
-        store.store.apply(changes, due)
+        let fences = fences.clone();
+        async move {
+            if fences.is_empty() {
+                return store.store.apply(changes, due).await;
+            }
+            Box::pin(store.store.apply_fenced(changes, fences, due)).await
+        }
     };
     let answer = on(host, store, verb.operation(), deadline, apply_class, applying).await;
     answer.map(drop).map_err(|failed| {
@@ -289,6 +297,12 @@ fn apply_fault(
                 return fault(reason);
             }
             fault(reason).status(StatusCode::BAD_REQUEST, Code::InvalidArgument)
+        }
+        ApplyError::Fenced { .. } => {
+            Fault::new(&catalogue::STATE_FENCED, format!("{what}: {error}"))
+        }
+        ApplyError::FenceElsewhere { .. } => {
+            fault(error.to_string()).status(StatusCode::BAD_REQUEST, Code::InvalidArgument)
         }
         ApplyError::Key(key) => illegal_key(store, "", &key),
         ApplyError::TooManyOperations { count } => {

@@ -7,14 +7,14 @@
 
 use super::{
     Ask, Held, LockError, Locks, WAITING_MAX,
-    keys::{HOLDERS, OWNED, WAITERS},
+    keys::{HOLDERS, WAITERS, WANTED},
     view::View,
 };
 use outrigger_kernel::{Deadline, TaskHandle, Wall, within};
 use outrigger_keyspace::{Stamp, TransactError, Tx};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -91,7 +91,7 @@ async fn usher(locks: &Locks, resource: &str) {
 
 impl Locks {
     /// Gives the lock to those at the head of its line who can have it. Answers when the next lifetime ends.
-    async fn move_up(&self, resource: &str) -> Result<Option<Wall>, LockError> {
+    pub(super) async fn move_up(&self, resource: &str) -> Result<Option<Wall>, LockError> {
         let deadline = Deadline::after(&**self.space.world(), super::COMMIT_WITHIN);
         let body = async |tx: Tx| {
             let mut view = View::read(self, &tx, resource).await?;
@@ -102,26 +102,49 @@ impl Locks {
     }
 }
 
-/// A place in line, or on the way to one. Dropped, it is given up, and so is the lock if it was given meanwhile.
+/// One time that somebody asks for a lock, perhaps with a place in line. Dropped without an answer, what it came to is
+/// undone: the place is given up, and so is the lock.
 pub(super) struct Place {
     locks: Locks,
     ask: Ask,
     grant: String,
-    stamp: Option<Stamp>,
+    stamp: OnceLock<Stamp>,
+    in_line: bool,
     ended: bool,
 }
 
 impl Place {
-    pub(super) fn new(locks: &Locks, ask: &Ask, grant: &str) -> Result<Self, LockError> {
+    /// For somebody who does not wait.
+    pub(super) fn asking(locks: &Locks, ask: &Ask) -> Self {
+        let (locks, ask, grant) = (locks.clone(), ask.clone(), locks.grant());
+        Self { locks, ask, grant, stamp: OnceLock::new(), in_line: false, ended: false }
+    }
+
+    /// For somebody who does.
+    pub(super) fn in_line(locks: &Locks, ask: &Ask) -> Result<Self, LockError> {
         locks.line.enter(locks, &ask.resource)?;
-        let (locks, ask, grant) = (locks.clone(), ask.clone(), grant.to_owned());
-        Ok(Self { locks, ask, grant, stamp: None, ended: false })
+        let mut place = Self::asking(locks, ask);
+        place.in_line = true;
+        Ok(place)
+    }
+
+    /// The name of what is asked for.
+    pub(super) fn grant(&self) -> &str {
+        &self.grant
     }
 
     /// It was taken by the commit of this revision.
-    pub(super) fn taken(mut self, revision: u64) -> Self {
-        self.stamp = Some(Stamp { revision, index: 0 });
-        self
+    pub(super) fn taken(&self, revision: u64) {
+        // Only ever set by the one commit that takes it.
+        let _first = self.stamp.set(Stamp { revision, index: 0 });
+    }
+
+    /// There is an answer, and unless it is that nobody knows, nothing to be undone.
+    pub(super) fn answered<T>(self, answer: Result<T, LockError>) -> Result<T, LockError> {
+        if !matches!(answer, Err(LockError::Elapsed | LockError::Unknown(_))) {
+            self.left();
+        }
+        answer
     }
 
     /// It is of no use any more, and nothing is left of it.
@@ -131,7 +154,8 @@ impl Place {
 
     /// Gives it up. Answers the lock if that was given meanwhile.
     pub(super) async fn leave(mut self) -> Result<Option<Held>, LockError> {
-        let left = leave(&self.locks, &self.ask, &self.grant, self.stamp, false).await;
+        let stamp = self.stamp.get().copied();
+        let left = leave(&self.locks, &self.ask, &self.grant, stamp, false).await;
         self.ended = left.is_ok();
         left
     }
@@ -139,13 +163,15 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.locks.line.leave(&self.ask.resource);
+        if self.in_line {
+            self.locks.line.leave(&self.ask.resource);
+        }
         if self.ended {
             return;
         }
         // Whoever waited has hung up; the row would hold up those behind until it expires.
-        let (locks, ask, grant, stamp) =
-            (self.locks.clone(), self.ask.clone(), std::mem::take(&mut self.grant), self.stamp);
+        let (locks, ask, stamp) = (self.locks.clone(), self.ask.clone(), self.stamp.get().copied());
+        let grant = std::mem::take(&mut self.grant);
         let world = Arc::clone(self.locks.space.world());
         let leaving = async move {
             if let Err(error) = leave(&locks, &ask, &grant, stamp, true).await {
@@ -216,21 +242,18 @@ async fn step_out(
         view.move_up().await?;
         return Ok(Out::Nowhere);
     }
-    let (store, resource) = (locks.store(), ask.resource.clone());
-    let key = (store.clone(), ask.owner.clone(), resource.clone(), grant.to_owned());
-    if tx.get(&OWNED, &key).await?.is_none() {
+    let key = (locks.store(), ask.owner.clone(), ask.resource.clone(), grant.to_owned());
+    if tx.get(&WANTED, &key).await?.is_none() {
         return Ok(Out::Nowhere);
     }
-    tx.delete(&OWNED, &key);
-    let stamp = match stamp {
-        Some(stamp) => Some(stamp),
+    tx.delete(&WANTED, &key);
+    match stamp {
+        Some(stamp) => tx.delete(&WAITERS, &(key.0, key.2, stamp)),
         None => {
             let line = view.line(WAITING_MAX).await?;
-            line.iter().find(|(_, waiter)| waiter.grant == grant).map(|(stamp, _)| *stamp)
+            let own = line.iter().filter(|(_, waiter)| waiter.grant == grant);
+            own.for_each(|(stamp, waiter)| view.remove_place(*stamp, waiter));
         }
-    };
-    if let Some(stamp) = stamp {
-        tx.delete(&WAITERS, &(store, resource, stamp));
     }
     Ok(Out::Left)
 }

@@ -14,12 +14,13 @@
 //! | `line.rs` | waiting, and who sees to it that the line moves when a lifetime ends |
 //! | `release.rs` | [`Locks::release`], [`Locks::renew`], [`Locks::release_all`], [`Locks::force`] |
 //! | `view.rs` | what a transaction knows of a lock; who may have it; cycles of waiting |
+//! | `fence.rs` | [`Fence`]: commits that happen only while a lock is held |
 //! | `keys.rs`, `records.rs` | the layout |
 //!
 //! **What a lock is worth.** No lock with a lifetime excludes anybody by itself: a holder may be paused past its end and go on
 //! as if nothing had happened. The *fencing token* excludes him. It is the revision of the commit that gave the lock, so
 //! every holder's is greater than those of all before him; what the lock protects refuses a token smaller than the
-//! greatest it has seen.
+//! greatest it has seen. (Those who share a lock and were let in by one commit have one token.)
 //!
 //! **Fairness.** Who waits is served in the order of coming, and nobody passes the line; exclusive requests are not starved by
 //! shared ones. A hand-over is one commit, and wakes the one whose turn it is. Who dies in line is passed over when its
@@ -30,6 +31,7 @@
 //! once, see [`LockError::Deadlock`].
 
 mod error;
+mod fence;
 mod keys;
 mod line;
 mod records;
@@ -40,6 +42,7 @@ mod tests;
 mod view;
 
 pub use error::LockError;
+pub use fence::Fence;
 pub use release::Released;
 pub use view::{Holder, LockStatus};
 

@@ -43,13 +43,9 @@ pub(super) struct WaiterRow {
     pub(super) grant: String,
 }
 
-/// What an owner has to do with a lock.
+/// That an owner has to do with a lock; the key says all.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(super) struct OwnedRow {
-    /// Whether the lock is only waited for.
-    #[prost(bool, tag = "1")]
-    pub(super) waiting: bool,
-}
+pub(super) struct OwnedRow {}
 
 impl Mode {
     pub(super) fn number(self) -> u32 {

@@ -1,15 +1,16 @@
 //! Letting go of locks, and holding on to them.
 
 use super::{
-    Held, LockError, Locks, check_names, check_ttl,
-    keys::OWNED,
+    Held, LockError, Locks, WAITING_MAX, check_names, check_ttl,
+    keys::{HELD, WANTED},
+    records::OwnedRow,
     view::{Known, View},
 };
 use outrigger_kernel::Deadline;
-use outrigger_keyspace::{Direction, TransactError, Tx};
+use outrigger_keyspace::{Direction, Table, TransactError, Tx};
 use std::{collections::BTreeSet, time::Duration};
 
-/// Most locks of one owner that one step of [`Locks::release_all`] lets go of.
+/// Most rows of one owner that are read at once.
 const OWNED_PER_STEP: usize = 1_000;
 
 /// What letting go came to.
@@ -113,51 +114,77 @@ impl Locks {
         Ok(self.transact(deadline, body).await?.0)
     }
 
-    /// Lets go of every lock that `owner` holds, however often: it has ended. Answers how many those were.
+    /// Lets go of every lock that `owner` holds, however often, and gives up its places in line: it has ended. Answers how
+    /// many locks those were.
     ///
     /// # Errors
     /// When the store cannot be read or written, or the name is none. Some may have been let go of then.
     pub async fn release_all(&self, owner: &str, deadline: Deadline) -> Result<usize, LockError> {
-        check_names("-", owner)?;
         let mut count = 0;
-        for resource in self.held_by(owner, deadline).await? {
-            let body = async |tx: Tx| {
-                tx.making_room();
-                let mut view = View::read(self, &tx, &resource).await?;
-                let own = view.holders.iter().filter(|known| known.row.owner == owner);
-                let grants: Vec<String> = own.map(|known| known.grant.clone()).collect();
-                grants.iter().for_each(|grant| view.take_from(grant));
-                if !grants.is_empty() {
-                    view.move_up().await?;
-                }
-                Ok(grants.len())
-            };
-            count += self.transact(deadline, body).await?.0;
+        loop {
+            // First what is waited for, so that it is not given what others held.
+            let mut all = self.step_of(&WANTED, owner, deadline).await?;
+            all.extend(self.step_of(&HELD, owner, deadline).await?);
+            if all.is_empty() {
+                return Ok(count);
+            }
+            for resource in all {
+                let body = async |tx: Tx| self.drop_owner(&tx, &resource, owner).await;
+                count += self.transact(deadline, body).await?.0;
+                self.move_up(&resource).await?;
+            }
         }
-        Ok(count)
     }
 
-    /// The resources that `owner` holds locks on, in order; no more than one step lets go of.
+    async fn drop_owner(
+        &self,
+        tx: &Tx,
+        resource: &str,
+        owner: &str,
+    ) -> Result<usize, TransactError<LockError>> {
+        tx.making_room();
+        let mut view = View::read(self, tx, resource).await?;
+        for (stamp, waiter) in view.line(WAITING_MAX).await? {
+            if waiter.owner == owner {
+                view.remove_place(stamp, &waiter);
+            }
+        }
+        let own = view.holders.iter().filter(|known| known.row.owner == owner);
+        let grants: Vec<String> = own.map(|known| known.grant.clone()).collect();
+        grants.iter().for_each(|grant| view.take_from(grant));
+        Ok(grants.len())
+    }
+
+    /// The resources that `owner` holds locks on, in order; the first 1,000.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, or the name is none.
     pub async fn held_by(
         &self,
         owner: &str,
         deadline: Deadline,
     ) -> Result<BTreeSet<String>, LockError> {
+        self.step_of(&HELD, owner, deadline).await
+    }
+
+    async fn step_of(
+        &self,
+        table: &Table<(String, String, String, String), OwnedRow>,
+        owner: &str,
+        deadline: Deadline,
+    ) -> Result<BTreeSet<String>, LockError> {
         check_names("-", owner)?;
         let body = async |tx: Tx| {
-            let range = OWNED.range(&(self.store(), owner.to_owned()));
+            let now = self.space.now();
+            let range = table.range(&(self.store(), owner.to_owned()));
             let page = tx.scan(&range, OWNED_PER_STEP, Direction::Forward).await?;
-            let mut held = BTreeSet::new();
+            let mut owned = BTreeSet::new();
             for entry in page.entries {
-                let (_, _, resource, _) = OWNED.decode_key(&entry.key)?;
-                if !OWNED.decode(entry.value.bytes)?.waiting {
-                    held.insert(resource);
+                if entry.value.expires_at.is_some_and(|at| at > now) {
+                    owned.insert(table.decode_key(&entry.key)?.2);
                 }
             }
-            Ok::<_, TransactError<LockError>>(held)
+            Ok::<_, TransactError<LockError>>(owned)
         };
         Ok(self.transact(deadline, body).await?.0)
     }

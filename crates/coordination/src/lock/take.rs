@@ -1,8 +1,8 @@
 //! Taking a lock: at once, or by standing in line.
 
 use super::{
-    Ask, Held, LockError, Locks, Mode, WAIT_MAX, check_names,
-    keys::{HOLDERS, OWNED, WAITERS},
+    Ask, Held, LockError, Locks, Mode, WAIT_MAX,
+    keys::{HOLDERS, WAITERS, WANTED},
     line::Place,
     records::{OwnedRow, WaiterRow},
     view::{Known, View},
@@ -23,16 +23,16 @@ enum Looked {
 }
 
 impl Locks {
-    /// Takes the lock if it is free and nobody waits for it. `None` when it is not to be had now.
+    /// Takes the lock if it is free and nobody waits for it. `None` when it is not to be had now. Dropping the future lets go
+    /// of the lock if it was given a moment before.
     ///
     /// # Errors
     /// See [`LockError`].
     pub async fn try_take(&self, ask: &Ask, deadline: Deadline) -> Result<Option<Held>, LockError> {
         ask.check()?;
-        let grant = self.grant();
-        let (looked, revision) =
-            self.transact(deadline, async |tx: Tx| self.look(&tx, ask, &grant, None).await).await?;
-        Ok(looked.held(revision))
+        let place = Place::asking(self, ask);
+        let answer = self.ask(ask, &place, None, deadline).await;
+        place.answered(answer)
     }
 
     /// Takes the lock, waiting in line for it until `deadline`. Dropping the future leaves the line, and lets go of the lock
@@ -41,41 +41,49 @@ impl Locks {
     /// # Errors
     /// [`LockError::TimedOut`] when it was not to be had, [`LockError::Deadlock`] when it never would be.
     pub async fn take(&self, ask: &Ask, deadline: Deadline) -> Result<Held, LockError> {
-        ask.check()?;
-        let world = self.space.world();
-        let deadline = deadline.earliest(Deadline::after(&**world, WAIT_MAX));
         // Asked first without a place in line: most locks are free.
         if let Some(held) = self.try_take(ask, deadline).await? {
             return Ok(held);
         }
-        let grant = self.grant();
+        let world = self.space.world();
+        let deadline = deadline.earliest(Deadline::after(&**world, WAIT_MAX));
+        let place = Place::in_line(self, ask)?;
         // Listening before the place is taken: the lock may be given in the next moment.
-        let key = (self.store(), ask.resource.clone(), grant.clone());
+        let key = (self.store(), ask.resource.clone(), place.grant().to_owned());
         let mut given = self.space.watch(HOLDERS.range(&key));
-        let place = Place::new(self, ask, &grant)?;
         let left = deadline.remaining(world.mono()).saturating_add(PLACE_SLACK);
         let until = self.space.now().plus(left);
-        let body = async |tx: Tx| self.look(&tx, ask, &grant, Some(until)).await;
-        let (looked, revision) = self.transact(deadline, body).await?;
-        if let Some(held) = looked.held(revision) {
-            place.left();
-            return Ok(held);
+        match self.ask(ask, &place, Some(until), deadline).await {
+            Ok(None) => {}
+            // The lock, or why not.
+            ended => return place.answered(ended)?.ok_or(LockError::TimedOut),
         }
-        let place = place.taken(revision);
         loop {
             let waited = within(&**world, deadline, given.changed()).await;
-            if let Some(held) = self.held(ask, &grant).await? {
+            if let Some(held) = self.held(ask, place.grant()).await? {
                 place.left();
                 return Ok(held);
             }
             if waited.is_err() {
-                return match place.leave().await? {
-                    // Given at the very last moment: better late than thrown away.
-                    Some(held) => Ok(held),
-                    None => Err(LockError::TimedOut),
-                };
+                // Given at the very last moment: better late than thrown away.
+                return place.leave().await?.ok_or(LockError::TimedOut);
             }
         }
+    }
+
+    pub(super) async fn ask(
+        &self,
+        ask: &Ask,
+        place: &Place,
+        until: Option<Wall>,
+        deadline: Deadline,
+    ) -> Result<Option<Held>, LockError> {
+        let body = async |tx: Tx| self.look(&tx, ask, place.grant(), until).await;
+        let (looked, revision) = self.transact(deadline, body).await?;
+        if matches!(looked, Looked::InLine) {
+            place.taken(revision);
+        }
+        Ok(looked.held(revision))
     }
 
     /// What the grant gave, if it has been given.
@@ -101,12 +109,16 @@ impl Locks {
             return Ok(looked);
         }
         let ttl_ms = u64::try_from(ask.ttl.as_millis()).unwrap_or(u64::MAX);
-        if view.is_free_for(ask.mode) && !view.has_line().await? {
-            let expires_at = view.give(grant, &ask.owner, ask.mode, ttl_ms);
-            return Ok(Looked::Given { expires_at });
+        if view.is_free_for(ask.mode) {
+            if !view.has_line().await? {
+                let expires_at = view.give(grant, &ask.owner, ask.mode, ttl_ms);
+                return Ok(Looked::Given { expires_at });
+            }
+            // Free, and a line that has not moved: nobody was there to see the last lifetime end.
+            view.move_up().await?;
         }
         let Some(until) = until else { return Ok(Looked::Taken) };
-        if let Some(steps) = view.cycle(&ask.owner).await? {
+        if let Some(steps) = view.cycle(&ask.owner, ask.mode).await? {
             return Err(TransactError::Refused(LockError::Deadlock(steps)));
         }
         let row = WaiterRow {
@@ -122,24 +134,8 @@ impl Locks {
             expires_at: Some(until),
         });
         let key = (self.store(), ask.owner.clone(), ask.resource.clone(), grant.to_owned());
-        tx.put(&OWNED, &key, &OwnedRow { waiting: true }, Some(until));
+        tx.put(&WANTED, &key, &OwnedRow {}, Some(until));
         Ok(Looked::InLine)
-    }
-
-    /// What a lock's owner may do with it: check that `token` is still that of a holder. To be called in the transaction
-    /// that does the work, which then happens only if the lock is held until it commits.
-    ///
-    /// # Errors
-    /// When the store cannot be read, or the name is none.
-    pub async fn is_held(
-        &self,
-        tx: &Tx,
-        resource: &str,
-        token: u64,
-    ) -> Result<bool, TransactError<LockError>> {
-        check_names(resource, "-").map_err(TransactError::Refused)?;
-        let view = View::read(self, tx, resource).await?;
-        Ok(view.holders.iter().any(|known| known.token == token))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Locks on the memory engine, in time that a test owns.
 
-use super::{Ask, Held, LockError, Locks, Mode, Released};
+use super::{Ask, Fence, Held, LockError, Locks, Mode, Released};
 use outrigger_kernel::{Deadline, Wall, World};
 use outrigger_keyspace::{Space, memory::Memory};
 use outrigger_sim::SimWorld;
@@ -260,6 +260,68 @@ async fn waiting_in_a_circle_is_refused_and_says_how() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_semaphore_that_somebody_will_give_back_is_no_circle() {
+    let f = fixture();
+    let permit =
+        |owner: &str| Ask { mode: Mode::Permit { of: 2 }, ttl: MINUTE, ..ask("pool", owner) };
+    f.try_take(&permit("b")).await.unwrap();
+    f.try_take(&permit("c")).await.unwrap();
+    f.try_take(&Ask { ttl: MINUTE, ..ask("x", "a") }).await.unwrap();
+    let _b = f.stand_in_line(ask("x", "b")).await;
+    let a = f.stand_in_line(permit("a")).await;
+    assert_eq!(f.waiting("pool").await, ["a"]);
+    f.release("pool", "c").await;
+    a.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_nobody_moves_is_moved_by_who_comes_next() {
+    let f = fixture();
+    f.try_take(&ask("r", "a")).await.unwrap();
+    // In line, but whoever stood there is gone without a word: a process that was killed.
+    let dead = Locks::new(f.locks.space.clone(), "locks");
+    let deadline = f.within(MINUTE);
+    let place = super::line::Place::asking(&dead, &ask("r", "dead"));
+    let until = f.locks.space.now().plus(MINUTE);
+    assert!(dead.ask(&ask("r", "dead"), &place, Some(until), deadline).await.unwrap().is_none());
+    place.left();
+    f.world.sleep(11 * SECOND).await;
+    // Free, and it was its turn; the next one does not wait for its patience, but for the lifetime it asked for.
+    assert!(f.try_take(&ask("r", "b")).await.is_none());
+    assert_eq!(f.holders("r").await, ["dead"]);
+    f.world.sleep(10 * SECOND).await;
+    assert!(f.try_take(&ask("r", "b")).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn asked_and_hung_up_at_any_moment_nothing_is_kept() {
+    let f = fixture();
+    for polls in 1..12 {
+        let ask = Ask { ttl: MINUTE, ..ask("r", "a") };
+        let mut taking = Box::pin(f.locks.take(&ask, f.within(MINUTE)));
+        let mut left = polls;
+        let ended = std::future::poll_fn(|cx| {
+            left -= 1;
+            match taking.as_mut().poll(cx) {
+                std::task::Poll::Ready(held) => std::task::Poll::Ready(Some(held)),
+                std::task::Poll::Pending if left == 0 => std::task::Poll::Ready(None),
+                std::task::Poll::Pending => {
+                    cx.waker().wake_by_ref();
+                    std::task::Poll::Pending
+                }
+            }
+        });
+        let ended = ended.await;
+        drop(taking);
+        if ended.is_some() {
+            f.release("r", "a").await;
+        }
+        f.world.sleep(2 * SECOND).await;
+        assert!(f.holders("r").await.is_empty(), "kept after {polls} polls");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operator_and_the_end_of_an_owner_let_go() {
     let f = fixture();
     for resource in ["r1", "r2", "r3"] {
@@ -268,9 +330,12 @@ async fn an_operator_and_the_end_of_an_owner_let_go() {
     let next = f.stand_in_line(ask("r2", "b")).await;
     assert_eq!(f.locks.force("r1", f.within(SECOND)).await.unwrap(), 1);
     assert_eq!(f.locks.force("r1", f.within(SECOND)).await.unwrap(), 0);
+    f.try_take(&ask("r4", "c")).await.unwrap();
+    let _in_line = f.stand_in_line(ask("r4", "a")).await;
     assert_eq!(f.locks.release_all("a", f.within(SECOND)).await.unwrap(), 2);
     next.await.unwrap().unwrap();
     assert_eq!(f.holders("r2").await, ["b"]);
+    assert!(f.waiting("r4").await.is_empty());
     assert!(f.holders("r3").await.is_empty());
 }
 
@@ -281,7 +346,8 @@ async fn work_done_under_a_token_happens_only_while_it_is_held() {
     let key = bytes::Bytes::from_static(b"\xff work");
     let work = async |token: u64| {
         let body = async |tx: outrigger_keyspace::Tx| {
-            if !f.locks.is_held(&tx, "r", token).await? {
+            let fence = Fence::new(f.locks.clone(), "r", token);
+            if !fence.holds(&tx).await? {
                 return Ok(false);
             }
             let value = bytes::Bytes::from_static(b"done");

@@ -2,11 +2,11 @@
 
 use super::{
     COMMIT_WITHIN, HOLDERS_MAX, LockError, Locks, Mode, WAITING_MAX, check_names,
-    keys::{HOLDERS, OWNED, WAITERS},
+    keys::{HELD, HOLDERS, WAITERS, WANTED},
     records::{HolderRow, OwnedRow, WaiterRow},
 };
 use outrigger_kernel::{Deadline, Wall};
-use outrigger_keyspace::{Direction, Stamp, TransactError, Tx};
+use outrigger_keyspace::{Direction, Stamp, Table, TransactError, Tx};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most places of a line that are looked at by one commit; the rest follows with the next.
@@ -150,7 +150,7 @@ impl<'a> View<'a> {
         let key = (store.clone(), resource.clone(), grant.clone());
         self.tx.put(&HOLDERS, &key, row, Some(*expires_at));
         let key = (store, row.owner.clone(), resource, grant.clone());
-        self.tx.put(&OWNED, &key, &OwnedRow { waiting: false }, Some(*expires_at));
+        self.tx.put(&HELD, &key, &OwnedRow {}, Some(*expires_at));
         self.holders.retain(|other| other.grant != *grant);
         self.holders.push(known);
     }
@@ -161,7 +161,7 @@ impl<'a> View<'a> {
         let known = self.holders.swap_remove(at);
         let (store, resource) = (self.locks.store(), self.resource.to_owned());
         self.tx.delete(&HOLDERS, &(store.clone(), resource.clone(), known.grant.clone()));
-        self.tx.delete(&OWNED, &(store, known.row.owner, resource, known.grant));
+        self.tx.delete(&HELD, &(store, known.row.owner, resource, known.grant));
     }
 
     /// Gives the lock to those at the head of the line who can have it.
@@ -176,9 +176,7 @@ impl<'a> View<'a> {
                 if !self.is_free_for(mode) {
                     return Ok(());
                 }
-                let (store, resource) = (self.locks.store(), self.resource.to_owned());
-                self.tx.delete(&WAITERS, &(store, resource, *stamp));
-                // Takes the place of the row that says he waits.
+                self.remove_place(*stamp, waiter);
                 self.give(&waiter.grant, &waiter.owner, mode, waiter.ttl_ms);
                 given += 1;
             }
@@ -189,33 +187,63 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Takes a place out of the line.
+    pub(super) fn remove_place(&self, stamp: Stamp, waiter: &WaiterRow) {
+        let (store, resource) = (self.locks.store(), self.resource.to_owned());
+        self.tx.delete(&WAITERS, &(store.clone(), resource.clone(), stamp));
+        let key = (store, waiter.owner.clone(), resource, waiter.grant.clone());
+        self.tx.delete(&WANTED, &key);
+    }
+
     /// Whether more than one may hold it as it is held.
     fn is_shared(&self) -> bool {
         self.holders.iter().all(|known| Mode::of_number(known.row.mode) != Mode::Exclusive)
     }
 
-    /// The way from `owner` back to it, if everybody who holds this lock would have to wait for a lock that `owner` holds.
+    /// The way from `owner` back to it, if those who hold this lock wait (directly or through others) for what `owner` holds.
+    /// One such holder is enough, since all must let go of it; but of a semaphore's holders, one that does not is.
     ///
-    /// Followed are those who wait, lock by lock, up to a bound. An owner that waits for a lock of its own is no cycle: it may
-    /// be many at once.
-    pub(super) async fn cycle(&self, owner: &str) -> Result<Option<Vec<String>>, Refused> {
-        let held = self.owned(owner, false).await?;
+    /// An owner that waits for a lock of its own is no cycle: it may be many at once.
+    pub(super) async fn cycle(
+        &self,
+        owner: &str,
+        mode: Mode,
+    ) -> Result<Option<Vec<String>>, Refused> {
+        let held = self.owned(&HELD, owner).await?;
         if held.is_empty() {
             return Ok(None);
         }
+        let mut found = None;
+        for known in &self.holders {
+            let back = self.way_back(owner, &held, &known.row.owner).await?;
+            match (back, mode) {
+                (None, Mode::Permit { .. }) => return Ok(None),
+                (None, _) => {}
+                (Some(steps), Mode::Permit { .. }) => found = found.or(Some(steps)),
+                (Some(steps), _) => return Ok(Some(steps)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The way by which `holder` waits for one of the locks that `owner` has `held`: lock by lock, up to a bound.
+    async fn way_back(
+        &self,
+        owner: &str,
+        held: &BTreeSet<String>,
+        holder: &str,
+    ) -> Result<Option<Vec<String>>, Refused> {
         // By whom a lock is waited for, and through which lock somebody was found.
         let mut waited_for_by: BTreeMap<String, String> = BTreeMap::new();
         let mut found_at: BTreeMap<String, String> = BTreeMap::new();
-        let owners = self.holders.iter().map(|known| known.row.owner.clone()).collect();
-        let mut next = VecDeque::from([(self.resource.to_owned(), owners)]);
+        let mut next = VecDeque::from([(self.resource.to_owned(), vec![holder.to_owned()])]);
         while let Some((resource, owners)) = next.pop_front() {
-            let owners: Vec<String> = owners;
             for other in owners {
                 if other == owner || found_at.contains_key(&other) {
                     continue;
                 }
                 found_at.insert(other.clone(), resource.clone());
-                for wanted in self.owned(&other, true).await? {
+                for wanted in self.owned(&WANTED, &other).await? {
                     if held.contains(&wanted) {
                         let mut steps = self.steps(&other, &wanted, &found_at, &waited_for_by);
                         steps.push(format!("{owner} holds {wanted}"));
@@ -254,20 +282,21 @@ impl<'a> View<'a> {
     }
 
     /// The resources that `owner` holds, or waits for.
-    async fn owned(&self, owner: &str, waiting: bool) -> Result<BTreeSet<String>, Refused> {
-        let range = OWNED.range(&(self.locks.store(), owner.to_owned()));
+    async fn owned(&self, table: &Owned, owner: &str) -> Result<BTreeSet<String>, Refused> {
+        let range = table.range(&(self.locks.store(), owner.to_owned()));
         let page = self.tx.scan(&range, OWNED_MAX, Direction::Forward).await?;
         let mut owned = BTreeSet::new();
         for entry in page.entries {
-            let (_, _, resource, _) = OWNED.decode_key(&entry.key)?;
-            let is_live = entry.value.expires_at.is_some_and(|at| at > self.now);
-            if is_live && OWNED.decode(entry.value.bytes)?.waiting == waiting {
+            if entry.value.expires_at.is_some_and(|at| at > self.now) {
+                let (_, _, resource, _) = table.decode_key(&entry.key)?;
                 owned.insert(resource);
             }
         }
         Ok(owned)
     }
 }
+
+type Owned = Table<(String, String, String, String), OwnedRow>;
 
 impl Locks {
     /// A lock as it stands, with at most `waiting` of its line.

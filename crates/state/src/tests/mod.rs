@@ -4,6 +4,7 @@ mod bounds;
 mod conditions;
 mod engine;
 mod expiry;
+mod fences;
 mod model;
 mod races;
 mod reading;
