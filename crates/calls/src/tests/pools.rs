@@ -244,6 +244,7 @@ async fn a_service_at_several_places_is_called_by_its_own_name_wherever_it_answe
     let target = Target::Endpoint(Arc::new(endpoint));
     let invoker = Invoker::new(client, Arc::clone(&world) as _);
     let balanced = CallPolicy::new(Policy::default(), 10).balancing(Some(Default::default()));
+    let path = CanonicalPath::parse("x").unwrap();
     for policy in [None, Some(&balanced)] {
         let mut answers = std::collections::BTreeSet::new();
         for _ in 0..40 {
@@ -251,7 +252,7 @@ async fn a_service_at_several_places_is_called_by_its_own_name_wherever_it_answe
                 target: &target,
                 caller: None,
                 method: http::Method::POST,
-                path: &CanonicalPath::parse("x").unwrap(),
+                path: &path,
                 operation: None,
                 query: None,
                 headers: http::HeaderMap::new(),
