@@ -12,6 +12,7 @@ mod delivery;
 mod documents;
 mod limits;
 mod locks;
+mod policies;
 mod process;
 mod reload;
 mod rolling;

@@ -9,7 +9,7 @@ use outrigger_coordination::Locks;
 use outrigger_events::Broker;
 use outrigger_kernel::Deadline;
 use outrigger_resilience::{
-    Attempt, Backoff, BalanceSettings, Class, GaveUp, Matching, Policy, PolicyState, Retry, Watch,
+    Attempt, Backoff, Class, GaveUp, Matching, Policy, PolicyState, Retry, Watch,
 };
 use outrigger_resources::TopicScopes;
 use outrigger_state::{KeyPrefix, Store};
@@ -94,7 +94,14 @@ impl Policed {
     /// `policy` for a target nothing is known about yet.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        let state = PolicyState::new(&policy);
+        Self::seeded(policy, 0)
+    }
+
+    /// The same, with a seed for the random part of its breaker's open times, so that many processes do not probe in one
+    /// instant.
+    #[must_use]
+    pub fn seeded(policy: Policy, seed: u64) -> Self {
+        let state = PolicyState::seeded(&policy, seed);
         Self { policy, state, watch: OnceLock::new() }
     }
 
@@ -140,55 +147,22 @@ impl Policed {
 
 /// Most targets whose policy is made from the default; beyond it, new targets go without one.
 const DEFAULTED_MAX: usize = 1_000;
-/// Most operations of one target that have a breaker of their own.
-const OPERATIONS_MAX: usize = 100;
 
 /// How calls are retried, by the id of what is called.
 #[derive(Clone, Debug, Default)]
 pub struct CallPolicies {
     reconnect: Option<Arc<Retry>>,
     named: BTreeMap<String, Arc<CallPolicy>>,
-    default: Option<Policy>,
-    repeat_all: bool,
-    balance: Option<BalanceSettings>,
-    seed: u64,
+    default: Option<Arc<CallPolicy>>,
     defaulted: Arc<Mutex<BTreeMap<String, Arc<CallPolicy>>>>,
 }
 
 impl CallPolicies {
-    /// Policies for the targets named, and one for all others.
+    /// Policies for the targets named, and one for all others, each of which gets one of its own made after it.
     #[must_use]
-    pub fn new(named: BTreeMap<String, Arc<CallPolicy>>, default: Option<Policy>) -> Self {
-        Self {
-            reconnect: None,
-            named,
-            default,
-            repeat_all: false,
-            balance: None,
-            seed: 0,
-            defaulted: Arc::default(),
-        }
-    }
-
-    /// The same; with settings, the instances of targets under the policy for all others are balanced.
-    #[must_use]
-    pub fn balancing(mut self, balance: Option<BalanceSettings>) -> Self {
-        self.balance = balance;
-        self
-    }
-
-    /// The same, with a seed for the random part of the breakers' open times.
-    #[must_use]
-    pub fn seeded(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// The same; with `yes`, every call under the policy for all others may be repeated, whatever its method.
-    #[must_use]
-    pub fn repeating_all(mut self, yes: bool) -> Self {
-        self.repeat_all = yes;
-        self
+    pub fn new(named: BTreeMap<String, Arc<CallPolicy>>, default: Option<CallPolicy>) -> Self {
+        let default = default.map(Arc::new);
+        Self { reconnect: None, named, default, defaulted: Arc::default() }
     }
 
     /// The same policies with what `old` ones, whose place they take, remember: a reload closes no breaker and refills no
@@ -200,11 +174,15 @@ impl CallPolicies {
                 *policy = Arc::new(policy.keeping(&known));
             }
         }
-        if let Some(default) = &self.default {
+        if let Some(default) = &mut self.default {
+            if let Some(known) = &old.default {
+                // What all targets under it share, such as a cache, goes on.
+                *default = Arc::new(default.keeping(known));
+            }
             let before = old.defaulted.lock().unwrap_or_else(PoisonError::into_inner);
             let kept = before.iter().filter(|(target, _)| !self.named.contains_key(*target));
             let kept = kept.map(|(target, known)| {
-                let policy = self.made(default).keeping(known);
+                let policy = default.anew().keeping(known);
                 (target.clone(), Arc::new(policy))
             });
             self.defaulted = Arc::new(Mutex::new(kept.collect()));
@@ -213,15 +191,9 @@ impl CallPolicies {
     }
 
     /// What is there for `target`; makes nothing.
-    fn known(&self, target: &str) -> Option<Arc<CallPolicy>> {
+    pub(crate) fn known(&self, target: &str) -> Option<Arc<CallPolicy>> {
         let defaulted = || self.defaulted.lock().unwrap_or_else(PoisonError::into_inner);
         self.named.get(target).cloned().or_else(|| defaulted().get(target).cloned())
-    }
-
-    fn made(&self, default: &Policy) -> CallPolicy {
-        CallPolicy::seeded(default.clone(), OPERATIONS_MAX, self.seed)
-            .repeating_all(self.repeat_all)
-            .balancing(self.balance.clone())
     }
 
     /// The same with another way of waiting for apps that cannot be reached.
@@ -255,7 +227,7 @@ impl CallPolicies {
         if defaulted.len() >= DEFAULTED_MAX {
             return None;
         }
-        let policy = Arc::new(self.made(default));
+        let policy = Arc::new(default.anew());
         defaulted.insert(target.to_owned(), Arc::clone(&policy));
         Some(policy)
     }

@@ -7,13 +7,13 @@ use crate::{
     components::Components,
     deliver::{Outlet, Subscriptions},
     health::Health,
-    metrics::AppMetrics,
+    metrics::{AppMetrics, policies::Direction},
     names,
     trace::TelemetrySink,
 };
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use outrigger_calls::{AppChannel, Caller, Directory, Forwarding, Invoker};
+use outrigger_calls::{AppChannel, CallPolicy, Caller, Directory, Forwarding, Invoker};
 use outrigger_kernel::World;
 use outrigger_resources::Configuration;
 use std::{
@@ -215,6 +215,14 @@ pub struct Host {
 }
 
 impl Host {
+    /// Counts what stands before the app itself.
+    pub fn watch_inbound(&self, policy: &CallPolicy) {
+        policy.watch_with(|| {
+            let names = &self.components.load().resiliencies;
+            self.metrics.policy_watch(names, format!("app_{}", self.app_id), Direction::Inbound)
+        });
+    }
+
     /// A host without components, not ready yet.
     #[must_use]
     pub fn new(parts: HostParts) -> Arc<Self> {

@@ -1,7 +1,7 @@
 //! The way to one app instance: connections kept warm, a bounded number of calls at a time.
 
 use crate::{
-    AccessList, Body, CallError, Neighbour, Patience,
+    AccessList, Body, CallError, Inbound, Neighbour, Patience,
     gate::Gate,
     headers::strip_hop_by_hop,
     neighbour,
@@ -147,8 +147,10 @@ pub struct AppChannel {
     connections: PoolSettings,
     healthy: AtomicBool,
     access: ArcSwapOption<AccessList>,
+    /// What stands before the app, whoever calls it.
+    pub(crate) inbound: ArcSwapOption<Inbound>,
     neighbour: Option<Neighbour>,
-    world: Arc<dyn World>,
+    pub(crate) world: Arc<dyn World>,
 }
 
 /// Where the app is, and the connections to it.
@@ -223,6 +225,7 @@ impl AppChannel {
             headers: settings.headers,
             healthy: AtomicBool::new(true),
             access: ArcSwapOption::empty(),
+            inbound: ArcSwapOption::empty(),
             neighbour,
             world,
         })

@@ -7,7 +7,7 @@ use crate::{BadPath, BoxError, Refusal, grpc::Code};
 use http::{HeaderName, HeaderValue};
 use outrigger_kernel::Kind;
 use outrigger_resilience::{Open, Quota};
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -117,6 +117,9 @@ pub enum CallError {
         /// How the last one ended.
         source: Box<CallError>,
     },
+    /// The call that several waited for ended so.
+    #[error("{0}")]
+    Shared(Arc<CallError>),
     /// The app's health check fails.
     #[error("app is not in a healthy state: {app}")]
     Unhealthy {
@@ -203,6 +206,7 @@ impl CallError {
             Self::Broken { nothing_sent: false, .. } => Kind::Internal,
             Self::Relayed { kind, .. } => *kind,
             Self::Tried { source, .. } => source.kind(),
+            Self::Shared(error) => error.kind(),
         }
     }
 
@@ -215,6 +219,7 @@ impl CallError {
         };
         match self {
             Self::Tried { .. } => add(crate::policy::RETRY, "no".to_owned()),
+            Self::Shared(error) => return error.advice(),
             Self::NotAdmitted { target, retry_after, quota, .. } => {
                 let seconds = retry_after.map_or(1, |wait| wait.as_millis().div_ceil(1_000).max(1));
                 add(http::header::RETRY_AFTER, seconds.to_string());
@@ -228,6 +233,30 @@ impl CallError {
         advice
     }
 
+    /// The error itself, where others only tell of it.
+    #[must_use]
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Tried { source, .. } => source.root(),
+            Self::Shared(error) => error.root(),
+            own => own,
+        }
+    }
+
+    /// Whether it is one of the target and the way there, which another answer may stand in for. What the caller did
+    /// wrong, may not do, or does too often is none.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        match self.root() {
+            Self::NotAdmitted { quota, .. } => quota.is_none(),
+            Self::NoEndpoint { .. } | Self::Overloaded { .. } => true,
+            error => matches!(
+                error.kind(),
+                Kind::Timeout | Kind::Unavailable | Kind::Internal | Kind::Exhausted
+            ),
+        }
+    }
+
     /// Whether the callee has certainly seen nothing of the request, so that sending it elsewhere is safe whatever it
     /// does.
     #[must_use]
@@ -237,6 +266,7 @@ impl CallError {
             Self::Broken { nothing_sent, .. } | Self::Relayed { nothing_sent, .. } => *nothing_sent,
             // Another attempt than the last may have got through.
             Self::Tried { attempts, source } => *attempts < 2 && source.nothing_sent(),
+            Self::Shared(error) => error.nothing_sent(),
             _ => true,
         }
     }

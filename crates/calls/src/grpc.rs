@@ -105,6 +105,7 @@ pub fn code(error: &CallError) -> Code {
         | CallError::Broken { .. } => Code::Unavailable,
         CallError::Relayed { code, .. } => *code,
         CallError::Tried { source, .. } => code(source),
+        CallError::Shared(error) => code(error),
     }
 }
 

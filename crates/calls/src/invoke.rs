@@ -12,13 +12,14 @@
 //! waited for, which is safe whatever the method and, since nothing of it was taken, even for a stream.
 
 use crate::{
-    Body, CallError, Caller, CanonicalPath, HeaderEdits, Instances, OutboundClient, Over, Patience,
-    Target, headers,
+    Alternates, Body, CallError, Caller, CanonicalPath, HeaderEdits, Instances, OutboundClient,
+    Over, Patience, Target, chaos, headers,
     neighbour::Passage,
     outbound,
     outgoing::{Held, Outgoing, Upload},
     places::{Chosen, Preferred},
     policy::{self, CallPolicy},
+    shelf::Errand,
 };
 use http::{
     HeaderMap, Method, Response, StatusCode, Uri,
@@ -26,9 +27,13 @@ use http::{
 };
 use outrigger_kernel::{Deadline, Kind, Mono, World, within};
 use outrigger_resilience::{
-    BudgetSettings, CallContext, Class, Policy, PolicyStates, Retry, Stack,
+    BudgetSettings, CallContext, Class, FaultPlan, Policy, PolicyStates, Retry, Stack,
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 pub use crate::outgoing::REPLAY_BYTES_MAX;
 
@@ -60,16 +65,18 @@ pub struct Invocation<'a> {
     pub reconnect: Option<&'a Retry>,
     /// How long it may take.
     pub patience: Patience,
+    /// Who knows other targets, for a policy that goes elsewhere when this one fails.
+    pub alternates: Option<&'a dyn Alternates>,
 }
 
 /// Under which terms a call is made.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
     policy: Option<&'a CallPolicy>,
-    reconnect: Option<&'a Retry>,
+    pub(crate) reconnect: Option<&'a Retry>,
     pub(crate) patience: Patience,
     pub(crate) class: fn(&Response<Body>) -> Class,
-    context: CallContext,
+    pub(crate) context: CallContext,
     /// By when the caller says in a header that it wants its answer.
     named: Option<Deadline>,
 }
@@ -84,6 +91,17 @@ impl<'a> Terms<'a> {
         let unknown = || CallContext::until(Deadline(Mono(u64::MAX)));
         let context = policy.map_or_else(unknown, |policy| policy.context(call, now));
         Self { policy, reconnect, patience, class, context, named: None }
+    }
+
+    /// Those of a call that has no caller of its own.
+    pub(crate) fn anew(
+        policy: &'a CallPolicy,
+        reconnect: Option<&'a Retry>,
+        patience: Patience,
+        class: fn(&Response<Body>) -> Class,
+        context: CallContext,
+    ) -> Self {
+        Self { policy: Some(policy), reconnect, patience, class, context, named: None }
     }
 }
 
@@ -101,6 +119,8 @@ const AWAY_MAX: usize = 1_000;
 
 /// Makes calls.
 pub struct Invoker {
+    /// For calls that outlive their caller.
+    own: Weak<Self>,
     outbound: Arc<OutboundClient>,
     world: Arc<dyn World>,
     /// What was spent on waiting for apps, by app.
@@ -111,14 +131,25 @@ impl Invoker {
     /// An invoker that reaches services outside through `outbound`.
     #[must_use]
     pub fn new(outbound: Arc<OutboundClient>, world: Arc<dyn World>) -> Arc<Self> {
-        Arc::new(Self { outbound, world, reconnects: PolicyStates::new(AWAY_MAX) })
+        let reconnects = PolicyStates::new(AWAY_MAX).seeded(world.random());
+        Arc::new_cyclic(|own| Self { own: Weak::clone(own), outbound, world, reconnects })
     }
 
     /// Makes a call and hands back the answer, whatever its status. Both bodies stream.
     ///
     /// # Errors
     /// [`CallError`] when there is no answer.
-    pub async fn invoke(&self, mut call: Invocation<'_>) -> Result<Response<Body>, CallError> {
+    pub async fn invoke(&self, call: Invocation<'_>) -> Result<Response<Body>, CallError> {
+        let ladder = call.policy.and_then(|policy| policy.ladder().map(|ladder| (policy, ladder)));
+        match ladder.filter(|(_, ladder)| ladder.takes(&call.method, &call.headers)) {
+            // On the heap, so that calls without one, which are most, need not be as large.
+            Some((policy, ladder)) => Box::pin(self.with_ladder(policy, ladder, call)).await,
+            None => self.once(call).await,
+        }
+    }
+
+    /// The same without anything to fall back to.
+    pub(crate) async fn once(&self, mut call: Invocation<'_>) -> Result<Response<Body>, CallError> {
         let bodiless = call.method == Method::HEAD;
         let now = self.world.mono();
         let named = policy::named_deadline(&call.headers, now);
@@ -129,8 +160,15 @@ impl Invoker {
         let target = call.target;
         let operation = call.operation.unwrap_or(call.path);
         check_access(&call)?;
+        let shelf = call.policy.and_then(|policy| policy.shelf().map(|shelf| (policy, shelf)));
         let outgoing = prepare(call).await?;
-        let mut answer = self.call(target, outgoing, operation, terms).await?;
+        let mut answer = match shelf.filter(|_| !chaos::is_grpc(&outgoing)) {
+            None => self.call(target, outgoing, operation, terms).await?,
+            Some((policy, shelf)) => {
+                let errand = Errand { target, policy, operation, terms };
+                Box::pin(self.through_shelf(shelf, outgoing, errand)).await?
+            }
+        };
         headers::strip_hop_by_hop(answer.headers_mut());
         if !bodiless && answer.status() != StatusCode::NOT_MODIFIED {
             let length = http_body::Body::size_hint(answer.body()).exact();
@@ -177,6 +215,12 @@ impl Invoker {
         &self.outbound
     }
 
+    /// This one, to be kept.
+    pub(crate) fn own(&self) -> Arc<Self> {
+        let own = self.own.upgrade();
+        own.expect("whoever calls it holds it")
+    }
+
     pub(crate) fn world(&self) -> &dyn World {
         &*self.world
     }
@@ -193,7 +237,8 @@ impl Invoker {
         let world = self.world();
         let Some(known) = policy else {
             policy::tell_deadline(&mut outgoing, target, named, world);
-            return self.attempt(target, &mut outgoing, patience, reconnect, None).await;
+            let ways = Ways { target, patience, reconnect, first: None };
+            return self.attempt(&mut outgoing, ways).await;
         };
         let policy = known.policy();
         let reconnect = reconnect.filter(|_| policy.retry.is_none());
@@ -215,10 +260,12 @@ impl Invoker {
         // takes the place of the general one, also when it is longer.
         let answer = patience.answer.filter(|_| !timed);
         let patience = Patience { until_answer: None, answer, ..patience };
+        let connect = effective.connect.or(patience.connect);
+        let patience = Patience { connect, ..patience };
+        let places = known.places(target, &outgoing.head.headers, world.mono());
         let held = Held::new(outgoing);
         let (held, context, terms) = (&held, &context, &terms);
         let stack = Stack::new(world, effective, &state);
-        let places = known.places(target, world.mono());
         // On the heap, so that calls without a policy, which are most, need not be as large.
         let called = Box::pin(stack.call(
             *context,
@@ -232,8 +279,11 @@ impl Invoker {
                     };
                     policy::tell(&mut outgoing, target, &attempt, context, world);
                     let first = preferred.as_ref();
-                    let ended =
-                        self.attempt(target, &mut outgoing, patience, reconnect, first).await;
+                    let ways = Ways { target, patience, reconnect, first };
+                    let ended = match known.disturbance(&outgoing, world) {
+                        None => self.attempt(&mut outgoing, ways).await,
+                        Some(plan) => Box::pin(self.disturbed(&plan, &mut outgoing, ways)).await,
+                    };
                     if let Some((preferred, answer)) = first.zip(ended.as_ref().ok()) {
                         preferred.ended(&(terms.class)(answer));
                     }
@@ -241,21 +291,36 @@ impl Invoker {
                 }
             },
         ));
-        known.settled(called.await, target)
+        known.settled(called.await, target.id())
+    }
+
+    /// The same, with faults on purpose.
+    async fn disturbed(
+        &self,
+        plan: &FaultPlan,
+        outgoing: &mut Outgoing,
+        ways: Ways<'_>,
+    ) -> Result<Response<Body>, CallError> {
+        let world = self.world();
+        let (target, patience) = (ways.target.id(), ways.patience);
+        let is_grpc = chaos::is_grpc(outgoing);
+        if let Some(ended) = chaos::before(plan, is_grpc, patience, target, world).await {
+            return ended;
+        }
+        let answer = self.attempt(outgoing, ways).await?;
+        Ok(chaos::after(plan, answer, &self.world))
     }
 
     /// One attempt, as the policy counts them. An app that cannot be reached is waited for within it.
     async fn attempt(
         &self,
-        target: &Target,
         outgoing: &mut Outgoing,
-        patience: Patience,
-        reconnect: Option<&Retry>,
-        preferred: Option<&Preferred>,
+        ways: Ways<'_>,
     ) -> Result<Response<Body>, CallError> {
+        let Ways { target, patience, reconnect, first } = ways;
         match target {
             Target::App(instances) => {
-                let ended = any_of(instances, outgoing, patience, preferred).await;
+                let ended = any_of(instances, outgoing, patience, first).await;
                 let Some(retry) = reconnect else { return ended };
                 if !is_away(&ended, instances, outgoing) {
                     return ended;
@@ -279,6 +344,16 @@ impl Invoker {
     }
 }
 
+/// Where an attempt goes, and how long it may take.
+#[derive(Clone, Copy)]
+struct Ways<'a> {
+    target: &'a Target,
+    patience: Patience,
+    reconnect: Option<&'a Retry>,
+    /// The instance that was chosen for it.
+    first: Option<&'a Preferred>,
+}
+
 /// Calls one of the instances, the preferred one first. One that cannot be reached is passed over for the next: it has
 /// seen nothing.
 async fn any_of(
@@ -294,7 +369,7 @@ async fn any_of(
             Some(preferred) => Arc::clone(&preferred.channel),
             None => instances.pick(&tried)?,
         };
-        let ended = channel.exchange(outgoing, patience).await;
+        let ended = channel.invoked(outgoing, patience).await;
         let failed_over = ended.as_ref().is_err_and(|error| {
             is_its_own(error) && error.nothing_sent() && !matches!(outgoing.upload, Upload::Gone)
         });

@@ -15,6 +15,10 @@
 //! | `invoke.rs` | [`Invoker`]: a call by address, under a policy |
 //! | `policy.rs` | [`CallPolicy`]: what stands between a call and its target |
 //! | `places.rs` | which instance gets an attempt, where a policy balances |
+//! | `shelf.rs` | answers kept, and one call for all who ask for the same at once |
+//! | `ladder.rs` | what a call is answered with when it has failed for good |
+//! | `chaos.rs` | faults on purpose |
+//! | `inbound.rs` | what stands before an app itself, whoever calls it |
 //! | `grpc.rs` | the same for gRPC, undecoded |
 //! | `directory.rs`, `target.rs` | who can be called, and what an address means |
 //! | `access.rs`, `path.rs`, `headers.rs` | what may be called, and how a request looks when it leaves |
@@ -36,6 +40,7 @@
 pub mod access;
 pub mod body;
 mod channel;
+mod chaos;
 mod directory;
 pub mod discover;
 mod error;
@@ -43,7 +48,9 @@ mod gate;
 pub mod grpc;
 mod headers;
 mod health;
+mod inbound;
 mod invoke;
+mod ladder;
 mod lookup;
 mod neighbour;
 mod outbound;
@@ -53,6 +60,7 @@ mod patience;
 mod peer;
 mod places;
 mod policy;
+mod shelf;
 mod target;
 mod wire;
 
@@ -62,17 +70,22 @@ mod tests;
 pub use access::{AccessList, Caller, Over, Refusal};
 pub use body::{Body, BoxError};
 pub use channel::{AppChannel, AppProtocol, AppTarget, ChannelSettings, UnknownProtocol};
+pub use chaos::{Chaos, FaultSettings};
 pub use directory::{Directory, Registration};
 pub use error::{CallError, Phase};
 pub use headers::{Forwarding, HeaderEdits, strip_hop_by_hop};
 pub use health::{AppHealth, Health, HealthMachine, HttpProbe, Probe, ProbeSettings};
+pub use inbound::Inbound;
 pub use invoke::{Invocation, Invoker, REPLAY_BYTES_MAX};
+pub use ladder::{Alternate, Alternates, Ladder, LadderSettings, StaticAnswer};
 pub use lookup::{Lookup, LookupSettings};
 pub use neighbour::{Neighbour, Relay};
 pub use outbound::{BadTls, ClientTls, OutboundClient, OutboundSettings, Reach};
 pub use path::{BadPath, CanonicalPath, PATH_BYTES_MAX};
 pub use patience::{Patience, QUIET_DEFAULT, STALL_DEFAULT};
 pub use peer::PeerWays;
+pub use places::StickyBy;
 pub use policy::{CallPolicy, RETRY};
+pub use shelf::{Shelf, ShelfSettings};
 pub use target::{Base, HttpEndpoint, Instances, Target, split_invocation};
 pub use wire::BodyFault;

@@ -192,6 +192,7 @@ impl Relay {
             // Whoever calls waits for the app, not both.
             reconnect: None,
             patience,
+            alternates: None,
         };
         if is_grpc { self.invoker.try_proxy(call).await } else { self.invoker.invoke(call).await }
     }

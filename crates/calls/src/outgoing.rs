@@ -2,6 +2,7 @@
 
 use crate::{Body, BoxError, CallError, body, neighbour::Passage};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderMap, Request, request::Parts};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
@@ -157,6 +158,29 @@ impl Upload {
             Self::Stream { first, rest } => {
                 let first = first.as_ref().map_or(0, |data| data.len() as u64);
                 rest.size_hint().exact().map(|rest| rest.saturating_add(first))
+            }
+        }
+    }
+
+    /// All of it, if it is here.
+    pub(crate) fn content(&self) -> Option<Bytes> {
+        match self {
+            Self::Empty => Some(Bytes::new()),
+            Self::Whole(content) => Some(content.clone()),
+            Self::Stream { .. } | Self::Gone => None,
+        }
+    }
+
+    /// It as a body again.
+    pub(crate) fn into_body(self) -> Body {
+        match self {
+            Self::Empty | Self::Gone => body::empty(),
+            Self::Whole(content) => body::full(content),
+            Self::Stream { first: None, rest } => rest,
+            Self::Stream { first: Some(first), rest } => {
+                let first = futures_util::stream::iter([Ok(Frame::data(first))]);
+                let all = first.chain(http_body_util::BodyStream::new(rest));
+                body::streamed(http_body_util::StreamBody::new(all))
             }
         }
     }

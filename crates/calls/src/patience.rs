@@ -35,6 +35,8 @@ pub struct Patience {
     pub(crate) quiet: Duration,
     /// When the call must be over, body included.
     pub(crate) whole: Option<Deadline>,
+    /// How long a new connection may take, where a policy says so.
+    pub(crate) connect: Option<Duration>,
 }
 
 /// How long nothing may happen before a call counts as dead, unless something else is configured.
@@ -58,13 +60,21 @@ impl Patience {
             stall: silence,
             quiet: silence.max(QUIET_DEFAULT),
             whole: None,
+            connect: None,
         }
     }
 
     /// For calls that may turn out to be streams of messages: no more than `quiet` without anything moving.
     #[must_use]
     pub fn stream(quiet: Duration) -> Self {
-        Self { answer: Some(quiet), stall: quiet, quiet, until_answer: None, whole: None }
+        Self {
+            answer: Some(quiet),
+            stall: quiet,
+            quiet,
+            until_answer: None,
+            whole: None,
+            connect: None,
+        }
     }
 
     /// The same, with another bound for answers that turn out to be streams of messages.

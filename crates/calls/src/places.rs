@@ -4,10 +4,12 @@
 //! attempt, what ails one is noticed and it is left alone for a while, and a retry or a hedge goes elsewhere. Either way an
 //! instance that cannot be reached is passed over for another: it has seen nothing.
 
-use crate::{AppChannel, Instances, target::Member};
+use crate::{AppChannel, AppTarget, Instances, target::Member};
+use http::{HeaderMap, HeaderName, header::COOKIE};
 use outrigger_kernel::{Mono, World};
 use outrigger_resilience::{
-    Ask, BalanceSettings, Balancer, Class, Endpoint, Locality, Pick, Target, Tried, Verdict,
+    Ask, BalanceSettings, Balancer, Class, Endpoint, Locality, Pick, Strategy, Target, Tried,
+    Verdict, sticky_key,
 };
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
@@ -16,6 +18,31 @@ use std::sync::{
 
 /// The zone of this machine's instances where none has a name.
 const HERE: &str = "this machine";
+
+/// What keeps a caller with an instance, where a balancer sticks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StickyBy {
+    /// The value of this header.
+    Header(HeaderName),
+    /// The value of this cookie.
+    Cookie(String),
+}
+
+impl StickyBy {
+    /// What a call belongs to; `None` for one that does not say.
+    pub(crate) fn key(&self, headers: &HeaderMap) -> Option<u64> {
+        match self {
+            Self::Header(name) => headers.get(name).map(|value| sticky_key(value.as_bytes())),
+            Self::Cookie(name) => {
+                let all = headers.get_all(COOKIE).iter();
+                let mut pairs = all.filter_map(|value| value.to_str().ok()).flat_map(|value| {
+                    value.split(';').filter_map(|pair| pair.trim().split_once('='))
+                });
+                pairs.find(|(own, _)| own == name).map(|(_, value)| sticky_key(value.as_bytes()))
+            }
+        }
+    }
+}
 
 /// The instances of one app, as a balancer knows them.
 #[derive(Debug)]
@@ -58,7 +85,7 @@ impl Places {
     }
 
     /// The balancer, knowing of `instances`.
-    pub(crate) fn of(&self, instances: &Arc<Instances>, now: Mono) -> Spread<'_> {
+    pub(crate) fn of(&self, instances: &Arc<Instances>, key: Option<u64>, now: Mono) -> Spread<'_> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::ptr::eq(told.instances.as_ptr(), Arc::as_ptr(instances)) {
             told.instances = Arc::downgrade(instances);
@@ -68,25 +95,38 @@ impl Places {
                 told.near = near;
                 self.balancer.configure(told.settings());
             }
+            let sticks = matches!(told.settings.strategy, Strategy::Sticky { .. });
             let endpoint = |member: &Member| Endpoint {
-                // A channel is the instance: a new one under the same address starts anew.
-                name: format!("{:p}", Arc::as_ptr(&member.channel)).into(),
+                name: name(&member.channel, sticks).into(),
                 weight: member.weight,
                 zone: if member.here { Some(Arc::clone(&own)) } else { member.zone.clone() },
                 value: Arc::clone(&member.channel),
             };
             self.balancer.update(instances.members().iter().map(endpoint), now);
         }
-        Spread(Some(&self.balancer))
+        Spread(Some(&self.balancer), key)
+    }
+}
+
+/// By what the balancer knows an instance. A channel is the instance: a new one under the same address starts anew. Where
+/// calls stick, it is the address, which other processes know it by too: a caller's instance is to be the same for all.
+fn name(channel: &Arc<AppChannel>, sticks: bool) -> String {
+    if !sticks {
+        return format!("{:p}", Arc::as_ptr(channel));
+    }
+    let AppTarget { host, port, socket, .. } = channel.target();
+    match socket {
+        Some(path) => path.display().to_string(),
+        None => format!("{host}:{port}"),
     }
 }
 
 /// Where the attempts of a call go; without a balancer, wherever the call's target says.
 #[derive(Debug)]
-pub(crate) struct Spread<'a>(Option<&'a Balancer<Arc<AppChannel>>>);
+pub(crate) struct Spread<'a>(Option<&'a Balancer<Arc<AppChannel>>>, Option<u64>);
 
 impl Spread<'_> {
-    pub(crate) const NONE: Self = Spread(None);
+    pub(crate) const NONE: Self = Spread(None, None);
 }
 
 /// An instance that was chosen, while an attempt is under way there.
@@ -138,7 +178,7 @@ impl Target for Spread<'_> {
 
     fn pick(&self, tried: &Tried, now: Mono, world: &dyn World) -> Option<Self::Place> {
         let Some(balancer) = self.0 else { return Some(None) };
-        let ask = Ask { tried: tried.ids(), key: None };
+        let ask = Ask { tried: tried.ids(), key: self.1 };
         let healthy = |channel: &Arc<AppChannel>| channel.is_healthy();
         let pick = balancer.pick_where(ask, now, world.random(), healthy);
         // With none to pick from, the instances say why.

@@ -10,17 +10,17 @@
 //! a call says in headers what they have to know. Nothing of ours goes to services outside.
 
 use crate::{
-    Body, CallError, Invocation, Patience, Phase, Target, grpc,
+    Body, CallError, Chaos, Invocation, Ladder, Patience, Phase, Shelf, Target, chaos, grpc,
     invoke::Terms,
     outgoing::Outgoing,
-    places::{Places, Spread},
+    places::{Places, Spread, StickyBy},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use outrigger_kernel::{Deadline, Kind, Mono, World};
 use outrigger_resilience::{
-    Attempt, BalanceSettings, Breakers, CallContext, Called, Class, GaveUp, Headers, Idempotency,
-    Incoming, Policy, PolicyState, Pushback, Reach, Report, Watch, header, parse_grpc_timeout,
-    parse_request_timeout, parse_timeout_ms,
+    Attempt, BalanceSettings, Breakers, CallContext, Called, Class, FaultPlan, GaveUp, Headers,
+    Idempotency, Incoming, Policy, PolicyState, Pushback, Reach, Report, Watch, header,
+    parse_grpc_timeout, parse_request_timeout, parse_timeout_ms,
 };
 use std::{
     sync::{Arc, OnceLock},
@@ -38,7 +38,7 @@ const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static(header::REQUEST_TIME
 const NEVER: Deadline = Deadline(Mono(u64::MAX));
 
 /// A policy for one target and what is remembered under it: a breaker per operation, the rest for the target.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CallPolicy {
     policy: Policy,
     /// The same for a call that can be sent once only.
@@ -47,8 +47,13 @@ pub struct CallPolicy {
     state: PolicyState,
     breakers: Option<Arc<Breakers>>,
     balance: Option<BalanceSettings>,
+    sticky: Option<StickyBy>,
     places: Option<Arc<Places>>,
     operations: usize,
+    seed: u64,
+    shelf: Option<Arc<Shelf>>,
+    ladder: Option<Arc<Ladder>>,
+    chaos: Option<Arc<Chaos>>,
     watch: OnceLock<Arc<dyn Watch>>,
 }
 
@@ -78,10 +83,65 @@ impl CallPolicy {
             state,
             breakers,
             balance,
+            sticky: None,
             places,
             operations,
+            seed,
+            shelf: None,
+            ladder: None,
+            chaos: None,
             watch,
         }
+    }
+
+    /// The same policy for another target, of which nothing is known yet.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self::seeded(self.policy.clone(), self.operations, self.seed)
+            .repeating_all(self.repeat_all)
+            .balancing(self.balance.clone())
+            .sticking(self.sticky.clone())
+            .caching(self.shelf.clone())
+            .falling_back(self.ladder.clone())
+            .faulting(self.chaos.clone())
+    }
+
+    /// Whether it leaves calls as they are.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.policy.is_idle()
+            && self.balance.is_none()
+            && self.shelf.is_none()
+            && self.ladder.is_none()
+            && self.chaos.is_none()
+    }
+
+    /// The same; with a shelf, answers are kept there.
+    #[must_use]
+    pub fn caching(mut self, shelf: Option<Arc<Shelf>>) -> Self {
+        self.shelf = shelf;
+        self
+    }
+
+    /// The same; with a ladder, calls that failed for good are answered from there.
+    #[must_use]
+    pub fn falling_back(mut self, ladder: Option<Arc<Ladder>>) -> Self {
+        self.ladder = ladder;
+        self
+    }
+
+    /// The same, with faults on purpose.
+    #[must_use]
+    pub fn faulting(mut self, chaos: Option<Arc<Chaos>>) -> Self {
+        self.chaos = chaos;
+        self
+    }
+
+    /// The same; where the balancer sticks to instances, by this.
+    #[must_use]
+    pub fn sticking(mut self, sticky: Option<StickyBy>) -> Self {
+        self.sticky = sticky;
+        self
     }
 
     /// The same; with `yes`, every call to the target may be repeated, whatever its method.
@@ -111,15 +171,37 @@ impl CallPolicy {
             }
             _ => self.places.clone(),
         };
+        if let Some((own, known)) = self.shelf.as_ref().zip(old.shelf.as_ref()) {
+            own.adopt(known);
+        }
+        if let Some((own, known)) = self.ladder.as_ref().zip(old.ladder.as_ref()) {
+            own.adopt(known);
+        }
+        // Faults that are edited begin anew; others end when they were to end.
+        let chaos = match (&self.chaos, &old.chaos) {
+            (Some(own), Some(known)) if own.settings() == known.settings() => old.chaos.clone(),
+            _ => self.chaos.clone(),
+        };
+        let breakers = if same { &old.breakers } else { &self.breakers };
+        // What an operator made of the breakers is not for a file to undo.
+        let forced = old.breakers.as_ref().and_then(|breakers| breakers.forced());
+        if let Some(breakers) = breakers.as_ref().filter(|_| !same && forced.is_some()) {
+            breakers.force(forced, Mono(0));
+        }
         Self {
             policy: self.policy.clone(),
             once: self.once.clone(),
             repeat_all: self.repeat_all,
             state: old.state.carried_over(&old.policy, &self.policy),
-            breakers: if same { old.breakers.clone() } else { self.breakers.clone() },
+            breakers: breakers.clone(),
             balance: self.balance.clone(),
+            sticky: self.sticky.clone(),
             places,
             operations: self.operations,
+            seed: self.seed,
+            shelf: self.shelf.clone(),
+            ladder: self.ladder.clone(),
+            chaos,
             watch: OnceLock::new(),
         }
     }
@@ -141,6 +223,46 @@ impl CallPolicy {
         self.breakers.as_deref()
     }
 
+    /// Where answers are kept, if anywhere.
+    #[must_use]
+    pub fn shelf(&self) -> Option<&Shelf> {
+        self.shelf.as_deref()
+    }
+
+    /// What calls that failed for good are answered with, if with anything.
+    #[must_use]
+    pub fn ladder(&self) -> Option<&Ladder> {
+        self.ladder.as_deref()
+    }
+
+    /// Whether it may have an answer though nobody is there to give one.
+    #[must_use]
+    pub fn answers_without_target(&self) -> bool {
+        self.shelf.is_some() || self.ladder.is_some()
+    }
+
+    /// The faults on purpose, if there are any.
+    #[must_use]
+    pub fn chaos(&self) -> Option<&Chaos> {
+        self.chaos.as_deref()
+    }
+
+    /// What is done to an attempt on purpose, if anything.
+    pub(crate) fn disturbance(&self, outgoing: &Outgoing, world: &dyn World) -> Option<FaultPlan> {
+        let plan = self.chaos.as_ref()?.plan(outgoing, world);
+        for reason in chaos::told(&plan) {
+            self.tell(reason);
+        }
+        (!plan.is_nothing()).then_some(plan)
+    }
+
+    /// Tells whoever watches.
+    pub(crate) fn tell(&self, reason: &'static str) {
+        if let Some(watch) = self.watch.get() {
+            watch.decided(reason);
+        }
+    }
+
     /// What holds for a call that can be sent again, or that cannot. What is left for one that cannot is everything but
     /// retry and hedge.
     pub(crate) fn for_call(&self, replayable: bool) -> &Policy {
@@ -148,11 +270,17 @@ impl CallPolicy {
     }
 
     /// Where the attempts of a call go.
-    pub(crate) fn places(&self, target: &Target, now: Mono) -> Spread<'_> {
+    pub(crate) fn places(&self, target: &Target, headers: &HeaderMap, now: Mono) -> Spread<'_> {
         match (&self.places, target) {
-            (Some(places), Target::App(instances)) => places.of(instances, now),
+            (Some(places), Target::App(instances)) => {
+                let key = self.sticky.as_ref().and_then(|by| by.key(headers));
+                places.of(instances, key, now)
+            }
             (Some(places), Target::Endpoint(endpoint)) => match &endpoint.instances {
-                Some(instances) => places.of(instances, now),
+                Some(instances) => {
+                    let key = self.sticky.as_ref().and_then(|by| by.key(headers));
+                    places.of(instances, key, now)
+                }
                 None => Spread::NONE,
             },
             _ => Spread::NONE,
@@ -216,7 +344,7 @@ impl CallPolicy {
     pub(crate) fn settled(
         &self,
         called: Called<Result<Response<Body>, CallError>>,
-        target: &Target,
+        target: &str,
     ) -> Result<Response<Body>, CallError> {
         let Called { result, attempts, pushback, .. } = called;
         let last = pushback == Pushback::No && attempts > 0;
@@ -233,8 +361,8 @@ impl CallPolicy {
         }
     }
 
-    fn no_outcome(&self, target: &Target, gave_up: GaveUp) -> CallError {
-        let target = target.id().to_owned();
+    fn no_outcome(&self, target: &str, gave_up: GaveUp) -> CallError {
+        let target = target.to_owned();
         match gave_up {
             GaveUp::Open(open) => CallError::BreakerOpen { target, open },
             GaveUp::DeadlinePassed { attempts: 0 } => {

@@ -24,6 +24,12 @@ pub enum Target {
 }
 
 impl Target {
+    /// An app of which no instance is known.
+    #[must_use]
+    pub fn absent(app_id: &str, namespace: &str) -> Self {
+        Self::App(Arc::new(Instances::new(app_id, namespace, Vec::new(), None, None)))
+    }
+
     /// The id by which breakers, headers and metrics know it.
     #[must_use]
     pub fn id(&self) -> &str {

@@ -4,7 +4,8 @@
 //! many there are; past the bound those used longest ago are forgotten. Forgetting an open breaker lets its target be
 //! tried again, which is the lesser evil next to memory without end.
 
-use crate::{Breaker, BreakerSettings, recent::Recent};
+use crate::{Breaker, BreakerSettings, Forced, recent::Recent};
+use outrigger_kernel::Mono;
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -23,13 +24,16 @@ pub struct Breakers {
     settings: BreakerSettings,
     seed: u64,
     known: Mutex<Recent<Breaker>>,
+    /// What an operator made of all of them, those to come included.
+    forced: Mutex<Option<Forced>>,
 }
 
 impl Breakers {
     /// At most `capacity` breakers (at least one) with these settings.
     #[must_use]
     pub fn new(settings: BreakerSettings, capacity: usize) -> Self {
-        Self { settings, seed: 0, known: Mutex::new(Recent::new(capacity)) }
+        let known = Mutex::new(Recent::new(capacity));
+        Self { settings, seed: 0, known, forced: Mutex::default() }
     }
 
     /// The same, with a seed for the random part of the open times; see [`Breaker::seeded`].
@@ -48,8 +52,37 @@ impl Breakers {
         }
         let seed = crate::shard::hash(self.seed, name.as_bytes());
         let breaker = Breaker::seeded(self.settings.clone(), seed);
+        if let Some(forced) = self.forced() {
+            breaker.force(Some(forced), Mono(0));
+        }
         known.keep(name, breaker.clone());
         breaker
+    }
+
+    /// Makes something of all of them, those to come included; with `None` they stand for themselves again.
+    ///
+    /// ```
+    /// use outrigger_kernel::Mono;
+    /// use outrigger_resilience::{BreakerSettings, Breakers, Forced, Open};
+    /// let breakers = Breakers::new(BreakerSettings::default(), 100);
+    /// breakers.force(Some(Forced::Open), Mono(1));
+    /// assert_eq!(breakers.get("new").peek(Mono(2)), Err(Open::Forced));
+    /// breakers.force(None, Mono(3));
+    /// assert!(breakers.get("other").peek(Mono(4)).is_ok());
+    /// ```
+    pub fn force(&self, forced: Option<Forced>, now: Mono) {
+        // The known ones are held meanwhile, so that none is made in between and missed.
+        let known = self.known();
+        *self.forced.lock().unwrap_or_else(PoisonError::into_inner) = forced;
+        for (_, breaker) in known.iter() {
+            breaker.force(forced, now);
+        }
+    }
+
+    /// What an operator made of them.
+    #[must_use]
+    pub fn forced(&self) -> Option<Forced> {
+        *self.forced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The breaker called `name`, if it is known: for an operator, whose asking makes none.

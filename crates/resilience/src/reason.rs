@@ -54,3 +54,41 @@ pub const BULKHEAD_SHED: &str = "bulkhead.shed";
 pub const BREAKER_OPEN: &str = "breaker.open";
 /// Not admitted: there is no endpoint.
 pub const NO_ENDPOINT: &str = "balance.no_endpoint";
+/// Answered from the cache.
+pub const CACHE_HIT: &str = "cache.hit";
+/// Answered from the cache with what is out of date, while it is refreshed.
+pub const CACHE_STALE: &str = "cache.stale";
+/// Answered from the cache with what is out of date, because the target failed.
+pub const CACHE_ON_ERROR: &str = "cache.stale_on_error";
+/// Not in the cache, so asked for.
+pub const CACHE_MISS: &str = "cache.miss";
+/// Asked whether what is in the cache still holds, and it does.
+pub const CACHE_CONFIRMED: &str = "cache.confirmed";
+/// Asked for before it expires, behind an answer from the cache.
+pub const CACHE_REFRESH: &str = "cache.refresh";
+/// Not for the cache, by its method or headers.
+pub const CACHE_BYPASS: &str = "cache.bypass";
+/// Asked for, and not to be kept.
+pub const CACHE_UNCACHEABLE: &str = "cache.uncacheable";
+/// Waited for the same call of somebody else.
+pub const COALESCED: &str = "coalesce.joined";
+/// Not waited for the same call of somebody else: too many do already.
+pub const COALESCE_CROWDED: &str = "coalesce.crowded";
+/// Answered with the last good answer.
+pub const FALLBACK_LAST_GOOD: &str = "fallback.last_good";
+/// Answered by another target.
+pub const FALLBACK_ALTERNATE: &str = "fallback.alternate";
+/// Answered with a constant.
+pub const FALLBACK_ANSWER: &str = "fallback.answer";
+/// Failed, and nothing was left to answer with.
+pub const FALLBACK_EXHAUSTED: &str = "fallback.exhausted";
+/// Delayed on purpose.
+pub const FAULT_DELAY: &str = "fault.delay";
+/// Aborted on purpose.
+pub const FAULT_ABORT: &str = "fault.abort";
+/// Never answered on purpose.
+pub const FAULT_DROP: &str = "fault.drop";
+/// Damaged on purpose.
+pub const FAULT_CORRUPT: &str = "fault.corrupt";
+/// Slowed down on purpose.
+pub const FAULT_BANDWIDTH: &str = "fault.bandwidth";

@@ -75,12 +75,13 @@ pub use load::{
 };
 pub use render::render;
 pub use resiliency::{
-    ActorTarget, AdaptiveTimeoutPolicy, AppTarget, BUILT_IN_POLICIES, BalanceStrategy,
-    BreakerRates, BreakerScope, BreakerWindow, BulkheadPolicy, BulkheadSeats, CircuitBreakerPolicy,
-    ComponentBlock, ComponentTarget, Decimal, Direction, EjectionPolicy, HedgePolicy, Jitter,
+    AbortEnd, AbortFault, ActorTarget, AdaptiveTimeoutPolicy, AppTarget, BUILT_IN_POLICIES,
+    BalanceStrategy, BreakerRates, BreakerScope, BreakerWindow, BulkheadPolicy, BulkheadSeats,
+    CachePolicy, CircuitBreakerPolicy, ComponentBlock, ComponentTarget, Decimal, DelayFault,
+    Direction, EjectionPolicy, FallbackPolicy, FaultPolicy, HedgePolicy, Jitter,
     LoadBalancerPolicy, Policies, PolicyKind, PolicyNames, PolicyTarget, RateLimitPolicy,
-    Resiliency, RetryBackoff, RetryBudget, RetryPolicy, RetryRules, StatusMatching, Targets,
-    ThrottlePolicy, TimeoutPolicy, default_policy_names,
+    Resiliency, RetryBackoff, RetryBudget, RetryPolicy, RetryRules, StaticAnswer, StatusMatching,
+    StickyBy, Targets, ThrottlePolicy, TimeoutPolicy, default_policy_names,
 };
 pub use resolve::{
     EnvReader, SecretReader, Templates, TlsTexts, resolve, resolve_headers, resolve_tls,

@@ -10,7 +10,7 @@ use super::{
 use crate::{metrics::Served, names, trace::Started};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use outrigger_calls::{AppChannel, Body, CallError, body};
@@ -19,10 +19,14 @@ use outrigger_events::{
     envelope::{BulkEntry, bulk, fresh_id},
 };
 use outrigger_kernel::{BoxFuture, Deadline};
+use outrigger_resilience::header as context;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// What calls that deliver events are counted under; their paths are the app's own, of which there may be any number.
 const ROUTE: &str = "subscription";
+
+/// How long an app has for an event before it counts as not handled.
+const TIMEOUT_MS: HeaderName = HeaderName::from_static(context::TIMEOUT_MS);
 
 /// An app that takes events by HTTP.
 #[derive(Debug)]
@@ -133,7 +137,13 @@ impl HttpApp {
 
     async fn post(&self, letter: Letter<'_>) -> Result<Answer, CallError> {
         let started = Started::now(self.lane.world());
-        let send = || self.channel.send(letter.request(), letter.due);
+        let send = || {
+            let mut request = letter.request();
+            let left = letter.due.remaining(self.lane.world().mono()).as_millis();
+            let left = HeaderValue::from(u64::try_from(left).unwrap_or(u64::MAX));
+            request.headers_mut().insert(TIMEOUT_MS, left);
+            self.channel.send(request, letter.due)
+        };
         let response = reach::until_seen(&self.lane, letter.due, send, reach::is_away).await?;
         let status = response.status();
         let content = body::collect(response.into_body(), letter.answer_bytes_max).await;

@@ -71,6 +71,10 @@ catalogue! {
         "Call less often, or raise the rate limit of the target's policy.";
     DIRECT_INVOKE_NO_APP = "ERR_DIRECT_INVOKE", "", 404, NotFound,
         "Name the app to call in the path, in dapr-app-id, or by Basic authentication.";
+    POLICY_NOT_FOUND = "ERR_POLICY_NOT_FOUND", "", 404, NotFound,
+        "See with outrigger policy explain what applies to the target.";
+    POLICY_VERB = "ERR_POLICY_VERB", "", 400, InvalidArgument,
+        "Use one of the words that the message names.";
 
     STATE_STORE_NOT_FOUND = "ERR_STATE_STORE_NOT_FOUND", "DAPR_STATE_NOT_FOUND", 400, InvalidArgument,
         "Check the name against the components loaded (GET /v1.0/metadata).";

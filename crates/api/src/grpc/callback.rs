@@ -156,6 +156,7 @@ impl<'a> Service<Request<tonic::body::Body>> for Via<'a> {
                 policy: route.policy.as_deref(),
                 reconnect: Some(&route.reconnect),
                 patience: patience.quiet(host.settings.call_timeout),
+                alternates: None,
             });
             Ok(explained(answer.await?))
         })

@@ -139,6 +139,7 @@ impl Front {
             reconnect: Some(&route.reconnect),
             // A call that names its time is held to it by `proxy`, which also tells the callee.
             patience: Patience::stream(host.settings.stream_silence),
+            alternates: None,
         });
         let answer = answer.await;
         let took = context.started.elapsed(&*host.world);

@@ -9,7 +9,7 @@ use crate::{
     errors::{Fault, catalogue, codes},
     host::Host,
     names,
-    operations::invoke::{self, Route},
+    operations::invoke::{self, Elsewhere, Route},
     trace::Started,
 };
 use bytes::Bytes;
@@ -122,6 +122,7 @@ impl Call<'_> {
         let query = Some(extension.querystring.as_str()).filter(|query| !query.is_empty());
         // What comes back is one message and no stream, whose silence would say nothing.
         let patience = invoke::patience(self.host, self.context.named_deadline);
+        let elsewhere = Elsewhere { host: self.host, trace: &self.context.trace };
         let answer = self.host.invoker.invoke(Invocation {
             target: &self.route.target,
             caller: Some(invoke::caller(self.host)),
@@ -135,11 +136,12 @@ impl Call<'_> {
             policy: self.route.policy.as_deref(),
             reconnect: Some(&self.route.reconnect),
             patience: patience.quiet(self.host.settings.call_timeout),
+            alternates: Some(&elsewhere),
         });
         let fail = |fault: Fault| (fault.http(), Err(failed(self.host, "invoke", fault)));
         let answer = match answer.await {
             Ok(answer) => answer,
-            Err(error) => return fail(invoke::fault(self.id, &error)),
+            Err(error) => return fail(invoke::fault(self.id, &self.route.told(error))),
         };
         let (head, content) = answer.into_parts();
         let limit = self.host.settings.max_body_bytes;

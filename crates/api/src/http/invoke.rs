@@ -9,7 +9,7 @@ use crate::{
     errors::{Fault, catalogue},
     grpc::callback,
     names,
-    operations::invoke::{self, Route},
+    operations::invoke::{self, Elsewhere, Route},
     trace::Started,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -95,6 +95,7 @@ async fn send(
         return send_to_grpc(x, address, route, &path, &headers, request_body).await;
     }
     let query = Some(x.query.0).filter(|query| !query.is_empty());
+    let elsewhere = Elsewhere { host: x.host, trace: x.trace };
     let answer = x.host.invoker.invoke(Invocation {
         target: &route.target,
         caller: Some(invoke::caller(x.host)),
@@ -108,8 +109,9 @@ async fn send(
         policy: route.policy.as_deref(),
         reconnect: Some(&route.reconnect),
         patience: invoke::patience(x.host, x.named_deadline),
+        alternates: Some(&elsewhere),
     });
-    let answer = answer.await.map_err(|error| invoke::fault(address, &error))?;
+    let answer = answer.await.map_err(|error| invoke::fault(address, &route.told(error)))?;
     Ok(Reply::passed(answer))
 }
 

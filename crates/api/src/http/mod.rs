@@ -16,6 +16,7 @@ mod later;
 mod lock;
 mod metadata;
 mod path;
+mod policies;
 mod publish;
 mod reply;
 mod route;
@@ -223,6 +224,8 @@ async fn dispatch(
         Op::MetadataSet => Box::pin(metadata::set(x, &decode(first, "the key")?, body)).await,
         Op::Healthz => health::healthz(x),
         Op::HealthzOutbound => health::outbound(x),
+        Op::PolicyGet => policies::get(x, &decode(first, "the target")?),
+        Op::PolicyDo => policies::make(x, &decode(first, "the target")?, second),
         Op::Shutdown => Ok(shutdown::shutdown(x)),
         // Boxed, as are others: a request's future is copied as a whole before it runs, whatever it turns out to be.
         Op::Invoke => Box::pin(invoke::by_path(x, first, raw_path, body)).await,

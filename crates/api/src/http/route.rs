@@ -37,6 +37,9 @@ pub(crate) enum Op {
     Crypto,
     SubtleCrypto,
     Conversation,
+    /// What is remembered of calls to a target, and what an operator makes of it.
+    PolicyGet,
+    PolicyDo,
     /// No route; an invocation if a header says whose.
     Unmatched,
     /// No route, and no invocation either: the configuration or the listener does not serve them.
@@ -76,6 +79,8 @@ impl Op {
             Self::Crypto => "Crypto",
             Self::SubtleCrypto => "SubtleCrypto",
             Self::Conversation => "Converse",
+            Self::PolicyGet => "GetPolicy",
+            Self::PolicyDo => "SetPolicy",
         }
     }
 
@@ -109,6 +114,8 @@ impl Op {
             Self::Crypto => "/v1.0-alpha1/crypto/{name}",
             Self::SubtleCrypto => "/v1.0-alpha1/subtlecrypto/{name}",
             Self::Conversation => "/v1.0-alpha2/conversation/{name}",
+            Self::PolicyGet => "/v1.0-alpha1/policies/{target}",
+            Self::PolicyDo => "/v1.0-alpha1/policies/{target}/{verb}",
             Self::Unmatched | Self::Nothing => "other",
         }
     }
@@ -138,6 +145,7 @@ impl Op {
             Self::Crypto => "crypto",
             Self::SubtleCrypto => "subtlecrypto",
             Self::Conversation => "conversation",
+            Self::PolicyGet | Self::PolicyDo => "policies",
         }
     }
 
@@ -175,6 +183,7 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str) -> Matched<'a> {
         "state" => state(method, stage, rest),
         "publish" => publish(method, stage, rest),
         "invoke" if stage == Stage::Stable => invoke(rest),
+        "policies" if stage == Stage::Alpha1 => policies(method, rest),
         "secrets" if stage == Stage::Stable && *method == Method::GET => secrets(rest),
         "metadata" if stage == Stage::Stable => metadata(method, rest),
         "healthz" if stage == Stage::Stable && *method == Method::GET => match rest {
@@ -251,6 +260,18 @@ fn secrets(rest: &str) -> Found<'_> {
     match rest.split_once('/')? {
         (store, "bulk") => Some((Op::SecretBulk, store, "")),
         (store, key) if !key.is_empty() && !key.contains('/') => Some((Op::SecretGet, store, key)),
+        _ => None,
+    }
+}
+
+fn policies<'a>(method: &Method, rest: &'a str) -> Found<'a> {
+    let (target, verb) = rest.split_once('/').unwrap_or((rest, ""));
+    match (method.as_str(), target, verb) {
+        (_, "", _) => None,
+        ("GET", _, "") => Some((Op::PolicyGet, target, "")),
+        ("POST", _, verb) if !verb.is_empty() && !verb.contains('/') => {
+            Some((Op::PolicyDo, target, verb))
+        }
         _ => None,
     }
 }
@@ -353,6 +374,10 @@ mod tests {
             POST /v1.0-alpha1/unlock/l     Unlock l -
             POST /v1.0/lock/l              Unmatched - -
             POST /v1.0-alpha2/conversation/c/converse Conversation c converse
+            GET /v1.0-alpha1/policies/app  PolicyGet app -
+            POST /v1.0-alpha1/policies/app/open PolicyDo app open
+            POST /v1.0-alpha1/policies/app Unmatched - -
+            GET /v1.0/policies/app         Unmatched - -
             GET /                          Unmatched - -
             GET /v2.0/state/s/k            Unmatched - -";
         for line in table.lines() {

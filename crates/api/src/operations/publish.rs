@@ -14,7 +14,7 @@ use outrigger_events::{
     envelope::{self, Origin},
 };
 use outrigger_kernel::{Deadline, Wall};
-use outrigger_resilience::Class;
+use outrigger_resilience::{Class, header};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tonic::Code;
 
@@ -108,6 +108,11 @@ fn message(
     let expires_at = expiry(&event.metadata, now).map_err(|why| metadata_fault(place, &why))?;
     let parent = trace.context.to_string();
     let Event { data, content_type, mut metadata } = event;
+    // An event may say itself for how long it is of use.
+    let is_event = envelope::is_content_type(&content_type, envelope::CONTENT_TYPE);
+    let lasts = if is_event { lifetime(&data) } else { None };
+    let told = lasts.map(|lasts| now.plus(lasts));
+    let expires_at = expires_at.into_iter().chain(told).min();
     if raw {
         // Without an envelope the trace travels beside the bytes.
         metadata.entry(names::TRACEPARENT.to_owned()).or_insert(parent);
@@ -214,6 +219,15 @@ fn expiry(metadata: &BTreeMap<String, String>, now: Wall) -> Result<Option<Wall>
         Ok(seconds) if seconds > 0 => Ok(Some(now.plus(Duration::from_secs(seconds)))),
         _ => Err(format!("ttlInSeconds is a whole number above zero, not {text:?}")),
     }
+}
+
+/// For how long an event says that it is of use. One that makes no sense counts as none: the event is the app's.
+fn lifetime(event: &Bytes) -> Option<Duration> {
+    let envelope = envelope::Envelope::parse(event).ok()?;
+    // As a number or as a text: extension attributes are either, by whom they are written.
+    let millis = envelope.raw(header::EVENT_TIMEOUT_MS)?.trim_matches('"').parse().ok()?;
+    // What is of no use any more is published all the same, and found expired by whoever reads it.
+    Some(Duration::from_millis(millis))
 }
 
 /// Keys of metadata are compared without regard to case: SDKs differ.

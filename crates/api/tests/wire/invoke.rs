@@ -7,6 +7,7 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use outrigger_api::{AppConnection, AppHealthCheck, CallPolicies, Components, Settings, watch_app};
+use outrigger_calls::CallPolicy;
 use outrigger_calls::{
     AccessList, Caller,
     access::{Action, CallerPolicy, Operation},
@@ -240,7 +241,7 @@ async fn what_policies_do_is_counted() {
     let policy = Policy { retry: Some(retry), ..Policy::default() };
     let mut components = Components::clone(&node.host.components.load());
     components.resiliencies = vec!["rules".to_owned()];
-    components.calls = CallPolicies::new(BTreeMap::new(), Some(policy));
+    components.calls = CallPolicies::new(BTreeMap::new(), Some(CallPolicy::new(policy, 100)));
     node.host.use_components(Arc::new(components));
     let answer = ask(node.http, "GET", "/v1.0/invoke/compat/method/teapot", vec![], "").await;
     assert_eq!(answer.status, 418);
@@ -265,7 +266,7 @@ async fn a_call_over_its_limit_is_told_when_to_come_back() {
         Policy { rate: Some(Quota::new(1, Duration::from_secs(3_600))), ..Policy::default() };
     let under = |policy: Policy| {
         let mut components = Components::clone(&node.host.components.load());
-        components.calls = CallPolicies::new(BTreeMap::new(), Some(policy));
+        components.calls = CallPolicies::new(BTreeMap::new(), Some(CallPolicy::new(policy, 100)));
         let components = components.keeping(&node.host.components.load());
         node.host.use_components(Arc::new(components));
     };

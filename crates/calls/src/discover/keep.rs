@@ -13,7 +13,8 @@
 //! costs nothing, and the first call after a long silence may meet an old set, which the balancing survives.
 //!
 //! **Empty sets.** That there is nothing is believed when it was said twice in a row, with a second in between; a single
-//! such answer is more often a source that has just started.
+//! such answer is more often a source that has just started. And it is believed for 5 s at most: what was not there may have
+//! come.
 //!
 //! **Bounds.** A look ends after `look_within` (5 s). What a source says of validity is held within `valid_min` (1 s) and
 //! `valid_max` (5 min), less up to a tenth by chance, so that many nodes do not ask in step.
@@ -33,6 +34,9 @@ use tokio::sync::{Notify, watch};
 
 /// For how long an old set is not good enough where a present one is wanted.
 const REFRESH_WITHIN: Duration = Duration::from_secs(1);
+
+/// For how long it is believed at most that there is nothing.
+const EMPTY_FOR: Duration = Duration::from_secs(5);
 
 /// The shortest wait between two looks, whatever the settings say.
 const WAIT_MIN: Duration = Duration::from_millis(10);
@@ -133,6 +137,12 @@ impl Discovery {
         self.inner.set.load_full()
     }
 
+    /// Whether the present set has any places; asking does not keep it up.
+    #[must_use]
+    pub fn has_places(&self) -> bool {
+        self.inner.has_places()
+    }
+
     /// Says that the set is in use, for those who hold it elsewhere: what is not used is not refreshed.
     pub fn used(&self) {
         // Looked at before it is written: on a busy target this is the same answer to everyone.
@@ -212,6 +222,7 @@ impl Inner {
                     self.rest(valid_for).await;
                 }
                 Err(error) => {
+                    empties = 0;
                     tracing::debug!(source = ?self.source, %error, "places are not known");
                     self.went_stale(error);
                     let doubled = self.settings.retry_min.saturating_mul(1 << failures.min(16));
@@ -240,8 +251,11 @@ impl Inner {
     /// `None` for ever.
     fn valid_for(&self, found: &Found) -> Option<Duration> {
         let said = found.valid_for?;
-        let least = self.settings.valid_min.min(self.settings.valid_max);
-        Some(self.spread(said.clamp(least, self.settings.valid_max)).max(least))
+        // What is not there yet may be about to come, however long a zone says that it is not.
+        let most = if found.places.is_empty() { EMPTY_FOR } else { Duration::MAX };
+        let most = most.min(self.settings.valid_max);
+        let least = self.settings.valid_min.min(most);
+        Some(self.spread(said.clamp(least, most)).max(least))
     }
 
     /// Up to a tenth less.
@@ -277,10 +291,10 @@ impl Inner {
     fn took(&self, found: Found, changed: &impl Fn(&PlaceSet)) {
         let before = self.set.load_full();
         let mut places = found.places;
-        places.truncate(super::PLACES_MAX);
         // In order, so that a source that shuffles its answers does not look like one that changes.
         places.sort_by(|a, b| a.name.cmp(&b.name));
         places.dedup_by(|a, b| a.name == b.name);
+        places.truncate(super::PLACES_MAX);
         let is_new = before.found_at.is_none() || *before.places != *places;
         let places = if is_new { places.into() } else { Arc::clone(&before.places) };
         let version = before.version + u64::from(is_new);

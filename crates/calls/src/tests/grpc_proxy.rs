@@ -69,6 +69,7 @@ impl Bench {
             policy,
             reconnect: None,
             patience: Patience::stream(self.quiet),
+            alternates: None,
         };
         soon(&self.world, self.invoker.proxy(call)).await
     }

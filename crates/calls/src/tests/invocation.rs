@@ -72,6 +72,7 @@ impl Bench {
                 policy: call.policy,
                 reconnect: call.reconnect,
                 patience: call.patience.unwrap_or(patient(&self.world)),
+                alternates: None,
             }),
         )
         .await

@@ -142,6 +142,7 @@ impl Front {
             policy: None,
             reconnect: None,
             patience: call.patience.unwrap_or(patient(&self.world)),
+            alternates: None,
         };
         if call.grpc {
             return Ok(soon(&self.world, self.invoker.proxy(invocation)).await);

@@ -93,6 +93,7 @@ impl Stage {
             policy,
             reconnect: None,
             patience: patient(&self.world),
+            alternates: None,
         });
         soon(&self.world, call).await
     }
@@ -274,6 +275,7 @@ async fn an_instance_that_fails_is_left_alone_and_one_that_is_gone_is_passed_ove
             policy: Some(&policy),
             reconnect: None,
             patience: patient(&world),
+            alternates: None,
         });
         soon(&world, call).await.unwrap().status()
     };

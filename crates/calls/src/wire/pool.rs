@@ -12,7 +12,7 @@ use crate::{
     gate::{Gate, Turn},
 };
 use http::HeaderValue;
-use outrigger_kernel::{Mono, World, within};
+use outrigger_kernel::{Deadline, Mono, World, within};
 use std::{
     collections::VecDeque,
     fmt, io,
@@ -197,7 +197,8 @@ impl Pool {
         }
         // On the heap: a TLS handshake is large, rare, and would otherwise make every call's future as large.
         let connecting = Box::pin(self.connect(fresh));
-        let connected = match patience.ends(&*self.world) {
+        let quickly = patience.connect.map(|most| Deadline::after(&*self.world, most));
+        let connected = match patience.ends(&*self.world).into_iter().chain(quickly).min() {
             None => connecting.await,
             Some(deadline) => {
                 let connected = within(&*self.world, deadline, connecting).await;

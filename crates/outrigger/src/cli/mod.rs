@@ -180,7 +180,7 @@ fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::List(args) => list::run(&args, &context),
         Verb::Doctor(args) => on_one_core(|world| doctor::run(args, context, world)),
         Verb::Config(args) => config::run(&args, &context),
-        Verb::Policy(args) => policy::run(&args, &context),
+        Verb::Policy(args) => on_one_core(|world| policy::run(*args, context, world)),
         Verb::Explain(args) => explain::run(&args),
         Verb::Completion(args) => completion::run(&args, Line::command()),
         Verb::Version(args) => version::run(&args),

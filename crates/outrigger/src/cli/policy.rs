@@ -1,7 +1,9 @@
-//! `outrigger policy explain TARGET`: what stands between a call and its target, in order, and where each part comes from.
+//! `outrigger policy`: what stands between a call and its target, in order, and where each part comes from; how it stands
+//! in a running runtime; and what an operator makes of it there.
 
 use super::{
     Context, Outcome,
+    client::{TargetArgs, segment},
     output::{self, Column, Form, OutputArgs},
 };
 use crate::{
@@ -11,11 +13,14 @@ use crate::{
         resource_paths, sources,
     },
     settings::{Layers, app::AppSettings, flags::Flags},
+    world::RealWorld,
 };
+use bytes::Bytes;
 use clap::Subcommand;
+use http::Method;
 use outrigger_resources::{Body, ComponentBlock, Direction};
 use serde_json::{Map, Value, json};
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 /// See what stands between calls and their targets.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,6 +33,28 @@ pub(super) struct PolicyArgs {
 enum Verb {
     /// Print the policy of a target, outermost part first, and where each part comes from.
     Explain(ExplainArgs),
+    /// Print how the policy of a target stands in a running runtime: breakers, faults, cache.
+    Status(LiveArgs),
+    /// Hold the circuit breakers of a target open: nothing is called any more.
+    Open(LiveArgs),
+    /// Hold them closed: everything is called, whatever fails.
+    Close(LiveArgs),
+    /// Let them stand for themselves again.
+    Auto(LiveArgs),
+    /// End the faults on purpose before their time.
+    StopFaults(LiveArgs),
+    /// Empty the cache that the target's answers are kept in.
+    ClearCache(LiveArgs),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct LiveArgs {
+    /// An app's id, or the name of an HTTP endpoint.
+    target: String,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    runtime: TargetArgs,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -43,8 +70,77 @@ struct ExplainArgs {
 /// Who calls, where nobody says.
 const CALLER: &str = "app";
 
-pub(super) fn run(args: &PolicyArgs, context: &Context) -> Outcome {
-    let Verb::Explain(args) = &args.verb;
+pub(super) async fn run(args: PolicyArgs, context: Context, world: Arc<RealWorld>) -> Outcome {
+    let (verb, live) = match &args.verb {
+        Verb::Explain(args) => return explain(args, &context),
+        Verb::Status(live) => (None, live),
+        Verb::Open(live) => (Some("open"), live),
+        Verb::Close(live) => (Some("close"), live),
+        Verb::Auto(live) => (Some("auto"), live),
+        Verb::StopFaults(live) => (Some("stop-faults"), live),
+        Verb::ClearCache(live) => (Some("clear-cache"), live),
+    };
+    let path = format!("/v1.0-alpha1/policies/{}", segment(&live.target));
+    let (method, path) = match verb {
+        None => (Method::GET, path),
+        Some(verb) => (Method::POST, format!("{path}/{verb}")),
+    };
+    let client = live.runtime.client(&context, &*world)?;
+    let answer = client.send(method, &path, &[], Bytes::new()).await?;
+    let body = answer.success(&format!("the policy of {}", live.target))?;
+    let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+    output::rows(live.output.form, &STANDING, &standing(&told));
+    Ok(ExitCode::SUCCESS)
+}
+
+const STANDING: [Column; 4] = [
+    Column("PART", "part"),
+    Column("OPERATION", "operation"),
+    Column("STANDS", "stands"),
+    Column("DETAIL", "detail"),
+];
+
+/// How a policy stands, a row for each part.
+fn standing(told: &Value) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut add = |part: &str, operation: &str, stands: &str, detail: String| {
+        let row =
+            json!({ "part": part, "operation": operation, "stands": stands, "detail": detail });
+        rows.extend(if let Value::Object(row) = row { Some(row) } else { None });
+    };
+    let breakers = &told["breakers"];
+    if breakers.is_object() {
+        add("breakers", "", breakers["forced"].as_str().unwrap_or_default(), String::new());
+    }
+    for one in breakers["operations"].as_array().into_iter().flatten() {
+        let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+        let wait = one["waitMs"].as_u64().unwrap_or_default();
+        let opened = one["opened"].as_u64().unwrap_or_default();
+        let wait = if wait > 0 { format!(", {wait}ms to go") } else { String::new() };
+        add("breaker", &text("operation"), &text("phase"), format!("opened {opened} times{wait}"));
+    }
+    let faults = &told["faults"];
+    if faults.is_object() {
+        let count = |name: &str| faults[name].as_u64().unwrap_or_default();
+        let active = faults["active"].as_bool().unwrap_or_default();
+        let detail = format!(
+            "{}s to go; {} delayed, {} aborted, {} dropped, {} corrupted, {} slowed",
+            count("secondsLeft"),
+            count("delayed"),
+            count("aborted"),
+            count("dropped"),
+            count("corrupted"),
+            count("slowed"),
+        );
+        add("faults", "", if active { "on" } else { "off" }, detail);
+    }
+    if let Some(addresses) = told["cache"]["addresses"].as_u64() {
+        add("cache", "", "on", format!("answers of {addresses} addresses"));
+    }
+    rows
+}
+
+fn explain(args: &ExplainArgs, context: &Context) -> Outcome {
     let (layers, _) = args.flags.layers(context.settings.as_deref(), &context.environment)?;
     let app = AppSettings::read(&layers, CALLER)?;
     let loaded = sources::read(&resource_paths(&app.resources));
@@ -98,7 +194,11 @@ fn of_app(
     if effective.policy.retry.is_none() {
         parts.push(policies.reconnect_explained()?);
     }
-    Ok(parts.iter().map(|part| row("outbound", part)).collect())
+    let mut rows: Vec<Row> = parts.iter().map(|part| row("outbound", part)).collect();
+    if let Some(inbound) = policies.inbound(target)? {
+        rows.extend(inbound.explained().iter().map(|part| row("inbound", part)));
+    }
+    Ok(rows)
 }
 
 fn of_component(policies: &Policies<'_>, target: &str, block: &str) -> Result<Vec<Row>, Failure> {

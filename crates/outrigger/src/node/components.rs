@@ -20,7 +20,9 @@ use outrigger_api::{
     Registered, STATE_CAPABILITIES, SecretComponent, StateComponent,
     secrets::{EnvSecrets, FileSecrets, SecretStore},
 };
-use outrigger_calls::{Base, ClientTls, HttpEndpoint, OutboundClient, discover::FixedList};
+use outrigger_calls::{
+    Base, CallPolicy, ClientTls, HttpEndpoint, Inbound, OutboundClient, discover::FixedList,
+};
 use outrigger_coordination::Locks;
 use outrigger_kernel::World;
 use outrigger_keyspace::Durability;
@@ -57,6 +59,8 @@ pub(crate) struct Built {
     pub(crate) components: Components,
     /// Services outside that have a name.
     pub(crate) endpoints: Vec<HttpEndpoint>,
+    /// What stands before the app itself.
+    pub(crate) inbound: Option<Inbound>,
     /// Declared subscriptions that apply to the app.
     pub(crate) subscriptions: Vec<Subscription>,
     /// What the user should be told, one line each.
@@ -86,7 +90,7 @@ pub(crate) fn build(
         policies: &policies,
         built: Components {
             resiliencies: policies.names(),
-            calls: policies.calls(workshop.world.random())?,
+            calls: policies.calls(workshop.world.random(), workshop.world.mono())?,
             ..Components::default()
         },
         endpoints: Vec::new(),
@@ -116,7 +120,11 @@ pub(crate) fn build(
         }
     }
     let Bench { built: components, endpoints, notices, .. } = bench;
-    Ok(Built { components, endpoints, subscriptions, notices })
+    let inbound = policies.inbound(&app.id)?.map(|effective| {
+        let policy = CallPolicy::seeded(effective.policy, 1, workshop.world.random());
+        Inbound::new(&app.id, policy)
+    });
+    Ok(Built { components, endpoints, inbound, subscriptions, notices })
 }
 
 struct Bench<'a> {
@@ -244,7 +252,7 @@ impl Bench<'_> {
             store: Store::new(space, name.clone()),
             prefix: prefix(read.key_prefix),
             ttl_default_seconds: read.ttl_seconds_default,
-            outbound: Policed::new(outbound),
+            outbound: Policed::seeded(outbound, self.workshop.world.random()),
         };
         self.built.state.insert(name.clone(), Arc::new(state));
         let mut capabilities = STATE_CAPABILITIES.to_vec();
@@ -275,7 +283,7 @@ impl Bench<'_> {
             broker: self.workshop.engines.broker(serving, name)?,
             scopes: read.scopes,
             consumer_group: read.consumer_id.unwrap_or_else(|| self.app.id.clone()),
-            outbound: Policed::new(outbound),
+            outbound: Policed::seeded(outbound, self.workshop.world.random()),
             inbound,
             policies: self.policies.names(),
             max_in_flight: in_flight

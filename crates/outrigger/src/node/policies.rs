@@ -5,18 +5,22 @@
 
 mod explained;
 mod parts;
+mod words;
 
 pub(crate) use explained::Explained;
 
 use crate::failure::Failure;
 use outrigger_api::CallPolicies;
-use outrigger_calls::CallPolicy;
+use outrigger_calls::{
+    CallPolicy, Chaos, FaultSettings, Ladder, LadderSettings, Shelf, ShelfSettings, StickyBy,
+};
 use outrigger_coordination::{LimitName, SharedLimits};
+use outrigger_kernel::Mono;
 use outrigger_resilience::{BalanceSettings, BudgetSettings, OnLoss, Policy, Retry, ShareHolder};
 use outrigger_resources::{
-    BulkheadPolicy, CircuitBreakerPolicy, ComponentBlock, Direction, HedgePolicy,
-    LoadBalancerPolicy, Origin, PolicyKind, PolicyNames, PolicyTarget, RateLimitPolicy, Resiliency,
-    RetryPolicy, ThrottlePolicy, TimeoutPolicy, default_policy_names,
+    BulkheadPolicy, CachePolicy, CircuitBreakerPolicy, ComponentBlock, Direction, FallbackPolicy,
+    FaultPolicy, HedgePolicy, LoadBalancerPolicy, Origin, PolicyKind, PolicyNames, PolicyTarget,
+    RateLimitPolicy, Resiliency, RetryPolicy, ThrottlePolicy, TimeoutPolicy, default_policy_names,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -38,6 +42,9 @@ pub(crate) struct Policies<'a> {
     hedges: ByName<'a, HedgePolicy>,
     throttles: ByName<'a, ThrottlePolicy>,
     balancers: ByName<'a, LoadBalancerPolicy>,
+    caches: ByName<'a, CachePolicy>,
+    fallbacks: ByName<'a, FallbackPolicy>,
+    faults: ByName<'a, FaultPolicy>,
     origins: BTreeMap<(PolicyKind, &'a str), &'a Origin>,
     resources: Vec<&'a Resiliency>,
     /// Where limits are shared, and the namespace of those who share them.
@@ -50,6 +57,14 @@ pub(crate) struct Effective<'a> {
     pub(crate) policy: Policy,
     /// How one of several instances is chosen, if not in turns.
     pub(crate) balance: Option<BalanceSettings>,
+    /// What keeps a caller with one of them, if anything does.
+    pub(crate) sticky: Option<StickyBy>,
+    /// How answers are kept, and under which name.
+    pub(crate) cache: Option<(&'a str, ShelfSettings)>,
+    /// What calls that failed for good are answered with.
+    pub(crate) fallback: Option<(&'a str, LadderSettings)>,
+    /// What is done to calls on purpose.
+    pub(crate) faults: Option<FaultSettings>,
     /// Whether every call to it may be repeated, whatever its method.
     pub(crate) repeat_all: bool,
     /// The names chosen, and where they are defined.
@@ -77,6 +92,9 @@ impl<'a> Policies<'a> {
             add(&mut all.hedges, &policies.hedges);
             add(&mut all.throttles, &policies.throttles);
             add(&mut all.balancers, &policies.load_balancers);
+            add(&mut all.caches, &policies.caches);
+            add(&mut all.fallbacks, &policies.fallbacks);
+            add(&mut all.faults, &policies.faults);
             let origins = policies.origins.iter();
             all.origins.extend(origins.map(|((kind, name), at)| ((*kind, name.as_str()), at)));
         }
@@ -106,24 +124,17 @@ impl<'a> Policies<'a> {
         self.resources.iter().map(|resource| resource.head.name.clone()).collect()
     }
 
-    /// The policies of calls, by whom they go to. `seed` is what sets their breakers apart from other processes'.
-    pub(crate) fn calls(&self, seed: u64) -> Result<CallPolicies, Failure> {
+    /// The policies of calls, by whom they go to, in force from `now` on. `seed` is what sets their breakers apart from
+    /// other processes'.
+    pub(crate) fn calls(&self, seed: u64, now: Mono) -> Result<CallPolicies, Failure> {
+        let mut shared = Shared::default();
         let mut named = BTreeMap::new();
         for id in self.apps() {
-            let Effective { policy, balance, repeat_all, operations, .. } = self.app(Some(id))?;
-            let operations = usize::try_from(operations).unwrap_or(usize::MAX);
-            let policy = CallPolicy::seeded(policy, operations, seed)
-                .repeating_all(repeat_all)
-                .balancing(balance);
+            let policy = shared.policy(self.app(Some(id))?, seed, now);
             named.insert(id.to_owned(), Arc::new(policy));
         }
-        let default = self.app(None)?;
-        let (repeat_all, balance) = (default.repeat_all, default.balance);
-        let default = Some(default.policy).filter(|policy| !policy.is_idle() || balance.is_some());
-        let calls = CallPolicies::new(named, default)
-            .repeating_all(repeat_all)
-            .balancing(balance)
-            .seeded(seed);
+        let default = shared.policy(self.app(None)?, seed, now);
+        let calls = CallPolicies::new(named, Some(default).filter(|policy| !policy.is_idle()));
         Ok(match self.retries.get(RECONNECT) {
             Some(policy) => {
                 let retry = parts::retry(policy)?;
@@ -133,6 +144,13 @@ impl<'a> Policies<'a> {
             }
             None => calls,
         })
+    }
+
+    /// What holds at the app `id` itself, whoever calls it, if anything does.
+    pub(crate) fn inbound(&self, id: &str) -> Result<Option<Effective<'a>>, Failure> {
+        let targets = || self.resources.iter().rev();
+        let names = targets().find_map(|found| found.targets.apps.get(id)?.inbound.as_ref());
+        names.map(|names| self.effective(Some(names), PolicyTarget::Inbound)).transpose()
     }
 
     /// The apps and endpoints that a target names.
@@ -193,6 +211,11 @@ impl<'a> Policies<'a> {
         let throttle = pick.one(PolicyKind::Throttle, |names| &names.throttle, &self.throttles);
         let balancer =
             pick.one(PolicyKind::LoadBalancer, |names| &names.load_balancer, &self.balancers);
+        let cache = pick.one(PolicyKind::Cache, |names| &names.cache, &self.caches);
+        let cache = cache.map(|cache| (pick.last(), parts::cache(cache)));
+        let fallback = pick.one(PolicyKind::Fallback, |names| &names.fallback, &self.fallbacks);
+        let fallback = fallback.map(|fallback| (pick.last(), fallback));
+        let fault = pick.one(PolicyKind::Fault, |names| &names.fault, &self.faults);
         let limit = chosen.iter().find(|(kind, ..)| *kind == PolicyKind::RateLimit);
         let share = rate.filter(|rate| rate.shared).zip(limit);
         let share = share.map(|(rate, (_, name, _))| self.share(name, rate));
@@ -203,7 +226,7 @@ impl<'a> Policies<'a> {
             retry: retry.map(parts::retry).transpose()?,
             breaker: breaker.map(parts::breaker).transpose()?,
             overall: timeout.and_then(|timeout| timeout.overall),
-            connect: None,
+            connect: timeout.and_then(|timeout| timeout.connect),
             adaptive: timeout.and_then(|timeout| timeout.adaptive.as_ref()).map(parts::adaptive),
             progressive: timeout.is_some_and(|timeout| timeout.progressive),
             // What a component is asked to do has no method to tell whether it may be repeated.
@@ -220,7 +243,52 @@ impl<'a> Policies<'a> {
         let has_own_budget = explained::has_own_budget(rules);
         let operations = BREAKERS_DEFAULT;
         let balance = balancer.map(parts::balance);
-        Ok(Effective { policy, balance, repeat_all, chosen, operations, has_own_budget })
+        let sticky = balancer.and_then(parts::sticky);
+        let fallback = match fallback {
+            None => None,
+            Some((name, fallback)) => Some((name, parts::fallback(fallback)?)),
+        };
+        let faults = fault.filter(|fault| fault.enabled).map(parts::faults);
+        Ok(Effective {
+            policy,
+            balance,
+            sticky,
+            cache,
+            fallback,
+            faults,
+            repeat_all,
+            chosen,
+            operations,
+            has_own_budget,
+        })
+    }
+}
+
+/// What several targets share: the caches and the ladders that they name.
+#[derive(Default)]
+struct Shared {
+    shelves: BTreeMap<String, Arc<Shelf>>,
+    ladders: BTreeMap<String, Arc<Ladder>>,
+}
+
+impl Shared {
+    fn policy(&mut self, effective: Effective<'_>, seed: u64, now: Mono) -> CallPolicy {
+        let operations = usize::try_from(effective.operations).unwrap_or(usize::MAX);
+        let shelf = effective.cache.map(|(name, settings)| {
+            let made = || Shelf::new(name, settings);
+            Arc::clone(self.shelves.entry(name.to_owned()).or_insert_with(made))
+        });
+        let ladder = effective.fallback.map(|(name, settings)| {
+            let made = || Ladder::new(name, settings);
+            Arc::clone(self.ladders.entry(name.to_owned()).or_insert_with(made))
+        });
+        CallPolicy::seeded(effective.policy, operations, seed)
+            .repeating_all(effective.repeat_all)
+            .balancing(effective.balance)
+            .sticking(effective.sticky)
+            .caching(shelf)
+            .falling_back(ladder)
+            .faulting(effective.faults.map(|faults| Chaos::begin(faults, now)))
     }
 }
 
@@ -233,6 +301,11 @@ struct Pick<'p, 'a> {
 }
 
 impl<'a> Pick<'_, 'a> {
+    /// The name that was chosen last.
+    fn last(&self) -> &'a str {
+        self.chosen.last().map_or("", |(_, name, _)| name)
+    }
+
     fn one<T>(
         &mut self,
         kind: PolicyKind,
@@ -253,8 +326,13 @@ impl<'a> Pick<'_, 'a> {
 /// Whether a part can be had by default: what guards the way out does nothing on the way in.
 fn stands_in(target: PolicyTarget, kind: PolicyKind) -> bool {
     let guards = match kind {
+        _ if target == PolicyTarget::Inbound => return false,
         PolicyKind::Timeout | PolicyKind::Retry | PolicyKind::CircuitBreaker => return true,
-        PolicyKind::Hedge | PolicyKind::LoadBalancer => return target == PolicyTarget::App,
+        PolicyKind::Hedge | PolicyKind::LoadBalancer | PolicyKind::Cache | PolicyKind::Fallback => {
+            return target == PolicyTarget::App;
+        }
+        // Whom faults are done to has to be said.
+        PolicyKind::Fault => return false,
         PolicyKind::Bulkhead | PolicyKind::RateLimit | PolicyKind::Throttle => target,
     };
     matches!(guards, PolicyTarget::App | PolicyTarget::Component(_, Direction::Outbound))
@@ -263,6 +341,7 @@ fn stands_in(target: PolicyTarget, kind: PolicyKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Policies, RECONNECT};
+    use outrigger_kernel::Mono;
     use outrigger_resilience::Backoff;
     use outrigger_resources::{RetryBackoff, RetryPolicy, StatusMatching};
     use std::time::Duration;
@@ -271,7 +350,7 @@ mod tests {
     fn the_wait_for_apps_that_are_away_has_a_name() {
         let seconds = Duration::from_secs;
         let policies = Policies::default();
-        let usual = policies.calls(1).unwrap().reconnect();
+        let usual = policies.calls(1, Mono(0)).unwrap().reconnect();
         assert_eq!(usual.backoff, Backoff::Constant { delay: seconds(1) });
         assert_eq!(usual.max_retries, Some(3));
         for (said, meant) in [(Some(1), Some(3)), (Some(7), Some(7)), (None, None)] {
@@ -280,7 +359,7 @@ mod tests {
             let policy = RetryPolicy { backoff, max_retries: said, matching, rules: None };
             let mut policies = Policies::default();
             policies.retries.insert(RECONNECT, &policy);
-            let own = policies.calls(1).unwrap().reconnect();
+            let own = policies.calls(1, Mono(0)).unwrap().reconnect();
             assert_eq!(own.backoff, Backoff::Constant { delay: seconds(2) });
             assert_eq!(own.max_retries, meant);
         }

@@ -15,7 +15,7 @@ use crate::{
     supervise::AppPort,
 };
 use outrigger_api::{Host, HostParts, Surface, serve_grpc, serve_http, serve_metrics, watch_app};
-use outrigger_calls::{AppChannel, AppHealth, Directory, HttpEndpoint, Registration};
+use outrigger_calls::{AppChannel, AppHealth, Directory, HttpEndpoint, Inbound, Registration};
 use outrigger_coordination::App;
 use outrigger_kernel::{Deadline, World, within};
 use outrigger_resources::{Configuration, Severity, Subscription};
@@ -134,6 +134,9 @@ impl Side {
             state: Mutex::new(state),
             changed: node.engines.hood().map(|hood| hood.bell()),
         });
+        if let Some(channel) = &side.channel {
+            side.stand_before(channel, built.inbound);
+        }
         side.listen(node, sockets)?;
         side.host.health.set_outbound_ready(true);
         Ok(side)
@@ -358,6 +361,12 @@ impl Side {
         self.host.use_components(Arc::clone(&components));
         if let Some(channel) = &self.channel {
             channel.set_access(access::list(&configuration.access_control));
+            let before = channel.inbound();
+            let inbound = built.inbound.map(|inbound| match &before {
+                Some(before) => inbound.keeping(before),
+                None => inbound,
+            });
+            self.stand_before(channel, inbound);
         }
         self.host.configuration.store(Arc::new(configuration));
         let attached = {
@@ -370,6 +379,14 @@ impl Side {
         if attached {
             self.host.subscriptions.reconcile(built.subscriptions, components).await;
         }
+    }
+
+    /// Puts limits of its own before the app.
+    fn stand_before(&self, channel: &AppChannel, inbound: Option<Inbound>) {
+        if let Some(inbound) = &inbound {
+            self.host.watch_inbound(inbound.policy());
+        }
+        channel.set_inbound(inbound.map(Arc::new));
     }
 
     pub(super) fn leave(&self) {

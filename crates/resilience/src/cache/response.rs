@@ -24,7 +24,8 @@
 //! [`VARIANTS_MAX`], of which the oldest goes.
 //!
 //! **Without a word from the origin** a response with `Last-Modified` is fresh for a tenth of how long it had not changed,
-//! at most a day; a 404, 405, 410, 414 or 501 for `negative_for` (1 s); anything else is not kept.
+//! at most a day; a 404, 405, 410, 414 or 501 for `negative_for` (1 s); anything else for `fresh_for`, which is not at all
+//! unless somebody sets it.
 //!
 //! Lifetimes are shortened by up to `jitter` (a tenth), never lengthened. Not kept: partial responses and requests for
 //! them, anything but `GET`.
@@ -67,6 +68,9 @@ pub struct CacheSettings {
     pub stale_if_error: Duration,
     /// How long an error is fresh that does not say.
     pub negative_for: Duration,
+    /// For how long a response is fresh that says neither that nor when it was changed; zero for not to be kept. Somebody
+    /// has to know that its answers may be shared for this to be anything else.
+    pub fresh_for: Duration,
     /// For which share of its unchanged time a response is fresh that does not say.
     pub heuristic_share: f64,
     /// How long it is so at most.
@@ -84,6 +88,7 @@ impl Default for CacheSettings {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             negative_for: Duration::from_secs(1),
+            fresh_for: Duration::ZERO,
             heuristic_share: 0.1,
             heuristic_max: Duration::from_secs(86_400),
         }
@@ -243,6 +248,22 @@ impl<B: Clone> ResponseCache<B> {
         } else {
             Err(Uncacheable::Outdated)
         }
+    }
+
+    /// Whether a response may be kept, by its head alone: for whoever has to collect its body first.
+    ///
+    /// # Errors
+    /// [`Uncacheable`], as [`ResponseCache::keep`] would say it.
+    pub fn may_keep(
+        &self,
+        request: &RequestHead<'_>,
+        response: &ResponseHead<'_>,
+        times: &Times,
+    ) -> Result<(), Uncacheable> {
+        let took = times.now.since(times.asked_at);
+        rules::shelve(&self.0.settings, request, response, times.wall, took)?;
+        rules::varied(request.headers, response.headers)?;
+        Ok(())
     }
 
     /// The origin says that `stored` still holds: gives it the headers and the lifetime of the 304.

@@ -37,7 +37,7 @@ pub(super) fn shelve(
     let date = time(response.headers, &header::DATE);
     let age = age_on_arrival(response.headers, date, arrived, took);
     let fresh_for = explicitly_fresh(settings, response.headers, &said, date, arrived)
-        .or_else(|| heuristically_fresh(settings, response, date, arrived))
+        .or_else(|| heuristically_fresh(settings, request, response, date, arrived))
         .ok_or(Uncacheable::NoLifetime)?;
     let always_ask = said.no_cache;
     let never_stale = said.must_revalidate
@@ -122,6 +122,7 @@ fn explicitly_fresh(
 
 fn heuristically_fresh(
     settings: &CacheSettings,
+    request: &RequestHead<'_>,
     response: &ResponseHead<'_>,
     date: Option<Wall>,
     arrived: Wall,
@@ -141,7 +142,10 @@ fn heuristically_fresh(
         guess.min(settings.heuristic_max)
     });
     // Of use for its validator at least.
-    guess.or_else(|| has_validator(response.headers).then_some(Duration::ZERO))
+    // A request with a cookie is one of somebody, and nobody says that its answer is not.
+    let is_somebodys = settings.shared && request.headers.contains_key(header::COOKIE);
+    let told = Some(settings.fresh_for).filter(|told| !told.is_zero() && !is_somebodys);
+    guess.or(told).or_else(|| has_validator(response.headers).then_some(Duration::ZERO))
 }
 
 /// RFC 9111 section 4.2.3.

@@ -187,9 +187,13 @@ where
             };
             let now = shared.world.mono();
             match fetched {
-                Fetched::Kept(stored) | Fetched::Rescued(stored) => {
+                Fetched::Kept(stored) | Fetched::Rescued(stored)
+                    if stored.fits(&asked.parts.headers) =>
+                {
                     Ok(respond(&stored.answer(&asked.head(), now)))
                 }
+                // It varies with what the one who called has not in common with this one.
+                Fetched::Kept(_) | Fetched::Rescued(_) => send(inner, request).await,
                 Fetched::Failed(error) => Err(error),
                 Fetched::NotShared => {
                     let own = own.lock().unwrap_or_else(PoisonError::into_inner).take();

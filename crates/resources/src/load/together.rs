@@ -84,6 +84,9 @@ fn check_policies(resources: &[Resource], issues: &mut Vec<Issue>) {
         defined.hedges.extend(policies.hedges.keys().map(String::as_str));
         defined.throttles.extend(policies.throttles.keys().map(String::as_str));
         defined.balancers.extend(policies.load_balancers.keys().map(String::as_str));
+        defined.caches.extend(policies.caches.keys().map(String::as_str));
+        defined.fallbacks.extend(policies.fallbacks.keys().map(String::as_str));
+        defined.faults.extend(policies.faults.keys().map(String::as_str));
     }
     defined.retries.extend(BUILT_IN_POLICIES);
     for resiliency in resiliencies() {
@@ -95,7 +98,10 @@ fn check_policies(resources: &[Resource], issues: &mut Vec<Issue>) {
 
 fn targets(resiliency: &Resiliency) -> impl Iterator<Item = (String, &PolicyNames)> {
     let targets = &resiliency.targets;
-    let apps = targets.apps.iter().map(|(id, app)| (format!("the app {id}"), &app.policies));
+    let apps = targets.apps.iter().flat_map(|(id, app)| {
+        let inbound = app.inbound.iter().map(move |names| (format!("the app {id}"), names));
+        std::iter::once((format!("the app {id}"), &app.policies)).chain(inbound)
+    });
     let actors =
         targets.actors.iter().map(|(kind, actor)| (format!("the actor {kind}"), &actor.policies));
     let components = targets.components.iter().flat_map(|(name, component)| {
@@ -116,6 +122,9 @@ struct Defined<'a> {
     hedges: BTreeSet<&'a str>,
     throttles: BTreeSet<&'a str>,
     balancers: BTreeSet<&'a str>,
+    caches: BTreeSet<&'a str>,
+    fallbacks: BTreeSet<&'a str>,
+    faults: BTreeSet<&'a str>,
 }
 
 impl Defined<'_> {
@@ -130,6 +139,9 @@ impl Defined<'_> {
             ("hedge", &names.hedge, &self.hedges),
             ("throttle", &names.throttle, &self.throttles),
             ("load balancer", &names.load_balancer, &self.balancers),
+            ("cache", &names.cache, &self.caches),
+            ("fallback", &names.fallback, &self.fallbacks),
+            ("fault", &names.fault, &self.faults),
         ] {
             let Some(name) = name.as_deref().filter(|name| !known.contains(name)) else {
                 continue;

@@ -19,6 +19,12 @@ pub enum PolicyKind {
     Throttle,
     /// A load balancer.
     LoadBalancer,
+    /// A response cache.
+    Cache,
+    /// A fallback.
+    Fallback,
+    /// Faults on purpose, which no default name stands for.
+    Fault,
 }
 
 /// Which way a component is used.
@@ -60,6 +66,8 @@ pub enum PolicyTarget {
     Actor,
     /// Use of a component.
     Component(ComponentBlock, Direction),
+    /// An app itself, whoever calls it; no default name stands for it.
+    Inbound,
 }
 
 /// Names of policies that exist without being defined and may be redefined by a file.
@@ -98,10 +106,14 @@ pub fn default_policy_names(target: PolicyTarget, kind: PolicyKind) -> Vec<Strin
         PolicyKind::Hedge => "Hedge",
         PolicyKind::Throttle => "Throttle",
         PolicyKind::LoadBalancer => "LoadBalancer",
+        PolicyKind::Cache => "Cache",
+        PolicyKind::Fallback => "Fallback",
+        PolicyKind::Fault => "Fault",
     };
     let stems = match target {
         PolicyTarget::App => vec!["App".into()],
         PolicyTarget::Actor => vec!["Actor".into()],
+        PolicyTarget::Inbound => return Vec::new(),
         PolicyTarget::Component(block, direction) => {
             let direction = match direction {
                 Direction::Inbound => "Inbound",

@@ -3,6 +3,7 @@
 //! Everything is optional here: what is left out is decided by whoever makes machines of these, so that there is one
 //! place for defaults. Numbers with a fraction are [`Decimal`]s, because resources are compared on every reload.
 
+use super::{answers::header_name, read::status_list};
 use crate::{
     codes,
     fields::{Fields, Report},
@@ -12,7 +13,7 @@ use std::{ops::RangeInclusive, time::Duration};
 /// A bare number in this kind counts milliseconds.
 pub(super) const UNIT: Option<Duration> = Some(Duration::from_millis(1));
 const PERCENT: RangeInclusive<f64> = 0.0..=100.0;
-const COUNTS: RangeInclusive<u32> = 1..=1_000_000;
+pub(super) const COUNTS: RangeInclusive<u32> = 1..=1_000_000;
 
 /// A number to six places, which can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +57,8 @@ pub struct TimeoutPolicy {
     pub attempt: Option<Duration>,
     /// `overall`: how long the call may take, queues, attempts and waits included.
     pub overall: Option<Duration>,
+    /// `connect`: how long a new connection may take.
+    pub connect: Option<Duration>,
     /// `adaptive`: the attempt's timeout follows what attempts take.
     pub adaptive: Option<AdaptiveTimeoutPolicy>,
     /// `progressive`: an attempt gets at most an equal part of what is left.
@@ -211,10 +214,14 @@ pub struct ThrottlePolicy {
 }
 
 /// A load balancer: which instance of an app gets an attempt.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadBalancerPolicy {
     /// `strategy`.
     pub strategy: Option<BalanceStrategy>,
+    /// `stickyBy`, of the strategy `sticky`: what a call belongs to an instance by.
+    pub sticky_by: Option<StickyBy>,
+    /// `loadFactor` of it: how many times the average an instance may have under way.
+    pub load_factor: Option<Decimal>,
     /// `slowStart`: how long a new instance takes to come up to its share.
     pub slow_start: Option<Duration>,
     /// `panicPercent`: below this usable share ejections are ignored.
@@ -234,6 +241,17 @@ pub enum BalanceStrategy {
     RoundRobin,
     /// Any.
     Random,
+    /// The one that the call's key belongs to.
+    Sticky,
+}
+
+/// What keeps a caller with an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StickyBy {
+    /// `header`: the value of this one, its name in lower case.
+    Header(String),
+    /// `cookie`: the value of this one.
+    Cookie(String),
 }
 
 /// `ejection` of a load balancer: an instance that does worse than the others is left alone for a while.
@@ -256,7 +274,7 @@ pub struct EjectionPolicy {
 }
 
 /// A number within `range`.
-fn decimal(
+pub(super) fn decimal(
     report: &mut Report,
     fields: &mut Fields<'_>,
     name: &'static str,
@@ -272,12 +290,20 @@ fn decimal(
     None
 }
 
-fn percent(report: &mut Report, fields: &mut Fields<'_>, name: &'static str) -> Option<Decimal> {
+pub(super) fn percent(
+    report: &mut Report,
+    fields: &mut Fields<'_>,
+    name: &'static str,
+) -> Option<Decimal> {
     decimal(report, fields, name, PERCENT)
 }
 
 /// A duration that is not zero.
-fn span(report: &mut Report, fields: &mut Fields<'_>, name: &'static str) -> Option<Duration> {
+pub(super) fn span(
+    report: &mut Report,
+    fields: &mut Fields<'_>,
+    name: &'static str,
+) -> Option<Duration> {
     let duration = fields.duration(report, name, UNIT)?;
     if duration.is_zero() {
         let message = format!("{} must be longer than nothing", fields.path_of(name));
@@ -288,7 +314,7 @@ fn span(report: &mut Report, fields: &mut Fields<'_>, name: &'static str) -> Opt
 }
 
 /// Reports that of two fields only one can be given.
-fn either(report: &mut Report, fields: &Fields<'_>, one: &str, other: &str) {
+pub(super) fn either(report: &mut Report, fields: &Fields<'_>, one: &str, other: &str) {
     if fields.has(one) && fields.has(other) {
         let (path, second) = (fields.path_of(other), fields.path_of(one));
         let message = format!("{path} cannot stand beside {second}: both say the same thing");
@@ -297,7 +323,7 @@ fn either(report: &mut Report, fields: &Fields<'_>, one: &str, other: &str) {
 }
 
 /// Reports that `low` is more than `high`, where it is.
-fn ordered<T: PartialOrd>(
+pub(super) fn ordered<T: PartialOrd>(
     report: &mut Report,
     fields: &Fields<'_>,
     (low, min): (&str, Option<T>),
@@ -307,6 +333,15 @@ fn ordered<T: PartialOrd>(
         let message = format!("{} is more than {}", fields.path_of(low), fields.path_of(high));
         report.error(codes::BAD_VALUE, fields.place_of(low), message);
     }
+}
+
+/// A list of statuses that are failures of the callee.
+pub(super) fn status_list_of_failures(
+    report: &mut Report,
+    fields: &mut Fields<'_>,
+    name: &'static str,
+) -> Option<String> {
+    status_list(report, fields, name, 500..=599)
 }
 
 /// Reads a timeout that is a mapping.
@@ -331,6 +366,7 @@ pub(super) fn read_timeout(report: &mut Report, fields: &mut Fields<'_>) -> Time
     let policy = TimeoutPolicy {
         attempt: span(report, fields, "attempt"),
         overall: span(report, fields, "overall"),
+        connect: span(report, fields, "connect"),
         adaptive,
         progressive: fields.switch(report, "progressive").unwrap_or(false),
     };
@@ -464,6 +500,7 @@ pub(super) fn read_balancer(report: &mut Report, fields: &mut Fields<'_>) -> Loa
         ("leastLoaded", BalanceStrategy::LeastLoaded),
         ("roundRobin", BalanceStrategy::RoundRobin),
         ("random", BalanceStrategy::Random),
+        ("sticky", BalanceStrategy::Sticky),
     ];
     let ejection = fields.object(report, "ejection").map(|mut ejection| {
         let read = EjectionPolicy {
@@ -479,12 +516,45 @@ pub(super) fn read_balancer(report: &mut Report, fields: &mut Fields<'_>) -> Loa
         ejection.finish(report);
         read
     });
+    let strategy = fields.choice(report, "strategy", &strategies);
+    let (sticky_by, load_factor) = read_sticky(report, fields, strategy);
     LoadBalancerPolicy {
-        strategy: fields.choice(report, "strategy", &strategies),
+        strategy,
+        sticky_by,
+        load_factor,
         slow_start: fields.duration(report, "slowStart", UNIT),
         panic_percent: percent(report, fields, "panicPercent"),
         ejection: ejection.unwrap_or_default(),
     }
+}
+
+/// Reads what a sticky balancer goes by.
+fn read_sticky(
+    report: &mut Report,
+    fields: &mut Fields<'_>,
+    strategy: Option<BalanceStrategy>,
+) -> (Option<StickyBy>, Option<Decimal>) {
+    let by = fields.object(report, "stickyBy").and_then(|mut by| {
+        let header = header_name(report, &mut by, "header");
+        let cookie = header_name(report, &mut by, "cookie");
+        either(report, &by, "header", "cookie");
+        if !by.has("header") && !by.has("cookie") {
+            by.missing(report, "header or cookie");
+        }
+        by.finish(report);
+        let header = header.map(|name| StickyBy::Header(name.to_ascii_lowercase()));
+        header.or(cookie.map(StickyBy::Cookie))
+    });
+    let factor = decimal(report, fields, "loadFactor", 1.0..=100.0);
+    let is_sticky = strategy == Some(BalanceStrategy::Sticky);
+    if is_sticky && !fields.has("stickyBy") {
+        fields.missing(report, "stickyBy");
+    }
+    for name in ["stickyBy", "loadFactor"].iter().filter(|name| !is_sticky && fields.has(name)) {
+        let message = format!("{} has no effect: the strategy is not sticky", fields.path_of(name));
+        report.note(codes::NO_EFFECT, fields.place_of(name), message);
+    }
+    (by, factor)
 }
 
 #[cfg(test)]

@@ -4,17 +4,21 @@
 //! caller's work. Names in targets that no loaded document defines are reported by [`crate::load()`], which sees all
 //! documents at once, because a policy may be defined in another file than the one that uses it.
 
+mod answers;
 mod defaults;
 mod guards;
 mod read;
 
+pub use answers::{
+    AbortEnd, AbortFault, CachePolicy, DelayFault, FallbackPolicy, FaultPolicy, StaticAnswer,
+};
 pub use defaults::{
     BUILT_IN_POLICIES, ComponentBlock, Direction, PolicyKind, PolicyTarget, default_policy_names,
 };
 pub use guards::{
     AdaptiveTimeoutPolicy, BalanceStrategy, BreakerRates, BreakerWindow, BulkheadPolicy,
     BulkheadSeats, Decimal, EjectionPolicy, HedgePolicy, Jitter, LoadBalancerPolicy,
-    RateLimitPolicy, RetryBudget, RetryRules, ThrottlePolicy, TimeoutPolicy,
+    RateLimitPolicy, RetryBudget, RetryRules, StickyBy, ThrottlePolicy, TimeoutPolicy,
 };
 
 use crate::{issue::Origin, value::Head};
@@ -52,6 +56,12 @@ pub struct Policies {
     pub throttles: BTreeMap<String, ThrottlePolicy>,
     /// `loadBalancers`.
     pub load_balancers: BTreeMap<String, LoadBalancerPolicy>,
+    /// `caches`.
+    pub caches: BTreeMap<String, CachePolicy>,
+    /// `fallbacks`.
+    pub fallbacks: BTreeMap<String, FallbackPolicy>,
+    /// `faults`.
+    pub faults: BTreeMap<String, FaultPolicy>,
     /// Where each of them stands.
     pub origins: BTreeMap<(PolicyKind, String), Origin>,
 }
@@ -155,6 +165,12 @@ pub struct PolicyNames {
     pub throttle: Option<String>,
     /// `loadBalancer`; of apps only.
     pub load_balancer: Option<String>,
+    /// `cache`; of apps only, like the following.
+    pub cache: Option<String>,
+    /// `fallback`.
+    pub fallback: Option<String>,
+    /// `fault`.
+    pub fault: Option<String>,
     /// Where the names stand; `None` when the target gives none.
     pub origin: Option<Origin>,
 }
@@ -164,6 +180,8 @@ pub struct PolicyNames {
 pub struct AppTarget {
     /// The policies.
     pub policies: PolicyNames,
+    /// `inbound`: policies of the app itself, whoever calls it; held where the app runs.
+    pub inbound: Option<PolicyNames>,
     /// `circuitBreakerCacheSize`: breakers remembered (100).
     pub circuit_breaker_cache_size: u32,
 }

@@ -4,6 +4,7 @@ use super::{
     ActorTarget, AppTarget, BreakerScope, CircuitBreakerPolicy, ComponentTarget, Jitter, Policies,
     PolicyKind, PolicyNames, Resiliency, RetryBackoff, RetryPolicy, StatusMatching, Targets,
     TimeoutPolicy,
+    answers::{read_cache, read_fallback, read_fault},
     guards::{
         UNIT, read_balancer, read_bulkhead, read_hedge, read_rate, read_rates, read_rules,
         read_throttle, read_timeout,
@@ -68,6 +69,9 @@ fn read_policies(report: &mut Report, mut fields: Fields<'_>) -> Policies {
         ("hedges", PolicyKind::Hedge),
         ("throttles", PolicyKind::Throttle),
         ("loadBalancers", PolicyKind::LoadBalancer),
+        ("caches", PolicyKind::Cache),
+        ("fallbacks", PolicyKind::Fallback),
+        ("faults", PolicyKind::Fault),
     ] {
         for (key, place) in fields.places(name) {
             origins.insert((kind, key.to_owned()), report.origin(place));
@@ -82,6 +86,9 @@ fn read_policies(report: &mut Report, mut fields: Fields<'_>) -> Policies {
         hedges: named(report, &mut fields, "hedges", read_hedge),
         throttles: named(report, &mut fields, "throttles", read_throttle),
         load_balancers: named(report, &mut fields, "loadBalancers", read_balancer),
+        caches: named(report, &mut fields, "caches", read_cache),
+        fallbacks: named(report, &mut fields, "fallbacks", read_fallback),
+        faults: named(report, &mut fields, "faults", read_fault),
         origins,
     };
     fields.finish(report);
@@ -159,7 +166,7 @@ fn read_retry(report: &mut Report, fields: &mut Fields<'_>) -> RetryPolicy {
 }
 
 /// A list of codes and ranges, checked and kept as text.
-fn status_list(
+pub(super) fn status_list(
     report: &mut Report,
     fields: &mut Fields<'_>,
     name: &'static str,
@@ -203,8 +210,21 @@ fn read_targets(report: &mut Report, mut fields: Fields<'_>) -> Targets {
             policies: PolicyNames {
                 hedge: fields.string(report, "hedge"),
                 load_balancer: fields.string(report, "loadBalancer"),
+                cache: fields.string(report, "cache"),
+                fallback: fields.string(report, "fallback"),
+                fault: fields.string(report, "fault"),
                 ..outbound_names(report, fields)
             },
+            inbound: fields.object(report, "inbound").map(|mut inbound| {
+                let names = PolicyNames {
+                    bulkhead: inbound.string(report, "bulkhead"),
+                    rate_limit: inbound.string(report, "rateLimit"),
+                    origin: Some(report.origin(inbound.place())),
+                    ..PolicyNames::default()
+                };
+                inbound.finish(report);
+                names
+            }),
             circuit_breaker_cache_size: fields
                 .integer(report, "circuitBreakerCacheSize", CACHE_SIZES)
                 .unwrap_or(APP_CACHE_SIZE_DEFAULT),

@@ -1,7 +1,9 @@
 //! What applies to a target, in words: each part in the order in which a call meets it, with where it comes from.
 
-use super::{Effective, Policies, RECONNECT, parts};
+use super::{Effective, Policies, RECONNECT, parts, words};
 use crate::failure::Failure;
+use outrigger_calls::StickyBy;
+use outrigger_kernel::Mono;
 use outrigger_resilience::{BalanceSettings, Policy, Retry, Strategy};
 use outrigger_resources::PolicyKind;
 
@@ -25,15 +27,21 @@ impl Effective<'_> {
         if let Some(balance) = &self.balance {
             // An instance is chosen for each attempt, right before it.
             let at = parts.iter().position(|(part, _)| *part == "attempt").unwrap_or(parts.len());
-            parts.insert(at, ("balance", in_words(balance)));
+            parts.insert(at, ("balance", in_words(balance, self.sticky.as_ref())));
         }
+        // Outside of everything, and right next to the wire.
+        let cache = self.cache.as_ref().map(|(_, settings)| ("cache", words::cache(settings)));
+        let fallback =
+            self.fallback.as_ref().map(|(_, settings)| ("fallback", words::fallback(settings)));
+        parts.splice(0..0, fallback.into_iter().chain(cache));
+        parts.extend(self.faults.as_ref().map(|faults| ("fault", words::faults(faults))));
         let parts = parts.into_iter();
         parts.map(|(part, says)| Explained { part, says, from: self.origin(part) }).collect()
     }
 
     fn origin(&self, part: &str) -> String {
         let (kind, group) = match part {
-            "overall" | "attempt" => (PolicyKind::Timeout, "timeouts"),
+            "overall" | "attempt" | "connect" => (PolicyKind::Timeout, "timeouts"),
             "retry" | "restraint" => (PolicyKind::Retry, "retries"),
             "budget" if self.has_own_budget => (PolicyKind::Retry, "retries"),
             "breaker" => (PolicyKind::CircuitBreaker, "circuitBreakers"),
@@ -42,6 +50,9 @@ impl Effective<'_> {
             "hedge" => (PolicyKind::Hedge, "hedges"),
             "throttle" => (PolicyKind::Throttle, "throttles"),
             "balance" => (PolicyKind::LoadBalancer, "loadBalancers"),
+            "cache" => (PolicyKind::Cache, "caches"),
+            "fallback" => (PolicyKind::Fallback, "fallbacks"),
+            "fault" => (PolicyKind::Fault, "faults"),
             _ => return BUILT_IN.to_owned(),
         };
         match self.chosen.iter().find(|(chosen, ..)| *chosen == kind) {
@@ -52,13 +63,26 @@ impl Effective<'_> {
     }
 }
 
-fn in_words(balance: &BalanceSettings) -> String {
+fn in_words(balance: &BalanceSettings, sticky: Option<&StickyBy>) -> String {
+    let by = match sticky {
+        Some(StickyBy::Header(name)) => format!("the header {name}"),
+        Some(StickyBy::Cookie(name)) => format!("the cookie {name}"),
+        None => "nothing".to_owned(),
+    };
+    let at_home = match balance.strategy {
+        Strategy::Sticky { load_factor } => {
+            format!(
+                "the instance that {by} belongs to, unless it has {load_factor} times the average under way"
+            )
+        }
+        _ => String::new(),
+    };
     let picks = match balance.strategy {
         Strategy::PeakEwma => "the cheaper of two instances drawn at random",
         Strategy::LeastLoaded => "the instance with the fewest calls under way",
         Strategy::RoundRobin => "each instance in turn",
         Strategy::Random => "any instance",
-        Strategy::Sticky { .. } => "the instance that the call belongs to",
+        Strategy::Sticky { .. } => at_home.as_str(),
     };
     let ejects = balance.outliers.as_ref().map(|outliers| {
         format!(
@@ -72,7 +96,7 @@ fn in_words(balance: &BalanceSettings) -> String {
 impl Policies<'_> {
     /// How an app that cannot be reached is waited for, where no retry of its own takes the place of that.
     pub(crate) fn reconnect_explained(&self) -> Result<Explained, Failure> {
-        let retry = self.calls(0)?.reconnect();
+        let retry = self.calls(0, Mono(0))?.reconnect();
         let waits = Policy { retry: Some(Retry::clone(&retry)), ..Policy::default() };
         let says = waits.explain().into_iter().find(|(part, _)| *part == "retry");
         let says = says.map(|(_, says)| says).unwrap_or_default();

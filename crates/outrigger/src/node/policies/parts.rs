@@ -1,16 +1,31 @@
 //! A named policy of a resource as the settings of a machine. What the resource leaves out is the machine's default.
 
 use crate::failure::{Exit, Failure};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use outrigger_calls::{FaultSettings, LadderSettings, ShelfSettings, StaticAnswer, StickyBy};
 use outrigger_resilience::{
-    AdaptiveTimeout, Backoff, BalanceSettings, BreakerSettings, BudgetSettings, BulkheadSettings,
-    HedgeSettings, LimitSettings, Matching, OutlierSettings, Quota, Rates, Restraint, Retry, Seats,
-    ShareTerms, Strategy, ThrottleSettings, Trip, Window,
+    Abort, AdaptiveTimeout, Backoff, BalanceSettings, BreakerSettings, BudgetSettings,
+    BulkheadSettings, FAULTS_FOR_DEFAULT, Fault, FaultRule, HeaderIs, HedgeSettings, LimitSettings,
+    Matching, OutlierSettings, Quota, Rates, Restraint, Retry, Seats, ShareTerms, Step, Strategy,
+    ThrottleSettings, Trip, Window,
+    cache::{CacheSettings, Early, StoreBounds},
 };
 use outrigger_resources::{
-    AdaptiveTimeoutPolicy, BalanceStrategy, BreakerRates, BreakerWindow, BulkheadPolicy,
-    BulkheadSeats, CircuitBreakerPolicy, Decimal, HedgePolicy, Jitter, LoadBalancerPolicy,
-    RateLimitPolicy, RetryBackoff, RetryBudget, RetryPolicy, RetryRules, ThrottlePolicy,
+    AbortEnd, AdaptiveTimeoutPolicy, BalanceStrategy, BreakerRates, BreakerWindow, BulkheadPolicy,
+    BulkheadSeats, CachePolicy, CircuitBreakerPolicy, Decimal, FallbackPolicy, FaultPolicy,
+    HedgePolicy, Jitter, LoadBalancerPolicy, RateLimitPolicy, RetryBackoff, RetryBudget,
+    RetryPolicy, RetryRules, StickyBy as NamedBy, ThrottlePolicy,
 };
+use std::time::Duration;
+
+/// How many times the average an instance may have under way that calls stick to.
+const LOAD_FACTOR: f64 = 1.25;
+/// Bytes of last good answers that are kept.
+const GOOD_BYTES: u64 = 16 << 20;
+/// How many of them.
+const GOOD_ENTRIES: usize = 10_000;
+/// How much time must be left for another target.
+const ALTERNATE_TIME_MIN: Duration = Duration::from_millis(50);
 
 fn share(percent: Option<Decimal>, usual: f64) -> f64 {
     percent.map_or(usual, Decimal::share)
@@ -166,6 +181,10 @@ pub(super) fn balance(policy: &LoadBalancerPolicy) -> BalanceSettings {
             Some(BalanceStrategy::LeastLoaded) => Strategy::LeastLoaded,
             Some(BalanceStrategy::RoundRobin) => Strategy::RoundRobin,
             Some(BalanceStrategy::Random) => Strategy::Random,
+            Some(BalanceStrategy::Sticky) => {
+                let load_factor = policy.load_factor.map_or(LOAD_FACTOR, Decimal::get);
+                Strategy::Sticky { load_factor }
+            }
         },
         slow_start: policy.slow_start.unwrap_or(usual.slow_start),
         panic_share: share(policy.panic_percent, usual.panic_share),
@@ -183,4 +202,108 @@ pub(super) fn balance(policy: &LoadBalancerPolicy) -> BalanceSettings {
         }),
         ..usual
     }
+}
+
+pub(super) fn sticky(policy: &LoadBalancerPolicy) -> Option<StickyBy> {
+    if policy.strategy != Some(BalanceStrategy::Sticky) {
+        return None;
+    }
+    Some(match policy.sticky_by.as_ref()? {
+        NamedBy::Header(name) => StickyBy::Header(HeaderName::try_from(name).ok()?),
+        NamedBy::Cookie(name) => StickyBy::Cookie(name.clone()),
+    })
+}
+
+fn size(bytes: Option<u64>, usual: usize) -> usize {
+    bytes.map_or(usual, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+pub(super) fn cache(policy: &CachePolicy) -> ShelfSettings {
+    let usual = CacheSettings::default();
+    let entries = policy.max_entries.and_then(|entries| usize::try_from(entries).ok());
+    let bounds = StoreBounds {
+        entries_max: entries.unwrap_or(usual.bounds.entries_max),
+        bytes_max: size(policy.max_bytes, usual.bounds.bytes_max),
+    };
+    let cache = CacheSettings {
+        bounds,
+        body_max: size(policy.max_body, usual.body_max).min(bounds.bytes_max),
+        jitter: share(policy.jitter_percent, usual.jitter),
+        early: if policy.refresh_ahead == Some(false) { Early::Off } else { usual.early },
+        stale_while_revalidate: policy.stale_while_revalidate.unwrap_or_default(),
+        stale_if_error: policy.stale_if_error.unwrap_or_default(),
+        negative_for: policy.negative.unwrap_or(usual.negative_for),
+        fresh_for: policy.fresh_for.unwrap_or_default(),
+        ..usual
+    };
+    let key_headers =
+        policy.key_headers.iter().filter_map(|name| HeaderName::try_from(name).ok()).collect();
+    ShelfSettings { cache, key_headers, coalesce_any: policy.coalesce_any }
+}
+
+pub(super) fn fallback(policy: &FallbackPolicy) -> Result<LadderSettings, Failure> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        Failure::new("OUTR-0015", Exit::Usage, "a fallback policy cannot be used").why(why)
+    };
+    let mut steps = Vec::new();
+    steps.extend(policy.last_good.map(|age_max| Step::LastGood { age_max }));
+    steps.extend(policy.target.as_ref().map(|target| Step::Alternate {
+        target: target.clone(),
+        time_min: policy.min_time.unwrap_or(ALTERNATE_TIME_MIN),
+    }));
+    if let Some(answer) = &policy.answer {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &answer.headers {
+            let name = HeaderName::try_from(name).map_err(|error| wrong(&error))?;
+            headers.insert(name, HeaderValue::try_from(value).map_err(|error| wrong(&error))?);
+        }
+        let status = StatusCode::from_u16(answer.status).map_err(|error| wrong(&error))?;
+        let body = answer.body.clone().into();
+        steps.push(Step::Answer(StaticAnswer { status, headers, body }));
+    }
+    let statuses = policy.statuses.as_deref().unwrap_or("500-599");
+    let statuses = Matching::parse(statuses, "").map_err(|error| wrong(&error))?.http;
+    let bytes_max = size(policy.max_bytes.or(Some(GOOD_BYTES)), 0);
+    Ok(LadderSettings {
+        steps,
+        statuses: statuses.unwrap_or_default(),
+        all_methods: policy.all_methods,
+        bounds: StoreBounds { entries_max: GOOD_ENTRIES, bytes_max },
+        body_max: size(policy.max_body, 1 << 20).min(bytes_max),
+    })
+}
+
+pub(super) fn faults(policy: &FaultPolicy) -> FaultSettings {
+    let headers = policy.headers.iter().map(|(name, value)| HeaderIs {
+        name: name.clone(),
+        value: Some(value.clone()).filter(|value| value != "*"),
+    });
+    let headers: Vec<HeaderIs> = headers.collect();
+    let rule = |fault, percent: Decimal| FaultRule {
+        fault,
+        share: percent.share(),
+        headers: headers.clone(),
+    };
+    let mut rules = Vec::new();
+    rules.extend(
+        policy
+            .delay
+            .map(|delay| rule(Fault::Delay { least: delay.min, most: delay.max }, delay.percent)),
+    );
+    rules.extend(policy.abort.map(|abort| {
+        let end = match abort.end {
+            AbortEnd::Http(status) => Abort::Http(status),
+            AbortEnd::Grpc(code) => Abort::Grpc(code),
+            AbortEnd::Reset => Abort::Reset,
+        };
+        rule(Fault::Abort(end), abort.percent)
+    }));
+    rules.extend(policy.drop.map(|percent| rule(Fault::Drop, percent)));
+    rules.extend(policy.corrupt.map(|(percent, every)| rule(Fault::Corrupt { every }, percent)));
+    rules.extend(
+        policy
+            .bandwidth
+            .map(|(percent, bytes_per_s)| rule(Fault::Bandwidth { bytes_per_s }, percent)),
+    );
+    FaultSettings { rules, lasts: policy.lasts.unwrap_or(FAULTS_FOR_DEFAULT) }
 }

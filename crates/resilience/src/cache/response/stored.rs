@@ -66,6 +66,12 @@ impl<B> Stored<B> {
         self.age.saturating_add(now.since(self.lifetime.stored))
     }
 
+    /// For how much longer it is fresh.
+    #[must_use]
+    pub fn fresh_left(&self, now: Mono) -> Duration {
+        self.lifetime.fresh_for.saturating_sub(now.since(self.lifetime.stored))
+    }
+
     pub(super) fn body_bytes(&self) -> usize {
         let head: usize = self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 32).sum();
         self.bytes - head
@@ -75,7 +81,10 @@ impl<B> Stored<B> {
         now.since(self.lifetime.stored).saturating_sub(self.lifetime.fresh_for)
     }
 
-    pub(super) fn fits(&self, request: &HeaderMap) -> bool {
+    /// Whether it is the answer to a request with these headers, as far as it varies with them. Whoever waited for the call
+    /// of somebody else has to ask: what the answer varies with was not known when they joined.
+    #[must_use]
+    pub fn fits(&self, request: &HeaderMap) -> bool {
         self.varied.iter().all(|(name, values)| request.get_all(name).iter().eq(values))
     }
 
