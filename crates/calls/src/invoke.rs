@@ -334,7 +334,7 @@ impl Invoker {
                 }
                 if let Some(instances) = &endpoint.instances {
                     outbound::join(&endpoint.base, outgoing)?;
-                    return Box::pin(any_of(instances, outgoing, patience, preferred)).await;
+                    return Box::pin(any_of(instances, outgoing, patience, first)).await;
                 }
                 let tls = endpoint.tls.as_ref();
                 self.outbound.exchange(&endpoint.base, tls, outgoing, patience).await

@@ -13,7 +13,7 @@
 //! or a way that cannot be made again, takes nothing away.
 
 use crate::{
-    AppChannel, CallError, Directory,
+    AppChannel, CallError, Directory, PeerWays,
     discover::{
         AppSources, At, Discovery, DiscoverySettings, FindError, Found, Place, PlaceSet, Source,
     },
@@ -30,9 +30,11 @@ use std::{
     time::Duration,
 };
 
-/// How long making ways may take within one look, how long it goes on once there is one, and how many are made at once.
+/// How long making ways may take within one look and for one place, how long it goes on once there is one, and how many
+/// are made at once.
 /// What is not done by then is for the next look.
 const WAYS_WITHIN: Duration = Duration::from_secs(2);
+const WAY_WITHIN: Duration = Duration::from_secs(1);
 const MORE_WAYS_WITHIN: Duration = Duration::from_millis(500);
 const WAYS_AT_ONCE: usize = 16;
 /// When a way that could not be made is tried again.
@@ -304,7 +306,7 @@ impl Led {
         };
         let failure = self.lead(&found.places, &**ways).await;
         let mut made = lock(&self.made);
-        let at = |name| found.places.iter().find(|place| place.name == *name);
+        let at = |name: &Arc<str>| found.places.iter().find(|place| place.name == *name);
         made.retain(|name, (known, _)| at(name).is_some_and(|place| place.at == *known));
         let led = |place: &Place| {
             let (_, channel) = made.get(&place.name)?;
@@ -326,19 +328,19 @@ impl Led {
         let has_way =
             |place: &&Place| known.get(&place.name).is_some_and(|(at, _)| *at == place.at);
         let (led, mut rest): (Vec<&Place>, Vec<&Place>) = places.iter().partition(has_way);
-        let before = std::mem::take(&mut *lock(&self.failed));
-        rest.sort_by_key(|place| before.contains(&place.name));
+        self.put_in_order(&mut rest);
+        let (mut missing, world) = (rest.len(), &*self.world);
         let make = |place: &Place| {
             let place = place.clone();
+            // Until it is there.
+            lock(&self.failed).insert(Arc::clone(&place.name));
             async move {
-                let made = ways.way(&self.app_id, &self.namespace, &place).await;
+                let making = ways.way(&self.app_id, &self.namespace, &place);
+                let made = within(world, Deadline::after(world, WAY_WITHIN), making).await;
                 (place, made)
             }
         };
-        let mut missing: HashSet<Arc<str>> =
-            rest.iter().map(|place| Arc::clone(&place.name)).collect();
         let mut making = stream::iter(rest).map(make).buffer_unordered(WAYS_AT_ONCE);
-        let world = &*self.world;
         let soon = || Deadline::after(world, MORE_WAYS_WITHIN);
         let mut until = Deadline::after(world, WAYS_WITHIN);
         if !led.is_empty() {
@@ -348,21 +350,33 @@ impl Led {
         loop {
             match within(world, until, making.next()).await {
                 Ok(None) => break,
-                Ok(Some((place, Ok(channel)))) => {
-                    missing.remove(&place.name);
+                Ok(Some((place, Ok(Ok(channel))))) => {
+                    missing -= 1;
+                    lock(&self.failed).remove(&place.name);
                     lock(&self.made).insert(place.name, (place.at, channel));
                     until = until.earliest(soon());
                 }
-                Ok(Some((place, Err(error)))) => {
+                Ok(Some((place, Err(_)))) => {
+                    failure = Some(format!("{} does not answer", place.name));
+                }
+                Ok(Some((place, Ok(Err(error))))) => {
                     tracing::debug!(app = self.app_id, place = %place.name, %error, "no way");
                     failure = Some(error.to_string());
                 }
                 Err(_) => break,
             }
         }
-        let first = missing.iter().next().map(|name| format!("{name} does not answer"));
-        *lock(&self.failed) = missing;
-        failure.or(first)
+        failure.or_else(|| (missing > 0).then(|| "its places do not answer".to_owned()))
+    }
+
+    /// Those that did not fail come first. When all have, everybody gets another chance.
+    fn put_in_order(&self, places: &mut [&Place]) {
+        let mut failed = lock(&self.failed);
+        failed.retain(|name| places.iter().any(|place| place.name == *name));
+        places.sort_by_key(|place| failed.contains(&place.name));
+        if failed.len() == places.len() {
+            failed.clear();
+        }
     }
 }
 

@@ -260,6 +260,7 @@ async fn a_service_at_several_places_is_called_by_its_own_name_wherever_it_answe
                 body: body::full("{}"),
                 policy,
                 reconnect: None,
+                alternates: None,
                 patience: patient(&world),
             });
             let answer = soon(&world, answer).await.unwrap();
