@@ -21,6 +21,7 @@
 mod bare;
 mod check;
 mod etcd;
+mod field;
 mod inside;
 mod load;
 mod machine;
@@ -48,7 +49,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Measure = fn() -> Result<Vec<Figure>>;
 
-const MEASURES: [(&str, Measure); 16] = [
+const MEASURES: [(&str, Measure); 22] = [
     ("size", measure::size::run),
     ("start", measure::start::run),
     ("idle", measure::idle::run),
@@ -65,7 +66,16 @@ const MEASURES: [(&str, Measure); 16] = [
     ("clear", measure::clear::run),
     ("large", measure::large::run),
     ("share", measure::share::run),
+    ("metastable", measure::metastable::run),
+    ("overload", measure::overload::run),
+    ("chain", measure::chain::run),
+    ("replicas", measure::replicas::run),
+    ("neighbour", measure::neighbour::run),
+    ("herd", measure::herd::run),
 ];
+
+/// What `resilience` stands for.
+const RESILIENCE: [&str; 6] = ["metastable", "overload", "chain", "replicas", "neighbour", "herd"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -86,7 +96,12 @@ fn main() -> Result<()> {
 }
 
 fn all(names: &[String]) -> Result<()> {
-    for name in names {
+    let each = |name: &String| match name.as_str() {
+        "resilience" => RESILIENCE.map(ToOwned::to_owned).to_vec(),
+        _ => vec![name.clone()],
+    };
+    let names: Vec<String> = names.iter().flat_map(each).collect();
+    for name in &names {
         if !MEASURES.iter().any(|(known, _)| known == name) {
             bail!("there is no benchmark '{name}'; `--list` shows them");
         }

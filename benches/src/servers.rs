@@ -12,6 +12,9 @@ use tokio::{net::TcpListener, runtime::Builder};
 /// `serve constant PORT`: every request is answered with the same 100 bytes, after its body was read. `serve nothing PORT`:
 /// every request is answered with 204, after its body was read.
 pub(crate) fn serve(arguments: &[String]) -> Result<()> {
+    if arguments.first().is_some_and(|kind| kind == "sleepy" || kind == "relay") {
+        return crate::field::listen(arguments);
+    }
     let [kind, port] = arguments else { bail!("usage: serve constant|nothing PORT") };
     let quiet = match kind.as_str() {
         "constant" => false,

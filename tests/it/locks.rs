@@ -83,6 +83,15 @@ fn a_lock_passes_from_one_runtime_to_the_next_in_line() -> Result<()> {
     ensure!(second["success"] == true, "{second}");
     ensure!(second["fencingToken"].as_u64() > first["fencingToken"].as_u64(), "{second}");
 
+    // Who follows it from afar sees it change hands.
+    let seen = |after: &Value| -> Result<Value> {
+        let path = format!("/v1.0-alpha1/lock/locks/job?after={after}&waitInSeconds=20");
+        Ok(other.get(&path)?.json()["holders"][0]["fencingToken"].clone())
+    };
+    ensure!(seen(&first["fencingToken"])? == second["fencingToken"]);
+    let odd = other.get("/v1.0-alpha1/lock/locks/job?after=x")?;
+    ensure!(odd.code() == "ERR_MALFORMED_REQUEST", "{odd:?}");
+
     let renew = json!({ "resourceId": "job", "lockOwner": "b", "expiryInSeconds": 120 });
     let renewed = one.post("/v1.0-alpha1/lock/locks/renew", &renew)?.json();
     ensure!(renewed["fencingToken"] == second["fencingToken"], "{renewed}");

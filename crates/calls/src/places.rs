@@ -204,4 +204,10 @@ impl Target for Spread<'_> {
             pick.cancelled(now);
         }
     }
+
+    fn overtaken(place: Self::Place, now: Mono) {
+        if let Some(Chosen { pick, .. }) = place {
+            pick.overtaken(now);
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! | `grpc-timeout`, `outrigger-timeout-ms`, `x-envoy-expected-rq-timeout-ms`, `x-request-timeout` | [`CallContext::deadline`] | what is *left*, as a duration, since clocks differ; the earliest of those present and the local limit |
 //! | `outrigger-criticality` | [`CallContext::criticality`] | from outside it can only lower the class |
 //! | `outrigger-cohort` | [`CallContext::cohort`] | 0 to 127 |
+//! | `traceparent` | [`CallContext::caller`] | calls of one trace are kept or shed together, where no cohort is named |
 //! | `outrigger-attempt`, `x-envoy-attempt-count`, `grpc-previous-rpc-attempts` | [`CallContext::attempt`] | of the hop before this one |
 //! | `outrigger-hedge: 1` | [`CallContext::hedge`] | refused first, never hedged again |
 //! | the method, `idempotency-key`, `outrigger-idempotent: 1` | [`CallContext::idempotency`] | whether an attempt of unknown outcome may be repeated |
@@ -42,6 +43,8 @@ pub mod header {
     pub const CRITICALITY: &str = "outrigger-criticality";
     /// Which crowd of users it belongs to.
     pub const COHORT: &str = "outrigger-cohort";
+    /// The trace that the call belongs to, of W3C Trace Context.
+    pub const TRACE: &str = "traceparent";
     /// Which attempt it is, from 1.
     pub const ATTEMPT: &str = "outrigger-attempt";
     /// The same as Envoy sends it.
@@ -118,7 +121,7 @@ impl Idempotency {
 pub struct CallContext {
     /// When its answer is of no use any more.
     pub deadline: Deadline,
-    /// A hash of who calls; 0 for nobody known.
+    /// A hash of who calls, or of the trace that the call belongs to; 0 for nobody known.
     pub caller: u64,
     /// A hash of whom it is for; 0 for nobody known.
     pub tenant: u64,
@@ -126,8 +129,8 @@ pub struct CallContext {
     pub attempt: u32,
     /// How much it matters.
     pub criticality: Criticality,
-    /// Which of 128 crowds of users it belongs to.
-    pub cohort: u8,
+    /// Which of 128 crowds of users it belongs to, if it says so.
+    pub cohort: Option<u8>,
     /// Whether it may be repeated.
     pub idempotency: Idempotency,
     /// Whether it is the second copy of a call.
@@ -155,7 +158,7 @@ impl CallContext {
             tenant: 0,
             attempt: 1,
             criticality: Criticality::default(),
-            cohort: 0,
+            cohort: None,
             idempotency: Idempotency::Unknown,
             hedge: false,
         }
@@ -167,10 +170,15 @@ impl CallContext {
         Self { idempotency, ..self }
     }
 
-    /// What it is worth, where there is not enough for all.
+    /// What it is worth, where there is not enough for all. A call that names no cohort is in that of its caller, which is
+    /// the same at every hop and for all calls of one trace; of one nothing is known of, it is in the middle of its class.
     #[must_use]
     pub fn rank(&self) -> Rank {
-        Rank::new(self.criticality, self.cohort)
+        match (self.cohort, self.caller) {
+            (Some(cohort), _) => Rank::new(self.criticality, cohort),
+            (None, 0) => Rank::new(self.criticality, Rank::COHORTS / 2),
+            (None, caller) => Rank::of(self.criticality, 0, &caller.to_be_bytes()),
+        }
     }
 
     /// What is left for a callee at `now`, when there and back takes `rtt`; `None` if that is nothing.

@@ -12,6 +12,7 @@ use crate::{
 use bytes::Bytes;
 use http::StatusCode;
 use outrigger_coordination::{Held, Holder, Mode, PERMITS_MAX, Released};
+use outrigger_kernel::Deadline;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -160,7 +161,7 @@ pub(super) async fn release(
     json(&Status { status, depth })
 }
 
-/// `GET lock/{store}/{resource}`
+/// `GET lock/{store}/{resource}`, with `after` and `waitInSeconds` as soon as it has changed hands.
 pub(super) async fn status(x: &Exchange<'_>, store: &str, resource: &str) -> Result<Reply, Fault> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -182,7 +183,22 @@ pub(super) async fn status(x: &Exchange<'_>, store: &str, resource: &str) -> Res
         waiting: Vec<String>,
     }
     let store = lock::find(x.host, store)?;
-    let status = lock::status(x.host, &store, resource).await?;
+    let number = |name: &str| {
+        let text = x.query.get(name);
+        let parsed = text.map(|text| text.parse::<f64>().ok().filter(|n| *n >= 0.0));
+        parsed.map(|n| n.ok_or_else(|| malformed(&format!("{name} is not a number from 0"))))
+    };
+    let seen = match x.query.get("after") {
+        None => None,
+        Some(text) => {
+            Some(text.parse::<u64>().map_err(|_| malformed("after is no fencing token"))?)
+        }
+    };
+    let wait = number("waitInSeconds").transpose()?.unwrap_or_default();
+    let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
+    let until = x.deadline.earliest(Deadline::after(&*x.host.world, wait));
+    let after = seen.map(|seen| (seen, until));
+    let status = lock::status(x.host, &store, resource, after).await?;
     let holders = status.holders.into_iter().map(|holder| {
         let Holder { owner, mode, token, depth, since, expires_at } = holder;
         let (mode, permits) = match mode {

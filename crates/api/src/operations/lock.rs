@@ -94,14 +94,22 @@ pub(crate) async fn renew(
     on(host, store, "renew", &catalogue::LOCK_TAKE, Box::pin(renewing)).await
 }
 
-/// Who holds a lock and who waits for it.
+/// Who holds a lock and who waits for it; with a token that was seen and a time, as soon as another one holds it.
 pub(crate) async fn status(
     host: &Host,
     store: &LockComponent,
     resource: &str,
+    after: Option<(u64, Deadline)>,
 ) -> Result<LockStatus, Fault> {
     let resource = physical(host, store, resource)?;
-    let reading = store.locks.status(&resource, WAITING_SHOWN_MAX);
+    let reading = async {
+        match after {
+            None => store.locks.status(&resource, WAITING_SHOWN_MAX).await,
+            Some((seen, until)) => {
+                store.locks.observe(&resource, seen, WAITING_SHOWN_MAX, until).await
+            }
+        }
+    };
     on(host, store, "status", &catalogue::LOCK_TAKE, Box::pin(reading)).await
 }
 

@@ -13,7 +13,7 @@
 //! | `take.rs` | [`Locks::try_take`], [`Locks::take`] |
 //! | `line.rs` | waiting, and who sees to it that the line moves when a lifetime ends |
 //! | `release.rs` | [`Locks::release`], [`Locks::renew`], [`Locks::release_all`], [`Locks::force`] |
-//! | `view.rs` | what a transaction knows of a lock; who may have it; cycles of waiting |
+//! | `view.rs` | what a transaction knows of a lock; who may have it; cycles of waiting; [`Locks::status`], [`Locks::observe`] |
 //! | `fence.rs` | [`Fence`]: commits that happen only while a lock is held |
 //! | `keys.rs`, `records.rs` | the layout |
 //!

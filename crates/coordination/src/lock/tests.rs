@@ -213,6 +213,32 @@ async fn when_a_writer_gives_up_the_readers_behind_it_come_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_observes_sees_every_change_of_hands() {
+    let f = fixture();
+    let observe =
+        async |seen: u64| f.locks.observe("leader", seen, 10, f.within(MINUTE)).await.unwrap();
+    let one = f.try_take(&ask("leader", "a")).await.unwrap();
+    assert_eq!(observe(0).await.token(), one.token);
+    let began = f.world.mono();
+    // Nobody is in line and nobody commits: the lifetime's end is seen all the same.
+    assert_eq!(observe(one.token).await.holders, []);
+    let waited = f.world.mono().since(began);
+    assert!(waited >= 10 * SECOND && waited < 11 * SECOND, "{waited:?}");
+
+    let two = f.try_take(&ask("leader", "a")).await.unwrap();
+    let next = f.stand_in_line(ask("leader", "b")).await;
+    let (changed, _) = tokio::join!(observe(two.token), f.release("leader", "a"));
+    assert_eq!(changed.holders[0].owner, "b");
+    let three = next.await.unwrap().unwrap();
+    // A renewal is no change of hands.
+    let (same, _) = tokio::join!(
+        f.locks.observe("leader", three.token, 10, f.within(5 * SECOND)),
+        f.locks.renew("leader", "b", None, MINUTE, f.within(SECOND)),
+    );
+    assert_eq!(same.unwrap().token(), three.token);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_semaphore_has_so_many_permits() {
     let f = fixture();
     let permit = |owner: &str| Ask { mode: Mode::Permit { of: 2 }, ..ask("pool", owner) };

@@ -1,18 +1,23 @@
 //! What a transaction knows of one lock, and what follows from it.
 
 use super::{
-    COMMIT_WITHIN, HOLDERS_MAX, LockError, Locks, Mode, WAITING_MAX, check_names,
+    COMMIT_WITHIN, HOLDERS_MAX, LockError, Locks, Mode, WAIT_MAX, WAITING_MAX, check_names,
     keys::{HELD, HOLDERS, WAITERS, WANTED},
     records::{HolderRow, OwnedRow, WaiterRow},
 };
-use outrigger_kernel::{Deadline, Wall};
+use outrigger_kernel::{Deadline, Wall, within};
 use outrigger_keyspace::{Direction, Stamp, Table, TransactError, Tx};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 /// Most places of a line that are looked at by one commit; the rest follows with the next.
 const PLACES_PER_COMMIT: usize = 64;
 /// Most locks that are looked through for a cycle of waiting. A longer cycle ends by lifetimes.
 const CYCLE_LOCKS_MAX: usize = 64;
+/// How long after a lifetime's end, at least, somebody who observes looks again.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
 /// Most of an owner's locks that are looked at for one.
 const OWNED_MAX: usize = 256;
 
@@ -315,6 +320,43 @@ impl Locks {
             Ok(LockStatus { holders, waiting })
         };
         Ok(self.transact(deadline, body).await?.0)
+    }
+}
+
+impl LockStatus {
+    /// The greatest fencing token of those who hold it; 0 while nobody does.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        self.holders.iter().map(|holder| holder.token).max().unwrap_or(0)
+    }
+}
+
+impl Locks {
+    /// A lock as soon as its greatest token is another one than `seen`, or as it stands at `deadline`: how those who do not
+    /// want a lock follow who has it. The end of a lifetime is noticed too, also where nobody is in line.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the name is none.
+    pub async fn observe(
+        &self,
+        resource: &str,
+        seen: u64,
+        waiting: usize,
+        deadline: Deadline,
+    ) -> Result<LockStatus, LockError> {
+        let world = &**self.space.world();
+        // Listening before the first look, so that no change falls between the two.
+        let mut changes = self.space.watch(HOLDERS.range(&(self.store(), resource.to_owned())));
+        loop {
+            let status = self.status(resource, waiting).await?;
+            if status.token() != seen || deadline.expired(world.mono()) {
+                return Ok(status);
+            }
+            let now = self.space.now();
+            let ends = status.holders.iter().map(|holder| holder.expires_at.since(now)).min();
+            let next = Deadline::after(world, ends.unwrap_or(WAIT_MAX).max(LOOK_AFTER));
+            let _changed = within(world, deadline.earliest(next), changes.changed()).await;
+        }
     }
 }
 

@@ -90,6 +90,16 @@ impl<T> Pick<T> {
         }
     }
 
+    /// Ends the call because a second copy that was sent later was answered first. How long it would have taken nobody will
+    /// know, so it counts as twice what was believed, up to eight times what it had taken: otherwise hedges would hide a
+    /// slow endpoint from the balancer, which would go on choosing it.
+    pub fn overtaken(self, now: Mono) {
+        let (settings, state) = (&self.fleet.settings, &self.member().state);
+        let took = now.since(self.started).as_secs_f32();
+        let believed = state.latency(now, settings.decay).unwrap_or_default().max(took);
+        state.saw_latency((2.0 * believed).min(8.0 * took).max(took), now, settings.decay);
+    }
+
     fn member(&self) -> &Member<T> {
         &self.fleet.members[self.index]
     }

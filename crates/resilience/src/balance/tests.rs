@@ -317,6 +317,23 @@ fn a_call_leaves_the_zone_when_staying_costs_too_much() {
 }
 
 #[test]
+fn a_slow_endpoint_does_not_hide_behind_hedges() {
+    let one = balancer(BalanceSettings::default(), &[("a", 1)]);
+    let pick = |now| one.pick(Ask::default(), now, 1).unwrap();
+    let ms = |count| START.plus(Duration::from_millis(count));
+    pick(ms(0)).record(Verdict::Success, ms(10));
+    let latency = |now| one.status(now)[0].latency.unwrap().as_millis();
+    pick(ms(10)).overtaken(ms(35));
+    assert_eq!(latency(ms(35)), 50, "twice what it had taken");
+    pick(ms(35)).overtaken(ms(60));
+    assert!((95..=100).contains(&latency(ms(60))), "again: {}", latency(ms(60)));
+    (0..20).for_each(|_| pick(ms(60)).overtaken(ms(85)));
+    assert_eq!(latency(ms(85)), 200, "but not without end");
+    pick(ms(85)).overtaken(ms(86));
+    assert!(latency(ms(86)) > 150, "one that was not slow says nothing: {}", latency(ms(86)));
+}
+
+#[test]
 fn a_cancelled_call_counts_only_when_it_was_slow() {
     let one = balancer(BalanceSettings::default(), &[("a", 1)]);
     let pick = |now| one.pick(Ask::default(), now, 1).unwrap();

@@ -89,6 +89,27 @@ fn what_is_asked_for_less_holds() {
     assert_eq!(read(&[(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:49:07 GMT")]), after(0));
 }
 
+#[test]
+fn calls_of_one_trace_have_one_rank() {
+    let incoming = Incoming { method: "GET", limit: LIMIT, trusted: true };
+    let rank = |trace: &str| {
+        let header = |name: &str| (name == "traceparent").then_some(trace);
+        CallContext::read(&incoming, header, Mono(0)).rank()
+    };
+    let (trace, other) = ("0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736");
+    let first = rank(&format!("00-{trace}-b7ad6b7169203331-01"));
+    assert_eq!(first, rank(&format!("00-{trace}-00f067aa0ba902b7-00")), "another span of it");
+    assert_ne!(first, rank(&format!("00-{other}-b7ad6b7169203331-01")));
+    assert_eq!(rank("nonsense"), crate::Rank::default(), "not the first to be shed");
+    let named = |name: &str| match name {
+        "outrigger-cohort" => Some("3"),
+        "traceparent" => Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        _ => None,
+    };
+    let context = CallContext::read(&incoming, named, Mono(0));
+    assert_eq!(context.rank(), crate::Rank::new(crate::Criticality::Critical, 3));
+}
+
 proptest! {
     #[test]
     fn what_is_printed_can_be_read_and_is_never_more(ns: u64) {
@@ -126,13 +147,13 @@ proptest! {
             let _ = (parse_grpc_timeout(text), parse_timeout_ms(text), parse_request_timeout(text));
             let incoming = Incoming { method: text, limit: LIMIT, trusted: true };
             let context = CallContext::read(&incoming, |_| Some(text), Mono(u64::MAX - 5));
-            prop_assert!(context.cohort < 128 && context.attempt > 0);
+            prop_assert!(context.cohort.is_none_or(|cohort| cohort < 128) && context.attempt > 0);
             let _ = Pushback::read(|_| Some(text), Wall(u64::MAX));
         }
     }
 
     #[test]
-    fn the_next_hop_reads_what_this_one_printed(left_ms in 1_u64..9_000, attempt in 1_u32..9, hedge: bool, cohort in 0_u8..128) {
+    fn the_next_hop_reads_what_this_one_printed(left_ms in 1_u64..9_000, attempt in 1_u32..9, hedge: bool, cohort in proptest::option::of(0_u8..128)) {
         let context = CallContext {
             criticality: Criticality::SheddablePlus,
             cohort,

@@ -41,7 +41,8 @@ impl CallContext {
                 Some(class) => class.min(usual),
                 None => usual,
             },
-            cohort: cohort.filter(|cohort| *cohort < Rank::COHORTS).unwrap_or(0),
+            caller: header(header::TRACE).map_or(0, trace_hash),
+            cohort: cohort.filter(|cohort| *cohort < Rank::COHORTS),
             idempotency: if header(header::IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty()) {
                 Idempotency::Key
             } else if says(header::IDEMPOTENT) {
@@ -53,6 +54,12 @@ impl CallContext {
             ..Self::until(Deadline(now.plus(left)))
         }
     }
+}
+
+/// What the calls of one trace have in common: version, trace, span and flags, of which the second part; 0 for none.
+fn trace_hash(header: &str) -> u64 {
+    let trace = header.trim().split('-').nth(1).filter(|trace| trace.len() == 32);
+    trace.map_or(0, |trace| crate::shard::hash(0, trace.as_bytes()))
 }
 
 impl Pushback {
@@ -245,8 +252,8 @@ impl Headers {
         if self.context.criticality != Criticality::default() {
             set(header::CRITICALITY, format_args!("{}", self.context.criticality.as_str()));
         }
-        if self.context.cohort > 0 {
-            set(header::COHORT, format_args!("{}", self.context.cohort));
+        if let Some(cohort) = self.context.cohort {
+            set(header::COHORT, format_args!("{cohort}"));
         }
         if self.attempt > 1 {
             set(header::ATTEMPT, format_args!("{}", self.attempt));

@@ -55,6 +55,11 @@ impl<T: Target> Held<'_, T> {
         self.place.as_ref().map(|place| (self.attempt, place))
     }
 
+    /// When it began.
+    pub(super) fn began(&self) -> Mono {
+        self.started
+    }
+
     /// When it is given up.
     pub(super) fn deadline(&self) -> Mono {
         self.attempt.deadline.0
@@ -71,7 +76,7 @@ impl<T: Target> Held<'_, T> {
         if let Some(pass) = self.pass.take() {
             tell_breaker(pass, policy, end, verdict, now);
         }
-        tell_endpoint::<T>(place, end, verdict, now);
+        tell_endpoint::<T>(place, end, (verdict, self.attempt.hedge), now);
         let accepted = match end {
             End::Report(report) => Some(!report.overloaded()),
             End::TimedOut => Some(true),
@@ -121,6 +126,7 @@ impl<'a, T: Target> Course<'a, T> {
     }
 
     /// Gets what the next attempt needs.
+    #[inline]
     pub(super) fn begin(
         &mut self,
         seat: Sitting<'a>,
@@ -245,6 +251,7 @@ impl<'a, T: Target> Course<'a, T> {
         }
     }
 
+    #[inline]
     fn attempt(&self, number: u32, hedge: bool, now: Mono, count: u32) -> Attempt {
         let Stack { policy, state, .. } = self.stack;
         let left = self.context.deadline.remaining(now);
@@ -259,6 +266,7 @@ impl<'a, T: Target> Course<'a, T> {
         Attempt { number, deadline, hedge, limit: limit.unwrap_or(Duration::MAX) }
     }
 
+    #[inline]
     fn held(
         &self,
         attempt: Attempt,
@@ -332,7 +340,12 @@ fn ended(end: End, verdict: Option<bool>) -> Ended {
     }
 }
 
-fn tell_endpoint<T: Target>(place: T::Place, end: End, verdict: Option<bool>, now: Mono) {
+fn tell_endpoint<T: Target>(
+    place: T::Place,
+    end: End,
+    (verdict, is_copy): (Option<bool>, bool),
+    now: Mono,
+) {
     match (end, verdict) {
         (_, Some(true)) => T::ended(place, Verdict::Success, now),
         (End::Report(report), Some(false)) if report.overloaded() => {
@@ -341,6 +354,7 @@ fn tell_endpoint<T: Target>(place: T::Place, end: End, verdict: Option<bool>, no
         (End::Report(_), Some(false)) | (End::TimedOut, _) => {
             T::ended(place, Verdict::Failure, now);
         }
+        (End::Superseded, _) if !is_copy => T::overtaken(place, now),
         (End::Report(_), None) | (End::Superseded | End::Cancelled, _) => T::cancelled(place, now),
     }
 }

@@ -19,8 +19,8 @@ pub(super) enum Which {
 
 /// What happened.
 pub(super) enum Event<O> {
-    /// An attempt has ended; without an outcome it is out of time.
-    Ended(Which, Option<O>, Mono),
+    /// An attempt has ended; without an outcome it is out of time. When, if anybody asked for the time.
+    Ended(Which, Option<O>, Option<Mono>),
     /// It is time for a companion.
     Hedge(Mono),
 }
@@ -96,18 +96,17 @@ pub(super) async fn next<T: Target, O, Fut: Future<Output = O>>(
                 None => Poll::Pending,
             }
         });
-        let ended = ended.await;
-        let now = world.mono();
-        if let Some((which, outcome)) = ended {
-            return Event::Ended(which, Some(outcome), now);
+        if let Some((which, outcome)) = ended.await {
+            return Event::Ended(which, Some(outcome), None);
         }
+        let now = world.mono();
         // A timer that rings a little early has rung all the same.
         let now = at.map_or(now, |at| now.max(at));
         if first.is_some_and(|first| now >= first) {
-            return Event::Ended(Which::First, None, now);
+            return Event::Ended(Which::First, None, Some(now));
         }
         if second.is_some_and(|second| now >= second) {
-            return Event::Ended(Which::Second, None, now);
+            return Event::Ended(Which::Second, None, Some(now));
         }
         if course.attempts.hedge_due(now) {
             return Event::Hedge(now);

@@ -155,7 +155,10 @@ impl<'a> Stack<'a> {
                 (Ok(()), None) => Ok((Sitting::None, begins)),
                 (Ok(()), Some(bulkhead)) => course.seat(bulkhead, begins).await,
             };
-            let begun = seated.and_then(|(seat, now)| course.begin(seat, now, &mut extra));
+            let begun = match seated {
+                Ok((seat, now)) => course.begin(seat, now, &mut extra),
+                Err(gave_up) => Err(gave_up),
+            };
             let first_held = match begun {
                 Ok(held) => held,
                 Err(gave_up) => {
@@ -268,6 +271,7 @@ impl<'a, T: Target> Course<'a, T> {
                 Event::Ended(which, ended, now) => (which, ended, now),
             };
             let report = ended.as_ref().map(|outcome| class(outcome).into());
+            let now = now.unwrap_or_else(|| self.ended_at(report, running.first_held.began()));
             let attempt = running.settle(which, report, now);
             if report.is_none() && attempt.deadline < self.context.deadline {
                 self.stack.tell(reason::ATTEMPT_TIMEOUT);
@@ -302,6 +306,19 @@ impl<'a, T: Target> Course<'a, T> {
                 },
             }
         }
+    }
+
+    /// When an attempt ended. Reading the clock costs as much as all the rest of a call, so where nobody wants to know, it
+    /// ended when it began.
+    fn ended_at(&self, report: Option<Report>, began: Mono) -> Mono {
+        let state = self.stack.state;
+        let well = report.is_some_and(|report| report.class == crate::Class::Success);
+        let wanted = state.breaker().is_some()
+            || state.bulkhead().is_some()
+            || state.throttle().is_some()
+            || state.latencies().is_some()
+            || !self.attempts.tried().ids().is_empty();
+        if well && !wanted { began } else { self.stack.world.mono() }
     }
 
     /// Whether breaker and budget have something left for a retry at `at`.

@@ -11,7 +11,7 @@ pub trait Target: Sync {
     /// A place, if possible none of those tried; `None` if there is none at all.
     fn pick(&self, tried: &Tried, now: Mono, world: &dyn World) -> Option<Self::Place>;
 
-    /// By what [`Tried`] knows the place.
+    /// By what [`Tried`] knows the place. Of a place without a name nobody is told how long an attempt took.
     fn id(place: &Self::Place) -> Option<u64>;
 
     /// The attempt ended so.
@@ -19,6 +19,11 @@ pub trait Target: Sync {
 
     /// The attempt was dropped before it ended.
     fn cancelled(place: Self::Place, now: Mono);
+
+    /// The attempt was dropped because a copy that was sent later was answered first.
+    fn overtaken(place: Self::Place, now: Mono) {
+        Self::cancelled(place, now);
+    }
 }
 
 /// One place.
@@ -64,5 +69,9 @@ impl<T: Send + Sync> Target for Balanced<'_, T> {
 
     fn cancelled(place: Pick<T>, now: Mono) {
         place.cancelled(now);
+    }
+
+    fn overtaken(place: Pick<T>, now: Mono) {
+        place.overtaken(now);
     }
 }
