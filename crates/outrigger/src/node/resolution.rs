@@ -264,12 +264,15 @@ impl AppSources for FileApps {
     }
 }
 
+/// Places, and the source made of them.
+type Listed = (Vec<Place>, Arc<dyn Source>);
+
 #[derive(Debug)]
 struct FileApp {
     apps: FileApps,
     app_id: String,
     /// What the file said last, and the source made of it, which remembers what DNS said.
-    read: Mutex<Option<(Vec<Place>, Arc<dyn Source>)>>,
+    read: Mutex<Option<Listed>>,
 }
 
 impl Source for FileApp {
