@@ -126,7 +126,9 @@ pub(crate) fn alone(arguments: &[String]) -> Result<()> {
     let home = Folder::new()?;
     let store = Store::open(&home.path().join("store"))?;
     let (sample, done) = turn(&store, writers.parse()?, Duration::from_secs(seconds.parse()?))?;
-    println!("{}, p50 {}; {done:?}", rate(sample.rate()), time(sample.quantile(0.5)));
+    let at = |quantile| time(sample.quantile(quantile));
+    println!("{}, p50 {}, p99 {}, p99.9 {}", rate(sample.rate()), at(0.5), at(0.99), at(0.999));
+    println!("{done:?}");
     store.close()
 }
 
