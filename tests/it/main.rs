@@ -16,6 +16,7 @@ mod locks;
 mod policies;
 mod process;
 mod reload;
+mod rolling;
 mod several;
 mod sharing;
 mod sockets;

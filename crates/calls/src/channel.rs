@@ -252,6 +252,16 @@ impl AppChannel {
         channel
     }
 
+    /// A channel to one place of a service outside.
+    pub(crate) fn outside(pool: Arc<Pool>, world: Arc<dyn World>) -> Arc<Self> {
+        // Where it leads is the pool's business, and stays so: nobody gives an outside service another port.
+        let (protocol, host) = (AppProtocol::Http, String::new());
+        let target = AppTarget { protocol, host, port: 0, socket: None };
+        let channel = Self::leading_to(target.clone(), ChannelSettings::default(), None, world);
+        channel.way.store(Arc::new(Way { target, pool }));
+        channel
+    }
+
     fn leading_to(
         target: AppTarget,
         settings: ChannelSettings,
@@ -259,8 +269,10 @@ impl AppChannel {
         remote: Option<Remote>,
         world: Arc<dyn World>,
     ) -> Arc<Self> {
-        let connections =
-            PoolSettings { connect_timeout: settings.connect_timeout, idle_for: settings.idle_for };
+        // Behind a socket is another process of this machine, behind an address one of another host.
+        let far = neighbour.is_some() && target.socket.is_none();
+        let kept = if far { PoolSettings::peer } else { PoolSettings::near };
+        let connections = kept(settings.connect_timeout, settings.idle_for);
         let limit = settings.max_concurrency.unwrap_or(ChannelSettings::CALLS_MAX);
         Arc::new(Self {
             way: ArcSwap::new(Way::new(target, &connections, &world)),
@@ -412,7 +424,10 @@ impl AppChannel {
 
     /// Whether no connection came up lately: another instance, if there is one, is the better choice for a while.
     pub(crate) fn is_away(&self) -> bool {
-        self.way.load().pool.is_away()
+        match &self.remote {
+            Some(remote) => remote.is_away(),
+            None => self.way.load().pool.is_away(),
+        }
     }
 
     fn dress(&self, outgoing: &mut Outgoing) {

@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use outrigger_kernel::Deadline;
 use outrigger_resilience::WEIGHT_MAX;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -41,6 +41,8 @@ struct Table {
     apps: HashMap<String, Arc<Instances>>,
     /// The same without what other processes host.
     hosted: HashMap<String, Arc<Instances>>,
+    /// Apps of this process that take no new calls.
+    leaving: HashSet<String>,
     endpoints: HashMap<String, Arc<HttpEndpoint>>,
 }
 
@@ -67,6 +69,7 @@ struct Entry {
     app_id: String,
     namespace: String,
     channel: Option<Arc<AppChannel>>,
+    leaving: bool,
 }
 
 /// An app's presence in a directory; dropping it takes the app out again.
@@ -90,12 +93,18 @@ impl Directory {
         namespace: &str,
         channel: Arc<AppChannel>,
     ) -> Registration {
-        self.enter(app_id, namespace, Some(channel))
+        self.enter(app_id, namespace, Some(channel), false)
     }
 
     /// Makes an app known that has no port: calling it says so, instead of that there is no such app.
     pub fn register_without_port(self: &Arc<Self>, app_id: &str, namespace: &str) -> Registration {
-        self.enter(app_id, namespace, None)
+        self.enter(app_id, namespace, None, false)
+    }
+
+    /// Makes it known of an app that it takes no new calls: nobody finds it here, and who has found it before is told to
+    /// go elsewhere, or to come back.
+    pub fn register_leaving(self: &Arc<Self>, app_id: &str, namespace: &str) -> Registration {
+        self.enter(app_id, namespace, None, true)
     }
 
     fn enter(
@@ -103,12 +112,13 @@ impl Directory {
         app_id: &str,
         namespace: &str,
         channel: Option<Arc<AppChannel>>,
+        leaving: bool,
     ) -> Registration {
         self.change(|registered| {
             let number = registered.next;
             registered.next += 1;
             let (app_id, namespace) = (app_id.to_owned(), namespace.to_owned());
-            registered.apps.push(Entry { number, app_id, namespace, channel });
+            registered.apps.push(Entry { number, app_id, namespace, channel, leaving });
             Registration { directory: Arc::clone(self), number }
         })
     }
@@ -116,8 +126,13 @@ impl Directory {
     /// Replaces what is known of the apps of other processes: id, namespace, and the way to it, if it can be called.
     pub fn set_neighbours(&self, apps: Vec<(String, String, Option<Arc<AppChannel>>)>) {
         self.change(|registered| {
-            let entry =
-                |(app_id, namespace, channel)| Entry { number: 0, app_id, namespace, channel };
+            let entry = |(app_id, namespace, channel)| Entry {
+                number: 0,
+                app_id,
+                namespace,
+                channel,
+                leaving: false,
+            };
             registered.neighbours = apps.into_iter().map(entry).collect();
         });
     }
@@ -184,10 +199,16 @@ impl Directory {
     /// The instances of an app that this process hosts.
     ///
     /// # Errors
-    /// [`CallError::NotFound`].
+    /// [`CallError::NotFound`]; [`CallError::Unhealthy`] when it is leaving.
     pub fn hosted(&self, app_id: &str, namespace: &str) -> Result<Arc<Instances>, CallError> {
-        let found = self.table.load().hosted.get(&key(app_id, namespace)).cloned();
-        found.ok_or_else(|| not_found(app_id, namespace))
+        let (table, key) = (self.table.load(), key(app_id, namespace));
+        match table.hosted.get(&key) {
+            Some(found) => Ok(Arc::clone(found)),
+            None if table.leaving.contains(&key) => {
+                Err(CallError::Unhealthy { app: app_id.to_owned() })
+            }
+            None => Err(not_found(app_id, namespace)),
+        }
     }
 
     /// Replaces the outside services that have names. Of two with the same name the later one holds.
@@ -277,14 +298,17 @@ impl Directory {
 impl Registered {
     fn table(&self) -> Table {
         let nowhere = HashMap::new();
-        let hosted = self.instances(self.apps.iter(), &nowhere);
+        let apps = || self.apps.iter().filter(|entry| !entry.leaving);
+        let hosted = self.instances(apps(), &nowhere);
+        let leaving = self.apps.iter().filter(|entry| entry.leaving);
+        let leaving = leaving.map(|entry| key(&entry.app_id, &entry.namespace)).collect();
         let apps = match self.neighbours.is_empty() && self.elsewhere.is_empty() {
             true => hosted.clone(),
             // Those of this process first: theirs are the access lists that hold here.
-            false => self.instances(self.apps.iter().chain(&self.neighbours), &self.elsewhere),
+            false => self.instances(apps().chain(&self.neighbours), &self.elsewhere),
         };
         let named = |endpoint: &Arc<HttpEndpoint>| (endpoint.name.clone(), Arc::clone(endpoint));
-        Table { apps, hosted, endpoints: self.endpoints.iter().map(named).collect() }
+        Table { apps, hosted, leaving, endpoints: self.endpoints.iter().map(named).collect() }
     }
 
     fn instances<'a>(

@@ -15,6 +15,7 @@ use crate::{
     Alternates, Body, CallError, Caller, CanonicalPath, HeaderEdits, Instances, OutboundClient,
     Over, Patience, Target, chaos, headers,
     neighbour::Passage,
+    outbound,
     outgoing::{Held, Outgoing, Upload},
     places::{Chosen, Preferred},
     policy::{self, CallPolicy},
@@ -208,6 +209,12 @@ impl Invoker {
         ended
     }
 
+    /// By what services outside are reached.
+    #[must_use]
+    pub fn outbound(&self) -> &Arc<OutboundClient> {
+        &self.outbound
+    }
+
     /// This one, to be kept.
     pub(crate) fn own(&self) -> Arc<Self> {
         let own = self.own.upgrade();
@@ -324,6 +331,10 @@ impl Invoker {
             Target::Endpoint(endpoint) => {
                 for (name, value) in &endpoint.headers {
                     outgoing.headers_mut().insert(name.clone(), value.clone());
+                }
+                if let Some(instances) = &endpoint.instances {
+                    outbound::join(&endpoint.base, outgoing)?;
+                    return Box::pin(any_of(instances, outgoing, patience, first)).await;
                 }
                 let tls = endpoint.tls.as_ref();
                 self.outbound.exchange(&endpoint.base, tls, outgoing, patience).await

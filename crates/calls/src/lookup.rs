@@ -13,7 +13,7 @@
 //! or a way that cannot be made again, takes nothing away.
 
 use crate::{
-    AppChannel, CallError, Directory,
+    AppChannel, CallError, Directory, PeerWays,
     discover::{
         AppSources, At, Discovery, DiscoverySettings, FindError, Found, Place, PlaceSet, Source,
     },
@@ -21,7 +21,7 @@ use crate::{
 use futures_util::{StreamExt, stream};
 use outrigger_kernel::{BoxFuture, Deadline, Mono, World, within};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -30,8 +30,12 @@ use std::{
     time::Duration,
 };
 
-/// How long making the way to one place may take, and how many are made at once.
-const WAY_WITHIN: Duration = Duration::from_secs(3);
+/// How long making ways may take within one look and for one place, how long it goes on once there is one, and how many
+/// are made at once.
+/// What is not done by then is for the next look.
+const WAYS_WITHIN: Duration = Duration::from_secs(2);
+const WAY_WITHIN: Duration = Duration::from_secs(1);
+const MORE_WAYS_WITHIN: Duration = Duration::from_millis(500);
 const WAYS_AT_ONCE: usize = 16;
 /// When a way that could not be made is tried again.
 const WAY_RETRY: Duration = Duration::from_secs(5);
@@ -125,7 +129,9 @@ impl Lookup {
         }
         let source = self.sources.source(app_id, namespace)?;
         let over = (kept.len() >= self.settings.names_max.max(1)).then(|| {
-            let used = |kept: &Kept| kept.used.load(Ordering::Relaxed);
+            // Names that lead nowhere first: whoever makes them up should not push out those that are in use.
+            let used =
+                |kept: &Kept| (kept.discovery.has_places(), kept.used.load(Ordering::Relaxed));
             kept.iter().min_by_key(|(_, kept)| used(kept)).map(|(key, _)| key.clone())
         });
         let over = over.flatten().and_then(|key| kept.remove_entry(&key));
@@ -136,6 +142,7 @@ impl Lookup {
             directory: Arc::downgrade(directory),
             world: Arc::clone(&self.world),
             made: Mutex::default(),
+            failed: Mutex::default(),
             wayless: Mutex::default(),
         });
         let (to, own_key) = (Arc::downgrade(directory), key.to_owned());
@@ -270,6 +277,8 @@ pub(crate) struct Led {
     directory: Weak<Directory>,
     world: Arc<dyn World>,
     made: Mutex<Made>,
+    /// Places to which there was no way the last time; they come last the next time.
+    failed: Mutex<HashSet<Arc<str>>>,
     /// A place to which there is no way because nobody makes ways.
     wayless: Mutex<Option<String>>,
 }
@@ -295,46 +304,84 @@ impl Led {
                 None => Ok(found),
             };
         };
-        let known = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (known, ways) = (&known, &**ways);
-        let lead = |place: Place| async move {
-            if let Some((_, channel)) = known.get(&place.name).filter(|(at, _)| *at == place.at) {
-                return (place, Ok(Arc::clone(channel)));
-            }
-            let deadline = Deadline::after(&*self.world, WAY_WITHIN);
-            let made = ways.way(&self.app_id, &self.namespace, &place);
-            let made = match within(&*self.world, deadline, made).await {
-                Ok(made) => made.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("{} did not answer within {WAY_WITHIN:?}", place.name)),
-            };
-            (place, made)
+        let failure = self.lead(&found.places, &**ways).await;
+        let mut made = lock(&self.made);
+        let at = |name: &Arc<str>| found.places.iter().find(|place| place.name == *name);
+        made.retain(|name, (known, _)| at(name).is_some_and(|place| place.at == *known));
+        let led = |place: &Place| {
+            let (_, channel) = made.get(&place.name)?;
+            Some(Place { at: At::Channel(Arc::clone(channel)), ..place.clone() })
         };
-        let were_any = !found.places.is_empty();
-        let made: Vec<_> =
-            stream::iter(found.places).map(lead).buffered(WAYS_AT_ONCE).collect().await;
-        let (mut places, mut failure, mut kept) = (Vec::new(), None, Made::new());
-        for (place, way) in made {
-            match way {
-                Ok(channel) => {
-                    kept.insert(Arc::clone(&place.name), (place.at.clone(), Arc::clone(&channel)));
-                    places.push(Place { at: At::Channel(channel), ..place });
-                }
-                Err(error) => {
-                    tracing::debug!(app = self.app_id, place = %place.name, error, "no way");
-                    failure = Some(error);
-                }
-            }
-        }
-        match failure {
-            Some(failure) if places.is_empty() && were_any => return Err(FindError(failure)),
-            _ => *self.made.lock().unwrap_or_else(PoisonError::into_inner) = kept,
-        }
+        let places: Vec<Place> = found.places.iter().filter_map(led).collect();
         let valid_for = match failure {
+            Some(failure) if places.is_empty() => return Err(FindError(failure)),
             Some(_) => Some(found.valid_for.unwrap_or(WAY_RETRY).min(WAY_RETRY)),
             None => found.valid_for,
         };
         Ok(Found { places, valid_for })
     }
+
+    /// Makes ways to places that have none yet, and keeps each as soon as it is there. Answers why one is missing, if one
+    /// is.
+    async fn lead(&self, places: &[Place], ways: &dyn PeerWays) -> Option<String> {
+        let known = lock(&self.made).clone();
+        let has_way =
+            |place: &&Place| known.get(&place.name).is_some_and(|(at, _)| *at == place.at);
+        let (led, mut rest): (Vec<&Place>, Vec<&Place>) = places.iter().partition(has_way);
+        self.put_in_order(&mut rest);
+        let (mut missing, world) = (rest.len(), &*self.world);
+        let make = |place: &Place| {
+            let place = place.clone();
+            // Until it is there.
+            lock(&self.failed).insert(Arc::clone(&place.name));
+            async move {
+                let making = ways.way(&self.app_id, &self.namespace, &place);
+                let made = within(world, Deadline::after(world, WAY_WITHIN), making).await;
+                (place, made)
+            }
+        };
+        let mut making = stream::iter(rest).map(make).buffer_unordered(WAYS_AT_ONCE);
+        let soon = || Deadline::after(world, MORE_WAYS_WITHIN);
+        let mut until = Deadline::after(world, WAYS_WITHIN);
+        if !led.is_empty() {
+            until = until.earliest(soon());
+        }
+        let mut failure = None;
+        loop {
+            match within(world, until, making.next()).await {
+                Ok(None) => break,
+                Ok(Some((place, Ok(Ok(channel))))) => {
+                    missing -= 1;
+                    lock(&self.failed).remove(&place.name);
+                    lock(&self.made).insert(place.name, (place.at, channel));
+                    until = until.earliest(soon());
+                }
+                Ok(Some((place, Err(_)))) => {
+                    failure = Some(format!("{} does not answer", place.name));
+                }
+                Ok(Some((place, Ok(Err(error))))) => {
+                    tracing::debug!(app = self.app_id, place = %place.name, %error, "no way");
+                    failure = Some(error.to_string());
+                }
+                Err(_) => break,
+            }
+        }
+        failure.or_else(|| (missing > 0).then(|| "its places do not answer".to_owned()))
+    }
+
+    /// Those that did not fail come first. When all have, everybody gets another chance.
+    fn put_in_order(&self, places: &mut [&Place]) {
+        let mut failed = lock(&self.failed);
+        failed.retain(|name| places.iter().any(|place| place.name == *name));
+        places.sort_by_key(|place| failed.contains(&place.name));
+        if failed.len() == places.len() {
+            failed.clear();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Source for Led {

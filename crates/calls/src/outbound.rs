@@ -1,13 +1,16 @@
 //! Calls to services outside: plain or with TLS, HTTP/1.1 or HTTP/2 as the other side likes.
 
 use crate::{
-    Base, Body, CallError, Patience,
+    AppChannel, Base, Body, CallError, Instances, Patience,
+    discover::{At, DnsClient, PLACES_MAX, Place},
     headers::strip_hop_by_hop,
     outgoing::Outgoing,
+    target::Member,
     wire::{Address, Pool, PoolSettings, Protocol, Security},
 };
 use http::{Request, Response};
 use outrigger_kernel::World;
+use outrigger_resilience::WEIGHT_MAX;
 use std::{
     collections::HashMap,
     fmt,
@@ -56,6 +59,7 @@ pub enum Reach {
 pub struct OutboundClient {
     settings: OutboundSettings,
     world: Arc<dyn World>,
+    dns: DnsClient,
     origins: Mutex<HashMap<Origin, Known>>,
 }
 
@@ -78,7 +82,8 @@ impl OutboundClient {
     /// A client without connections yet.
     #[must_use]
     pub fn new(settings: OutboundSettings, world: Arc<dyn World>) -> Arc<Self> {
-        Arc::new(Self { settings, world, origins: Mutex::default() })
+        let dns = DnsClient::system(Arc::clone(&world));
+        Arc::new(Self { settings, world, dns, origins: Mutex::default() })
     }
 
     /// Sends a request to `base`; of its URI, path and query are appended to the base's path. The answer is handed back
@@ -104,16 +109,33 @@ impl OutboundClient {
         outgoing: &mut Outgoing,
         patience: Patience,
     ) -> Result<Response<Body>, CallError> {
-        if !base.path().is_empty() {
-            let uri = &outgoing.head.uri;
-            let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-            let joined = format!("{}{}{query}", base.path(), uri.path());
-            outgoing.head.uri = joined.parse().map_err(|_| CallError::BadTarget {
-                target: base.as_str().to_owned(),
-                reason: "the path does not fit behind it",
-            })?;
-        }
+        join(base, outgoing)?;
         self.pool(base, tls).exchange(outgoing, patience, None).await
+    }
+
+    /// The service `base` at `places`, each with connections of its own: who is asked for and who has to prove it is the
+    /// host of `base`, whatever the place. The name is what errors and policies call it.
+    #[must_use]
+    pub fn instances(
+        &self,
+        name: &str,
+        base: &Base,
+        tls: Option<&Arc<ClientTls>>,
+        places: &[Place],
+    ) -> Arc<Instances> {
+        let member = |place: &Place| {
+            let (host, port) = match &place.at {
+                At::Address(address) => (address.ip().to_string(), address.port()),
+                At::Host(host, port) => (host.clone(), *port),
+                At::Channel(_) => return None,
+            };
+            let pool = self.new_pool(base, tls, Some((host, port)));
+            let channel = AppChannel::outside(pool, Arc::clone(&self.world));
+            let (weight, zone) = (place.weight.min(WEIGHT_MAX), place.zone.clone());
+            Some(Member { channel, weight, zone, here: true })
+        };
+        let members = places.iter().take(PLACES_MAX).filter_map(member).collect();
+        Arc::new(Instances::new(name, "", members, None, None))
     }
 
     fn pool(&self, base: &Base, tls: Option<&Arc<ClientTls>>) -> Arc<Pool> {
@@ -131,30 +153,50 @@ impl OutboundClient {
             let oldest = oldest.map(|(origin, _)| origin.clone());
             oldest.and_then(|origin| origins.remove(&origin));
         }
-        let pool = self.new_pool(base, tls);
+        let pool = self.new_pool(base, tls, None);
         let known = Known { pool: Arc::clone(&pool), _tls: tls.cloned(), used: now };
         origins.insert(origin, known);
         pool
     }
 
-    fn new_pool(&self, base: &Base, tls: Option<&Arc<ClientTls>>) -> Arc<Pool> {
+    fn new_pool(
+        &self,
+        base: &Base,
+        tls: Option<&Arc<ClientTls>>,
+        at: Option<(String, u16)>,
+    ) -> Arc<Pool> {
         let (protocol, security) = if base.https() {
             (Protocol::Negotiated, Security::Checked(tls.cloned()))
         } else {
             (Protocol::Http1, Security::Plain)
         };
+        let (host, port) = at.unwrap_or_else(|| (base.host().to_owned(), base.port()));
         let address = Address::Outside {
-            host: base.host().to_owned(),
-            port: base.port(),
+            host,
+            port,
+            proves: base.host().to_owned(),
             authority: base.authority().clone(),
             reach: self.settings.reach,
+            dns: Some(self.dns.clone()),
         };
-        let settings = PoolSettings {
-            connect_timeout: self.settings.connect_timeout,
-            idle_for: self.settings.idle_for,
-        };
+        let settings = PoolSettings::outside(self.settings.connect_timeout, self.settings.idle_for);
         Pool::new(address, protocol, security, settings, Arc::clone(&self.world))
     }
+}
+
+/// Appends path and query to the base's path.
+pub(crate) fn join(base: &Base, outgoing: &mut Outgoing) -> Result<(), CallError> {
+    if base.path().is_empty() {
+        return Ok(());
+    }
+    let uri = &outgoing.head.uri;
+    let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let joined = format!("{}{}{query}", base.path(), uri.path());
+    outgoing.head.uri = joined.parse().map_err(|_| CallError::BadTarget {
+        target: base.as_str().to_owned(),
+        reason: "the path does not fit behind it",
+    })?;
+    Ok(())
 }
 
 impl fmt::Debug for OutboundClient {

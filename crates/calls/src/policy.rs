@@ -276,6 +276,13 @@ impl CallPolicy {
                 let key = self.sticky.as_ref().and_then(|by| by.key(headers));
                 places.of(instances, key, now)
             }
+            (Some(places), Target::Endpoint(endpoint)) => match &endpoint.instances {
+                Some(instances) => {
+                    let key = self.sticky.as_ref().and_then(|by| by.key(headers));
+                    places.of(instances, key, now)
+                }
+                None => Spread::NONE,
+            },
             _ => Spread::NONE,
         }
     }

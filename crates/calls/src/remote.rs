@@ -103,6 +103,12 @@ impl Remote {
         Ok(pool)
     }
 
+    /// Whether no app of this process has got a connection there lately.
+    pub(crate) fn is_away(&self) -> bool {
+        let pools = self.pools.load();
+        !pools.is_empty() && pools.iter().all(|(_, pool)| pool.is_away())
+    }
+
     fn no_way(&self, reason: String) -> CallError {
         let PeerPlace { host, port } = &self.place;
         CallError::NoPeerWay { app: self.app.1.clone(), place: format!("{host}:{port}"), reason }

@@ -219,6 +219,8 @@ pub struct HttpEndpoint {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How it is trusted and how we show who we are, if not in the usual way.
     pub tls: Option<Arc<ClientTls>>,
+    /// The places it is at, where these are written down: made by [`crate::OutboundClient::instances`].
+    pub instances: Option<Arc<Instances>>,
 }
 
 /// The part of a URL that paths are appended to: scheme, host, port, and perhaps a path of its own.

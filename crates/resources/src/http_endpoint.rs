@@ -15,6 +15,9 @@ pub struct HttpEndpoint {
     pub head: Head,
     /// `spec.baseUrl`: absolute, `http` or `https`.
     pub base_url: String,
+    /// `spec.addresses`, a field of ours: where it is, if not where the name in the URL leads. Each is `host:port`, with
+    /// `weight=N` behind it if wanted.
+    pub addresses: Vec<String>,
     /// `spec.headers`: added to every call.
     pub headers: Vec<NamedValue>,
     /// `spec.clientTLS`.
@@ -64,10 +67,11 @@ impl HttpEndpoint {
             let message = format!("\"{base_url}\" is not an absolute http or https URL");
             report.error(codes::BAD_URL, spec.place_of("baseUrl"), message);
         }
+        let addresses = spec.texts(report, "addresses").unwrap_or_default();
         let headers = named_values(report, &mut spec, "headers");
         let client_tls = spec.object(report, "clientTLS").map(|tls| read_tls(report, tls));
         spec.finish_spec(report);
-        Some(Self { head, base_url, headers, client_tls, secret_store, origin })
+        Some(Self { head, base_url, addresses, headers, client_tls, secret_store, origin })
     }
 }
 

@@ -13,7 +13,8 @@
 //! costs nothing, and the first call after a long silence may meet an old set, which the balancing survives.
 //!
 //! **Empty sets.** That there is nothing is believed when it was said twice in a row, with a second in between; a single
-//! such answer is more often a source that has just started.
+//! such answer is more often a source that has just started. And it is believed for 5 s at most: what was not there may have
+//! come.
 //!
 //! **Bounds.** A look ends after `look_within` (5 s). What a source says of validity is held within `valid_min` (1 s) and
 //! `valid_max` (5 min), less up to a tenth by chance, so that many nodes do not ask in step.
@@ -25,11 +26,17 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
 use tokio::sync::{Notify, watch};
+
+/// For how long an old set is not good enough where a present one is wanted.
+const REFRESH_WITHIN: Duration = Duration::from_secs(1);
+
+/// For how long it is believed at most that there is nothing.
+const EMPTY_FOR: Duration = Duration::from_secs(5);
 
 /// The shortest wait between two looks, whatever the settings say.
 const WAIT_MIN: Duration = Duration::from_millis(10);
@@ -86,8 +93,10 @@ struct Inner {
     settings: DiscoverySettings,
     set: ArcSwap<PlaceSet>,
     changes: watch::Sender<u64>,
-    /// Whether a look has come to an end, whatever it found.
-    looked: watch::Sender<bool>,
+    /// How many looks have come to an end, whatever they found.
+    looked: watch::Sender<u64>,
+    /// When the present set ceases to hold.
+    over_at: AtomicU64,
     asked: AtomicBool,
     hurried: AtomicBool,
     wanted: Notify,
@@ -110,7 +119,8 @@ impl Discovery {
             settings,
             set: ArcSwap::default(),
             changes: watch::Sender::new(0),
-            looked: watch::Sender::new(false),
+            looked: watch::Sender::new(0),
+            over_at: AtomicU64::new(u64::MAX),
             asked: AtomicBool::new(true),
             hurried: AtomicBool::new(false),
             wanted: Notify::new(),
@@ -125,6 +135,12 @@ impl Discovery {
     pub fn present(&self) -> Arc<PlaceSet> {
         self.used();
         self.inner.set.load_full()
+    }
+
+    /// Whether the present set has any places; asking does not keep it up.
+    #[must_use]
+    pub fn has_places(&self) -> bool {
+        self.inner.has_places()
     }
 
     /// Says that the set is in use, for those who hold it elsewhere: what is not used is not refreshed.
@@ -146,8 +162,29 @@ impl Discovery {
     /// The present set; before the first look has ended, what there is when it has, or by `deadline`.
     pub async fn settled(&self, deadline: Deadline) -> Arc<PlaceSet> {
         let mut looked = self.inner.looked.subscribe();
-        let ended = looked.wait_for(|looked| *looked);
+        let ended = looked.wait_for(|looked| *looked > 0);
         let _in_time = within(&*self.inner.world, deadline, ended).await.is_ok();
+        self.present()
+    }
+
+    /// The present set if it still holds. One that does not is looked for anew, which is waited for until `deadline` and
+    /// for no longer than [`REFRESH_WITHIN`]: then the old one has to do.
+    pub async fn current(&self, deadline: Deadline) -> Arc<PlaceSet> {
+        let mut looked = self.inner.looked.subscribe();
+        let before = *looked.borrow_and_update();
+        let world = &*self.inner.world;
+        if before == 0 {
+            return self.settled(deadline).await;
+        }
+        let holds = self.inner.over_at.load(SeqCst) > world.mono().0;
+        // A source that is down makes nobody wait.
+        if holds || self.inner.set.load().stale.is_some() {
+            return self.present();
+        }
+        self.used();
+        let soon = deadline.earliest(Deadline::after(world, REFRESH_WITHIN));
+        let ended = looked.wait_for(|looked| *looked > before);
+        let _in_time = within(world, soon, ended).await.is_ok();
         self.present()
     }
 
@@ -179,10 +216,13 @@ impl Inner {
                     failures = 0;
                     empties = u32::from(found.places.is_empty());
                     let valid_for = self.valid_for(&found);
+                    let over_at = valid_for.map_or(u64::MAX, |time| self.world.mono().plus(time).0);
+                    self.over_at.store(over_at, SeqCst);
                     self.took(found, &changed);
                     self.rest(valid_for).await;
                 }
                 Err(error) => {
+                    empties = 0;
                     tracing::debug!(source = ?self.source, %error, "places are not known");
                     self.went_stale(error);
                     let doubled = self.settings.retry_min.saturating_mul(1 << failures.min(16));
@@ -211,8 +251,11 @@ impl Inner {
     /// `None` for ever.
     fn valid_for(&self, found: &Found) -> Option<Duration> {
         let said = found.valid_for?;
-        let least = self.settings.valid_min.min(self.settings.valid_max);
-        Some(self.spread(said.clamp(least, self.settings.valid_max)).max(least))
+        // What is not there yet may be about to come, however long a zone says that it is not.
+        let most = if found.places.is_empty() { EMPTY_FOR } else { Duration::MAX };
+        let most = most.min(self.settings.valid_max);
+        let least = self.settings.valid_min.min(most);
+        Some(self.spread(said.clamp(least, most)).max(least))
     }
 
     /// Up to a tenth less.
@@ -248,10 +291,10 @@ impl Inner {
     fn took(&self, found: Found, changed: &impl Fn(&PlaceSet)) {
         let before = self.set.load_full();
         let mut places = found.places;
-        places.truncate(super::PLACES_MAX);
         // In order, so that a source that shuffles its answers does not look like one that changes.
         places.sort_by(|a, b| a.name.cmp(&b.name));
         places.dedup_by(|a, b| a.name == b.name);
+        places.truncate(super::PLACES_MAX);
         let is_new = before.found_at.is_none() || *before.places != *places;
         let places = if is_new { places.into() } else { Arc::clone(&before.places) };
         let version = before.version + u64::from(is_new);
@@ -262,13 +305,13 @@ impl Inner {
             changed(&set);
             self.changes.send_replace(version);
         }
-        self.looked.send_replace(true);
+        self.looked.send_modify(|looked| *looked += 1);
     }
 
     fn went_stale(&self, error: FindError) {
         let before = self.set.load_full();
         self.set.store(Arc::new(PlaceSet { stale: Some(error), ..(*before).clone() }));
-        self.looked.send_replace(true);
+        self.looked.send_modify(|looked| *looked += 1);
     }
 }
 

@@ -221,6 +221,7 @@ async fn addresses_lead_where_they_say() {
         base: crate::Base::parse(&base).unwrap(),
         headers: vec![(HeaderName::from_static("x-note"), HeaderValue::from_static("hi"))],
         tls: None,
+        instances: None,
     }]);
     let host = server.address;
     let plain = format!("http://{host}");

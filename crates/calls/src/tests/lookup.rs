@@ -74,6 +74,10 @@ impl PeerWays for Ways {
     ) -> BoxFuture<'a, Result<Arc<AppChannel>, CallError>> {
         self.made.fetch_add(1, SeqCst);
         let port = place.name.rsplit(':').next().unwrap().parse().unwrap();
+        if port >= 10_000 {
+            // Packets to it are swallowed.
+            return Box::pin(std::future::pending());
+        }
         let way = if port == 666 {
             let source = std::io::ErrorKind::ConnectionRefused.into();
             Err(CallError::Connect { target: place.name.to_string(), source })
@@ -172,6 +176,29 @@ async fn what_is_not_found_is_told_apart_from_what_could_not_be_found_out() {
     assert!(refused.to_string().contains("cannot connect to 10.0.0.1:666"), "{refused}");
     field.known.say("half.prod", Ok(vec![place(666), place(7)]));
     assert_eq!(ports(&field.find("half").await.unwrap()), [7], "one way is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_that_swallow_everything_keep_nobody_from_those_that_answer() {
+    let field = field(LookupSettings::default(), true);
+    let dead = (10_000..10_040).map(place);
+    field.known.say("cart.prod", Ok(dead.chain([place(1), place(2)]).collect()));
+    // Those that answer may be behind forty that do not; the next look begins with who was not asked.
+    drop(field.find("cart").await);
+    field.seconds(12).await;
+    drop(field.find("cart").await);
+    field.seconds(12).await;
+    let began = field.world.mono();
+    let mut found = ports(&field.find("cart").await.unwrap());
+    found.sort_unstable();
+    assert_eq!(found, [1, 2]);
+    assert!(field.world.mono().since(began) < Duration::from_millis(10), "kept");
+
+    field.known.say("shop.prod", Ok(vec![place(3), place(10_000)]));
+    let began = field.world.mono();
+    assert_eq!(ports(&field.find("shop").await.unwrap()), [3]);
+    let took = field.world.mono().since(began);
+    assert!(took < Duration::from_secs(1), "the one that answers is not kept waiting: {took:?}");
 }
 
 #[tokio::test(start_paused = true)]

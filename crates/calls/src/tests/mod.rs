@@ -14,3 +14,4 @@ mod lookup;
 mod neighbours;
 mod outside;
 mod policies;
+mod pools;

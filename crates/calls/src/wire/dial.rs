@@ -2,9 +2,13 @@
 
 use super::{
     io::{Io, Socket},
+    race::first_of,
     tls::Security,
 };
-use crate::{CallError, Phase, Reach};
+use crate::{
+    CallError, Phase, Reach,
+    discover::{At, Discovery, DiscoverySettings, DnsClient, DnsSource, Place},
+};
 use http::HeaderValue;
 use outrigger_kernel::{Deadline, World, within};
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -13,7 +17,7 @@ use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -30,7 +34,15 @@ pub(crate) enum Address {
     /// A Unix socket.
     Socket(PathBuf),
     /// Something outside, which may be out of reach, and which insists on being called by its proper name.
-    Outside { host: String, port: u16, authority: HeaderValue, reach: Reach },
+    Outside {
+        host: String,
+        port: u16,
+        /// The name that its certificate must have.
+        proves: String,
+        authority: HeaderValue,
+        reach: Reach,
+        dns: Option<DnsClient>,
+    },
 }
 
 /// What is spoken once connected.
@@ -51,6 +63,10 @@ pub(crate) struct Dialer {
     security: Security,
     tls: OnceLock<Option<Arc<ClientConfig>>>,
     timeout: Duration,
+    /// What is known of the host's addresses, once it was asked for.
+    known: OnceLock<Discovery>,
+    /// The address that a connection came up to last.
+    good: Mutex<Option<SocketAddr>>,
 }
 
 /// A connection just made.
@@ -71,11 +87,21 @@ impl Dialer {
             Address::Host(host, port) if host.contains(':') => format!("[{host}]:{port}"),
             Address::Host(host, port) => format!("{host}:{port}"),
             Address::Socket(path) => path.display().to_string(),
-            Address::Outside { authority, .. } => {
-                String::from_utf8_lossy(authority.as_bytes()).into_owned()
+            Address::Outside { authority, host, port, proves, .. } => {
+                let name = String::from_utf8_lossy(authority.as_bytes()).into_owned();
+                if host == proves { name } else { format!("{name} at {host}:{port}") }
             }
         };
-        Self { address, name, protocol, security, tls: OnceLock::new(), timeout }
+        Self {
+            address,
+            name,
+            protocol,
+            security,
+            tls: OnceLock::new(),
+            timeout,
+            known: OnceLock::new(),
+            good: Mutex::default(),
+        }
     }
 
     /// The address as errors and logs show it.
@@ -98,9 +124,9 @@ impl Dialer {
     }
 
     /// Connects, with TLS if need be.
-    pub(crate) async fn dial(&self, world: &dyn World) -> Result<Dialed, CallError> {
-        let deadline = Deadline::after(world, self.timeout);
-        let dialed = within(world, deadline, async {
+    pub(crate) async fn dial(&self, world: &Arc<dyn World>) -> Result<Dialed, CallError> {
+        let deadline = Deadline::after(&**world, self.timeout);
+        let dialed = within(&**world, deadline, async {
             let socket = self.connect(world).await.map_err(|source| self.refused(source))?;
             self.protect(socket).await
         });
@@ -110,9 +136,9 @@ impl Dialer {
     }
 
     /// Connects and hangs up, to see whether somebody listens.
-    pub(crate) async fn knock(&self, world: &dyn World) -> io::Result<()> {
-        let deadline = Deadline::after(world, self.timeout);
-        let knocked = within(world, deadline, self.connect(world)).await;
+    pub(crate) async fn knock(&self, world: &Arc<dyn World>) -> io::Result<()> {
+        let deadline = Deadline::after(&**world, self.timeout);
+        let knocked = within(&**world, deadline, self.connect(world)).await;
         knocked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(drop)
     }
 
@@ -120,52 +146,70 @@ impl Dialer {
         CallError::Connect { target: self.name.clone(), source }
     }
 
-    async fn connect(&self, world: &dyn World) -> io::Result<Socket> {
-        match &self.address {
-            Address::Socket(path) => UnixStream::connect(path).await.map(Socket::Unix),
-            Address::Host(host, port) => {
-                self.connect_tcp(world, host, *port, Reach::Anywhere).await
-            }
-            Address::Outside { host, port, reach, .. } => {
-                self.connect_tcp(world, host, *port, *reach).await
-            }
-        }
-    }
-
-    /// Tries the addresses a name has one after the other, each with its share of the time, so that one that swallows
-    /// packets does not hide the next.
-    async fn connect_tcp(
-        &self,
-        world: &dyn World,
-        host: &str,
-        port: u16,
-        reach: Reach,
-    ) -> io::Result<Socket> {
-        let mut addresses = resolve(host, port).await?;
-        if reach == Reach::Public {
+    async fn connect(&self, world: &Arc<dyn World>) -> io::Result<Socket> {
+        let (host, port) = match &self.address {
+            Address::Socket(path) => return UnixStream::connect(path).await.map(Socket::Unix),
+            Address::Host(host, port) | Address::Outside { host, port, .. } => (host, *port),
+        };
+        let mut addresses = self.resolve(host, port, world).await?;
+        if matches!(self.address, Address::Outside { reach: Reach::Public, .. }) {
             addresses.retain(|address| is_public(address.ip()));
             if addresses.is_empty() {
                 let reason = "its address is not one of the public internet";
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
             }
         }
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let shares = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-        for address in addresses {
-            let connecting = TcpStream::connect(address);
-            let connected = if shares == 1 {
-                connecting.await
-            } else {
-                let deadline = Deadline::after(world, self.timeout / shares);
-                let connected = within(world, deadline, connecting).await;
-                connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            };
-            match connected.and_then(prepare) {
-                Ok(socket) => return Ok(Socket::Tcp(socket)),
-                Err(error) => last = error,
+        // The one that was good the last time first: a family that leads nowhere should not cost every connection.
+        let good = *self.good();
+        if let Some(place) = addresses.iter().position(|address| Some(*address) == good) {
+            addresses.swap(0, place);
+        }
+        let connect = |address| async move { prepare(TcpStream::connect(address).await?) };
+        match first_of(&**world, addresses, connect).await {
+            Ok((address, socket)) => {
+                *self.good() = Some(address);
+                Ok(Socket::Tcp(socket))
+            }
+            Err(error) => {
+                // Perhaps it has moved.
+                self.known.get().into_iter().for_each(Discovery::hurry);
+                Err(error)
             }
         }
-        Err(last)
+    }
+
+    fn good(&self) -> MutexGuard<'_, Option<SocketAddr>> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The addresses of a host. Outside they are kept for as long as DNS says, and longer while it says nothing.
+    async fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        world: &Arc<dyn World>,
+    ) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let Address::Outside { dns: Some(dns), .. } = &self.address else {
+            return Ok(tokio::net::lookup_host((host, port)).await?.collect());
+        };
+        let known = self.known.get_or_init(|| {
+            let source = Arc::new(DnsSource::hosts(dns.clone(), host, port));
+            let settings = DiscoverySettings::default();
+            Discovery::start(Arc::clone(world), source, settings, |_| {})
+        });
+        let set = known.current(Deadline::after(&**world, self.timeout)).await;
+        let address = |place: &Place| match place.at {
+            At::Address(address) => Some(address),
+            _ => None,
+        };
+        let addresses: Vec<_> = set.places.iter().filter_map(address).collect();
+        match &set.stale {
+            Some(error) if addresses.is_empty() => Err(io::Error::other(error.to_string())),
+            _ => Ok(addresses),
+        }
     }
 
     async fn protect(&self, socket: Socket) -> Result<Dialed, CallError> {
@@ -175,7 +219,7 @@ impl Dialer {
             return Ok(Dialed { io: Io::plain(socket), http2: known });
         };
         let host = match &self.address {
-            Address::Host(host, _) | Address::Outside { host, .. } => host.as_str(),
+            Address::Host(host, _) | Address::Outside { proves: host, .. } => host.as_str(),
             Address::Socket(_) => "localhost",
         };
         let peer = self.security.peer();
@@ -219,27 +263,34 @@ impl Dialer {
     }
 }
 
-async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    Ok(tokio::net::lookup_host((host, port)).await?.collect())
-}
-
-/// How long a silent connection waits before it asks whether the other side is still there, and how often it asks.
-/// Streams may be silent for hours, so this, and not silence, tells that a machine has vanished.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+/// How long a silent connection waits before the kernel asks whether the other side is still there, how often it asks,
+/// and how many questions may go unanswered. Streams may be silent for hours, so this, and not silence, tells that a
+/// machine has vanished: half a minute after the fact.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+/// How long what was sent may go without the other side's kernel saying that it has it. Without this it is a quarter of
+/// an hour, because keep-alive does not ask while something is under way.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 
 fn prepare(socket: TcpStream) -> io::Result<TcpStream> {
     // Connecting to a port of one's own machine where nobody listens can, when the kernel happens to pick that very
     // port for the calling side, connect a socket to itself.
-    if socket.local_addr()? == socket.peer_addr()? {
+    let other = socket.peer_addr()?;
+    if socket.local_addr()? == other {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     socket.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
-    SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+    if other.ip().is_loopback() {
+        return Ok(socket);
+    }
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(KEEPALIVE_PROBES);
+    let plain = SockRef::from(&socket);
+    plain.set_tcp_keepalive(&keepalive)?;
+    plain.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     Ok(socket)
 }
 
@@ -286,8 +337,9 @@ mod tests {
     use super::{Address, Dialer, Protocol, Security, is_public};
     use crate::{CallError, Reach};
     use http::HeaderValue;
+    use outrigger_kernel::World;
     use outrigger_sim::SimWorld;
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     #[test]
     fn public_addresses() {
@@ -321,12 +373,15 @@ mod tests {
         let address = Address::Outside {
             host: "localhost".to_owned(),
             port,
+            proves: "localhost".to_owned(),
             authority: HeaderValue::from_static("localhost"),
             reach: Reach::Public,
+            dns: None,
         };
         let timeout = Duration::from_secs(5);
         let dialer = Dialer::new(address, Protocol::Http1, Security::Plain, timeout);
-        let refused = dialer.dial(&*SimWorld::new(1)).await.unwrap_err();
+        let world: Arc<dyn World> = SimWorld::new(1);
+        let refused = dialer.dial(&world).await.unwrap_err();
         assert!(matches!(refused, CallError::Connect { .. }), "{refused}");
         assert!(refused.to_string().contains("public internet"), "{refused}");
     }

@@ -5,6 +5,7 @@ use super::{
     hush::Hush,
     io::{Io, Meter},
     pool::Pool,
+    session::Lease,
     silence::{Silence, unless_over},
 };
 use crate::{BoxError, Patience, gate::Turn, outgoing::Upload};
@@ -36,6 +37,9 @@ pub(super) struct Line {
     hush: Hush,
     /// When it was last put aside.
     pub(super) used: Mono,
+    lease: Lease,
+    /// Its seat among those that may be in use at once, while it is.
+    pub(super) seat: Option<Turn>,
 }
 
 /// An exchange that got no answer.
@@ -58,12 +62,23 @@ const HEADERS_MAX: usize = 128;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 impl Line {
-    pub(super) async fn open(io: Io, now: Mono) -> Result<Box<Self>, hyper::Error> {
+    pub(super) async fn open(io: Io, lease: Lease, now: Mono) -> Result<Box<Self>, hyper::Error> {
         let meter = Arc::clone(io.meter());
         let mut builder = http1::Builder::new();
         builder.max_headers(HEADERS_MAX).max_header_size(HEAD_BYTES_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(io)).await?;
-        Ok(Box::new(Self { sender, driver, meter, hush: Hush::new(), used: now }))
+        let (hush, used, seat) = (Hush::new(), now, None);
+        Ok(Box::new(Self { sender, driver, meter, hush, used, lease, seat }))
+    }
+
+    /// Counts an exchange.
+    pub(super) fn count(&mut self) {
+        self.lease.exchanges = self.lease.exchanges.saturating_sub(1);
+    }
+
+    /// Whether it has done its share.
+    pub(super) fn is_spent(&self, now: Mono) -> bool {
+        self.lease.spent_at <= now || self.lease.exchanges == 0
     }
 
     /// Sends a request and drives the connection until the answer's headers are there. A line that fails is gone.
@@ -108,9 +123,10 @@ impl Line {
     /// Leaves the rest of the exchange to a task of its own: the answer is there while the request is still being sent,
     /// and neither may wait for the other.
     fn drive_apart(self: Box<Self>, pool: &Pool, patience: Patience) {
-        let Self { driver, meter, .. } = *self;
+        let Self { driver, meter, seat, .. } = *self;
         let world = Arc::clone(pool.world());
         let drive = async move {
+            let _seat = seat;
             let silence = Silence::after_answer(patience);
             let ended = unless_over(&*world, silence, || meter.beat(), driver).await;
             tracing::trace!(?ended, "a connection with a request and an answer under way is done");

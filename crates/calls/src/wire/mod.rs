@@ -18,6 +18,8 @@ mod hush;
 mod io;
 mod line;
 mod pool;
+mod pulse;
+mod race;
 mod session;
 mod silence;
 mod tls;
@@ -26,5 +28,7 @@ pub(crate) use dial::{Address, Protocol};
 pub use fault::BodyFault;
 pub(crate) use fault::verdict;
 pub(crate) use pool::{Pool, PoolSettings};
+#[cfg(test)]
+pub(crate) use pulse::PulseSettings;
 pub(crate) use tls::Security;
 pub use tls::{BadTls, ClientTls};

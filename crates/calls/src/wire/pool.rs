@@ -3,10 +3,14 @@
 use super::{
     dial::{Address, Dialed, Dialer, Protocol},
     line::Line,
-    session::Session,
+    pulse::PulseSettings,
+    session::{Lease, Session},
     tls::Security,
 };
-use crate::{CallError, Patience, Phase};
+use crate::{
+    CallError, Patience, Phase,
+    gate::{Gate, Turn},
+};
 use http::HeaderValue;
 use outrigger_kernel::{Deadline, Mono, World, within};
 use std::{
@@ -24,6 +28,58 @@ use std::{
 pub(crate) struct PoolSettings {
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_for: Duration,
+    /// How many exchanges may be under way on HTTP/1.1 connections, and so how many of these there are; `None` where
+    /// something else bounds the calls.
+    pub(crate) lines_max: Option<u32>,
+    /// How many streams a HTTP/2 connection has before another one is made.
+    pub(crate) streams_max: usize,
+    /// For how long a connection is used, give or take a fifth by chance; `None` for as long as it lasts. A new one finds
+    /// its way to servers that came later, and to where the name leads by now.
+    pub(crate) age_max: Option<Duration>,
+    /// How many exchanges a connection is good for, give or take a fifth by chance.
+    pub(crate) exchanges_max: Option<u64>,
+    /// How many connections are made in a second, after as many at once.
+    pub(crate) connects_per_second: Option<u32>,
+    /// How it is noticed that the other side of a HTTP/2 connection has vanished.
+    pub(crate) pulse: Option<PulseSettings>,
+}
+
+impl PoolSettings {
+    /// For an app beside us: the kernel tells when it is gone, and its channel bounds the calls.
+    pub(crate) fn near(connect_timeout: Duration, idle_for: Duration) -> Self {
+        Self {
+            connect_timeout,
+            idle_for,
+            lines_max: None,
+            streams_max: usize::MAX,
+            age_max: None,
+            exchanges_max: None,
+            connects_per_second: None,
+            pulse: None,
+        }
+    }
+
+    /// For runtimes of other hosts.
+    pub(crate) fn peer(connect_timeout: Duration, idle_for: Duration) -> Self {
+        Self {
+            age_max: Some(Duration::from_secs(30 * 60)),
+            connects_per_second: Some(100),
+            pulse: Some(PulseSettings::PEER),
+            ..Self::near(connect_timeout, idle_for)
+        }
+    }
+
+    /// For services outside.
+    pub(crate) fn outside(connect_timeout: Duration, idle_for: Duration) -> Self {
+        Self {
+            lines_max: Some(1_024),
+            streams_max: 1_000,
+            age_max: Some(Duration::from_secs(10 * 60)),
+            connects_per_second: Some(500),
+            pulse: Some(PulseSettings::OUTSIDE),
+            ..Self::near(connect_timeout, idle_for)
+        }
+    }
 }
 
 /// How many unused HTTP/1.1 connections are kept.
@@ -38,13 +94,19 @@ const ASK_AFTER: Duration = Duration::from_millis(2);
 const AWAY_MIN: Duration = Duration::from_secs(1);
 const AWAY_MAX: Duration = Duration::from_secs(15);
 
+/// How many calls may wait for an HTTP/1.1 connection where their number is bounded.
+const WAITING_MAX: u32 = 4_096;
+
 /// The connections to one address.
 pub(crate) struct Pool {
     dialer: Dialer,
     name: Arc<str>,
     authority: HeaderValue,
     protocol: Protocol,
-    idle_for: Duration,
+    settings: PoolSettings,
+    seats: Option<Gate>,
+    /// When the next connection may be made at the agreed rate; what is past is credit.
+    next_connect: Mutex<Mono>,
     /// Unused lines, the one used last at the end.
     lines: Mutex<VecDeque<Box<Line>>>,
     sessions: Mutex<Vec<Session>>,
@@ -79,7 +141,9 @@ impl Pool {
             authority: dialer.authority(),
             dialer,
             protocol,
-            idle_for: settings.idle_for,
+            seats: settings.lines_max.map(|limit| Gate::new(limit, WAITING_MAX)),
+            next_connect: Mutex::new(Mono(0)),
+            settings,
             lines: Mutex::default(),
             sessions: Mutex::default(),
             dialing: tokio::sync::Mutex::default(),
@@ -114,7 +178,7 @@ impl Pool {
 
     /// Whether somebody listens.
     pub(crate) async fn knock(&self) -> io::Result<()> {
-        self.dialer.knock(&*self.world).await
+        self.dialer.knock(&self.world).await
     }
 
     /// One that can take an exchange, a new one if need be or if `fresh`.
@@ -123,8 +187,13 @@ impl Pool {
         fresh: bool,
         patience: Patience,
     ) -> Result<Connection, CallError> {
-        if !fresh && let Some(connection) = self.unused() {
-            return Ok(connection);
+        if !fresh && let Some(session) = self.shared() {
+            return Ok(Connection::Session(session));
+        }
+        let seat = self.seat(patience).await?;
+        if !fresh && let Some(mut line) = self.unused() {
+            line.seat = seat;
+            return Ok(Connection::Line(line, true));
         }
         // On the heap: a TLS handshake is large, rare, and would otherwise make every call's future as large.
         let connecting = Box::pin(self.connect(fresh));
@@ -140,7 +209,58 @@ impl Pool {
             Ok(_) => self.failures.store(0, Ordering::Relaxed),
             Err(_) => self.went_away(),
         }
-        connected
+        let mut connected = connected?;
+        if let Connection::Line(line, _) = &mut connected {
+            line.seat = seat;
+        }
+        Ok(connected)
+    }
+
+    /// A seat on an HTTP/1.1 connection, where their number is bounded and it is known that these are spoken.
+    async fn seat(&self, patience: Patience) -> Result<Option<Turn>, CallError> {
+        match &self.seats {
+            Some(seats) if self.speaks_http1.load(Ordering::Relaxed) => {
+                seats.enter(&*self.world, patience, &self.name).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What a connection that is made now is good for.
+    fn lease(&self) -> Lease {
+        let now = self.world.mono();
+        // A fifth more or less, so that those made together do not end together.
+        let share = (self.world.random() >> 32) as f64 / f64::from(u32::MAX);
+        let factor = 0.8 + 0.4 * share;
+        let age = self.settings.age_max.map(|age| now.plus(age.mul_f64(factor)));
+        let exchanges = self.settings.exchanges_max.map(|count| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "about so many"
+            )]
+            let about = (count as f64 * factor) as u64;
+            about.max(1)
+        });
+        Lease { spent_at: age.unwrap_or(Mono(u64::MAX)), exchanges: exchanges.unwrap_or(u64::MAX) }
+    }
+
+    /// Waits until another connection may be made. Those that wait are let through one by one.
+    async fn pace(&self) {
+        let Some(rate) = self.settings.connects_per_second.filter(|rate| *rate > 0) else { return };
+        let interval = Duration::from_secs(1) / rate;
+        let wait = {
+            let mut next = lock(&self.next_connect);
+            let now = self.world.mono();
+            // A second's worth of credit at most.
+            let floor = Mono(now.0.saturating_sub(1_000_000_000));
+            *next = Mono(next.0.max(floor.0)).plus(interval);
+            next.since(now)
+        };
+        if !wait.is_zero() {
+            self.world.sleep(wait).await;
+        }
     }
 
     fn went_away(&self) {
@@ -155,33 +275,41 @@ impl Pool {
             && self.world.mono().0 < self.away_until.load(Ordering::Relaxed)
     }
 
-    fn unused(&self) -> Option<Connection> {
-        if self.protocol != Protocol::Http2 {
-            let line = lock(&self.lines).pop_back();
-            if let Some(line) = line {
-                let unused = self.world.mono().since(line.used);
-                if unused < self.idle_for {
-                    if unused > ASK_AFTER {
-                        line.meter.ask_if_alive();
-                    }
-                    return Some(Connection::Line(line, true));
-                }
+    fn shared(&self) -> Option<Session> {
+        if self.speaks_http1.load(Ordering::Relaxed) { None } else { self.session() }
+    }
+
+    fn unused(&self) -> Option<Box<Line>> {
+        if self.protocol == Protocol::Http2 {
+            return None;
+        }
+        loop {
+            let line = lock(&self.lines).pop_back()?;
+            let now = self.world.mono();
+            let unused = now.since(line.used);
+            if unused >= self.settings.idle_for {
                 // The one used last is too old, so all are.
                 lock(&self.lines).clear();
+                return None;
             }
-        }
-        if self.protocol == Protocol::Http1 {
-            None
-        } else {
-            self.session().map(Connection::Session)
+            if line.is_spent(now) {
+                continue;
+            }
+            if unused > ASK_AFTER {
+                line.meter.ask_if_alive();
+            }
+            return Some(line);
         }
     }
 
     /// The first session with room, or, when there can be no more of them, the least busy one.
     fn session(&self) -> Option<Session> {
         let mut sessions = lock(&self.sessions);
-        sessions.retain(|session| !session.is_gone());
-        let roomy = sessions.iter().find(|session| session.has_room());
+        let now = self.settings.age_max.map_or(Mono(0), |_| self.world.mono());
+        // What a session has under way that is taken out of the list goes on.
+        sessions.retain(|session| !session.is_gone() && !session.is_spent(now));
+        let streams_max = self.settings.streams_max;
+        let roomy = sessions.iter().find(|session| session.has_room(streams_max));
         let crowded = || {
             let full = sessions.len() >= SESSIONS_MAX;
             sessions.iter().min_by_key(|session| session.streams()).filter(|_| full)
@@ -195,7 +323,8 @@ impl Pool {
 
     async fn connect(self: &Arc<Self>, fresh: bool) -> Result<Connection, CallError> {
         if self.speaks_http1.load(Ordering::Relaxed) {
-            return self.open(self.dialer.dial(&*self.world).await?).await;
+            self.pace().await;
+            return self.open(self.dialer.dial(&self.world).await?).await;
         }
         let before = self.world.mono();
         let _dialing = self.dialing.lock().await;
@@ -204,7 +333,10 @@ impl Pool {
         let made = self.session().filter(|session| young(session) || self.is_full());
         match made {
             Some(session) => Ok(Connection::Session(session)),
-            None => self.open(self.dialer.dial(&*self.world).await?).await,
+            None => {
+                self.pace().await;
+                self.open(self.dialer.dial(&self.world).await?).await
+            }
         }
     }
 
@@ -215,14 +347,15 @@ impl Pool {
             source,
         };
         if dialed.http2 {
-            let session = Session::open(dialed.io, &*self.world).await;
+            let (lease, pulse) = (self.lease(), self.settings.pulse);
+            let session = Session::open(dialed.io, lease, pulse, &self.world).await;
             let session = session.map_err(|error| broken(error.into()))?;
             lock(&self.sessions).push(session.clone());
             self.sweep_later();
             return Ok(Connection::Session(session));
         }
         self.speaks_http1.store(true, Ordering::Relaxed);
-        let line = Line::open(dialed.io, self.world.mono()).await;
+        let line = Line::open(dialed.io, self.lease(), self.world.mono()).await;
         Ok(Connection::Line(line.map_err(|error| broken(error.into()))?, false))
     }
 
@@ -230,11 +363,18 @@ impl Pool {
     pub(super) fn take_back(self: &Arc<Self>, line: Option<Box<Line>>) {
         let Some(mut line) = line.and_then(Line::settle) else { return };
         line.used = self.world.mono();
+        line.count();
+        if line.is_spent(line.used) {
+            return;
+        }
+        let seat = line.seat.take();
         let mut lines = lock(&self.lines);
         if lines.len() < IDLE_LINES_MAX {
             lines.push_back(line);
         }
         drop(lines);
+        // Whoever gets the seat is to find the line.
+        drop(seat);
         self.sweep_later();
     }
 
@@ -243,7 +383,8 @@ impl Pool {
         if self.sweeping.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (me, world, pause) = (Arc::downgrade(self), Arc::clone(&self.world), self.idle_for);
+        let (me, world, pause) =
+            (Arc::downgrade(self), Arc::clone(&self.world), self.settings.idle_for);
         let sweep = async move {
             loop {
                 world.sleep(pause).await;
@@ -259,7 +400,7 @@ impl Pool {
     /// Closes what was unused for too long; true when nothing is left to look after.
     fn sweep(&self) -> bool {
         let now = self.world.mono();
-        let stale = |used: Mono| now.since(used) >= self.idle_for;
+        let stale = |used: Mono| now.since(used) >= self.settings.idle_for;
         let mut lines = lock(&self.lines);
         lines.retain(|line| !stale(line.used));
         let mut sessions = lock(&self.sessions);

@@ -7,6 +7,7 @@
 use super::{
     fault::BodyFault,
     io::{Io, Meter},
+    pulse::{PulseSettings, Signs, until_dead},
     silence::{Silence, unless_over},
 };
 use crate::{BoxError, Patience, STALL_DEFAULT, gate::Turn, outgoing::Upload};
@@ -24,7 +25,7 @@ use std::{
     },
     task::{Context, Poll, ready},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// How much of a stream, and of all streams of a connection, may be under way to us unread.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -41,12 +42,22 @@ pub(super) struct Session {
 
 #[derive(Debug)]
 struct State {
-    streams: AtomicUsize,
+    /// The streams under way, and what the whole connection has moved.
+    signs: Arc<Signs>,
     gone: AtomicBool,
     opened: Mono,
+    /// How many more streams it takes.
+    left: AtomicU64,
+    /// From when on it takes no more.
+    spent_at: Mono,
     used: AtomicU64,
-    /// What the whole connection has moved.
-    meter: Arc<Meter>,
+}
+
+/// What a connection is good for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lease {
+    pub(super) spent_at: Mono,
+    pub(super) exchanges: u64,
 }
 
 /// One stream's place on its connection.
@@ -55,12 +66,18 @@ struct Place(Arc<State>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.signs.streams.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Session {
-    pub(super) async fn open(io: Io, world: &dyn World) -> Result<Self, h2::Error> {
+    /// Speaks HTTP/2 on `io`. With a pulse, whoever is silent while streams are under way is asked whether it is there.
+    pub(super) async fn open(
+        io: Io,
+        lease: Lease,
+        pulse: Option<PulseSettings>,
+        world: &Arc<dyn World>,
+    ) -> Result<Self, h2::Error> {
         let meter = Arc::clone(io.meter());
         let mut builder = h2::client::Builder::new();
         builder
@@ -69,28 +86,45 @@ impl Session {
             .max_frame_size(FRAME_BYTES_MAX)
             .max_header_list_size(HEAD_BYTES_MAX)
             .enable_push(false);
-        let (sender, connection) = builder.handshake(io).await?;
+        let (sender, mut connection) = builder.handshake(io).await?;
+        let streams = AtomicUsize::new(0);
+        let signs = Arc::new(Signs { streams, meter, busy: Notify::new() });
         let state = State {
-            streams: AtomicUsize::new(0),
+            signs: Arc::clone(&signs),
             gone: AtomicBool::new(false),
             opened: world.mono(),
+            left: AtomicU64::new(lease.exchanges),
+            spent_at: lease.spent_at,
             used: AtomicU64::new(world.mono().0),
-            meter,
         };
         let state = Arc::new(state);
-        let watched = Arc::clone(&state);
+        let (watched, clock) = (Arc::clone(&state), Arc::clone(world));
+        let pulse = pulse.zip(connection.ping_pong());
         let drive = async move {
-            let ended = connection.await;
+            let dead = async {
+                match pulse {
+                    Some((settings, pings)) => until_dead(&signs, pings, settings, &*clock).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = connection => tracing::debug!(?ended, "an HTTP/2 connection ended"),
+                () = dead => tracing::info!("an HTTP/2 connection is given up: nobody answers on it"),
+            }
             watched.gone.store(true, Ordering::Release);
-            tracing::debug!(?ended, "an HTTP/2 connection ended");
         };
         drop(world.spawn("calls: http2 connection", Box::pin(drive)));
         Ok(Self { sender, state })
     }
 
-    /// Whether a new stream can begin at once.
-    pub(super) fn has_room(&self) -> bool {
-        !self.is_gone() && self.streams() < self.sender.current_max_send_streams()
+    /// Whether a new stream can begin at once, where there are to be at most `streams_max`.
+    pub(super) fn has_room(&self, streams_max: usize) -> bool {
+        !self.is_gone() && self.streams() < self.sender.current_max_send_streams().min(streams_max)
+    }
+
+    /// Whether it has done its share: it takes no new streams then, so that load finds its way to others.
+    pub(super) fn is_spent(&self, now: Mono) -> bool {
+        self.state.spent_at <= now || self.state.left.load(Ordering::Relaxed) == 0
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -103,12 +137,12 @@ impl Session {
     }
 
     pub(super) fn streams(&self) -> usize {
-        self.state.streams.load(Ordering::Relaxed)
+        self.state.signs.streams.load(Ordering::Relaxed)
     }
 
     /// Grows with whatever comes from the other side, on any stream.
     pub(super) fn heard(&self) -> u64 {
-        self.state.meter.read()
+        self.state.signs.meter.read()
     }
 
     /// When the connection was made.
@@ -131,7 +165,12 @@ impl Session {
         let mut sender = self.sender.clone().ready().await?;
         let empty = matches!(upload, Upload::Empty);
         let (answer, mut stream) = sender.send_request(head, empty)?;
-        self.state.streams.fetch_add(1, Ordering::Relaxed);
+        if self.state.signs.streams.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.state.signs.busy.notify_one();
+        }
+        let _ = self.state.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            (left != u64::MAX).then(|| left.saturating_sub(1))
+        });
         self.state.used.store(now.0, Ordering::Relaxed);
         let place = Place(Arc::clone(&self.state));
         let meter = Arc::new(Meter::default());

@@ -7,19 +7,28 @@ use super::{
 use crate::{
     failure::Exit,
     logging::{Sink, coloured},
-    node,
+    node::{
+        self,
+        resolution::{Resolution, in_words},
+    },
     ports::{Ours, WhenTaken, bind},
     running,
     settings::{Layers, app::AppSettings, data_dir, flags::Flags},
+    world::RealWorld,
 };
+use outrigger_kernel::World;
+use outrigger_resources::Severity;
 use serde_json::{Value, json};
-use std::{fs, path::Path, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode, sync::Arc};
 
 /// Check this machine, with a hint for whatever is wrong.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct DoctorArgs {
     #[command(flatten)]
     output: OutputArgs,
+    /// Look for this app (`id` or `id.namespace`) where the configuration says, and show its places.
+    #[arg(long, value_name = "APP")]
+    resolve: Option<String>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -38,7 +47,8 @@ struct Finding {
     hint: String,
 }
 
-pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: DoctorArgs, context: Context, world: Arc<RealWorld>) -> Outcome {
+    let context = &context;
     let mut findings = Vec::new();
     match args.flags.layers(context.settings.as_deref(), &context.environment) {
         Err(failure) => {
@@ -51,6 +61,9 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Outcome {
             data_folder(&layers, context, &mut findings);
             ports(&layers, context, &mut findings);
             resources(&layers, &mut findings);
+            if let Some(app) = &args.resolve {
+                resolve(app, &layers, context, world, &mut findings).await;
+            }
         }
     }
     machine(&mut findings);
@@ -169,6 +182,47 @@ fn resources(layers: &Layers, findings: &mut Vec<Finding>) {
             _ => findings.push(warning(group, check.clone(), hint)),
         }
     }
+}
+
+/// Where `app` is found that this machine does not have.
+async fn resolve(
+    app: &str,
+    layers: &Layers,
+    context: &Context,
+    world: Arc<dyn World>,
+    findings: &mut Vec<Finding>,
+) {
+    let group = "names";
+    let check = format!("{app} is found");
+    let (id, namespace) = app.split_once('.').unwrap_or((app, "default"));
+    let env = |name: &str| context.environment.get(name).map(ToOwned::to_owned);
+    let files: Vec<_> = layers.list("config.paths").into_iter().map(Into::into).collect();
+    let (configuration, issues) = outrigger_resources::load_configuration(&files, &env);
+    if let Some(issue) = issues.iter().find(|issue| issue.severity == Severity::Error) {
+        return findings.push(bad(group, check, issue.to_string()));
+    }
+    let lookup = match Resolution::read(&configuration, &world) {
+        Err(failure) => return findings.push(bad(group, check, failure.to_string())),
+        Ok(Resolution { lookup: None, .. }) => {
+            let hint = "no nameResolution is configured: only apps of this machine are found";
+            return findings.push(warning(group, check, hint.to_owned()));
+        }
+        Ok(Resolution { lookup: Some(lookup), .. }) => lookup,
+    };
+    findings.push(match lookup.look(id, namespace).await {
+        Err(error) => bad(group, check, error.to_string()),
+        Ok(found) if found.places.is_empty() => {
+            warning(group, check, "name resolution knows no place of it".to_owned())
+        }
+        Ok(found) => {
+            let places: Vec<String> = found.places.iter().map(in_words).collect();
+            let time = found.valid_for.map_or_else(
+                || "until the configuration changes".to_owned(),
+                |time| format!("for {time:?}"),
+            );
+            good(group, format!("{app} is at {} ({time})", places.join(", ")))
+        }
+    });
 }
 
 fn machine(findings: &mut Vec<Finding>) {

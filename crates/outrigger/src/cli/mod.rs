@@ -182,7 +182,7 @@ fn dispatch(verb: Verb, context: Context) -> Outcome {
         Verb::Verify(args) => backup::verify(&args, &context),
         Verb::Ca(args) => on_one_core(|world| ca::run(args, context, world)),
         Verb::List(args) => list::run(&args, &context),
-        Verb::Doctor(args) => doctor::run(&args, &context),
+        Verb::Doctor(args) => on_one_core(|world| doctor::run(args, context, world)),
         Verb::Config(args) => config::run(&args, &context),
         Verb::Policy(args) => on_one_core(|world| policy::run(*args, context, world)),
         Verb::Explain(args) => explain::run(&args),

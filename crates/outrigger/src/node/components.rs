@@ -20,7 +20,9 @@ use outrigger_api::{
     Registered, STATE_CAPABILITIES, SecretComponent, StateComponent,
     secrets::{EnvSecrets, FileSecrets, SecretStore},
 };
-use outrigger_calls::{Base, CallPolicy, ClientTls, HttpEndpoint, Inbound};
+use outrigger_calls::{
+    Base, CallPolicy, ClientTls, HttpEndpoint, Inbound, OutboundClient, discover::FixedList,
+};
 use outrigger_coordination::Locks;
 use outrigger_kernel::World;
 use outrigger_keyspace::Durability;
@@ -49,6 +51,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) mode: ComponentsMode,
     pub(crate) world: &'a Arc<dyn World>,
+    pub(crate) outbound: &'a OutboundClient,
 }
 
 /// What an app gets.
@@ -388,7 +391,12 @@ impl Bench<'_> {
                 Some(tls.map_err(|error| wrong(&error))?)
             }
         };
-        self.endpoints.push(HttpEndpoint { name: name.clone(), base, headers, tls });
+        let places = FixedList::parse(&endpoint.addresses.join("\n"));
+        let places = places.map_err(|error| wrong(&error))?;
+        let outbound = self.workshop.outbound;
+        let spread = || outbound.instances(name, &base, tls.as_ref(), places.places());
+        let instances = (!places.places().is_empty()).then(spread);
+        self.endpoints.push(HttpEndpoint { name: name.clone(), base, headers, tls, instances });
         self.built.endpoints.push(name.clone());
         Ok(())
     }

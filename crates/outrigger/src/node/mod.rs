@@ -313,6 +313,17 @@ impl Node {
         futures_util::future::join_all(stopping).await;
     }
 
+    /// Waits until no app has a call under way, or until `deadline`: who found an app before it left may just now be
+    /// calling it, so one moment without calls is not enough.
+    pub async fn finish_calls(&self, deadline: Deadline) {
+        let sides: Vec<Arc<Side>> = self.sides().clone();
+        let mut quiet = 0;
+        while quiet < 2 && !deadline.expired(self.world.mono()) {
+            quiet = if sides.iter().all(|side| side.calls() == 0) { quiet + 1 } else { 0 };
+            self.world.sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Stops serving, waits for requests under way until `deadline`, exports what is to be exported and closes the store.
     pub async fn close(&self, deadline: Deadline) {
         let sides: Vec<Arc<Side>> = self.sides().clone();

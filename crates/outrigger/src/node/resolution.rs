@@ -26,7 +26,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -43,15 +43,15 @@ const SERVERS_MAX: usize = 3;
 
 /// What a configuration says of name resolution.
 #[derive(Default)]
-pub(super) struct Resolution {
-    pub(super) lookup: Option<Arc<Lookup>>,
+pub(crate) struct Resolution {
+    pub(crate) lookup: Option<Arc<Lookup>>,
     /// What the user should be told.
-    pub(super) notices: Vec<String>,
+    pub(crate) notices: Vec<String>,
 }
 
 impl Resolution {
     /// Reads what `configuration` says.
-    pub(super) fn read(
+    pub(crate) fn read(
         configuration: &Configuration,
         world: &Arc<dyn World>,
     ) -> Result<Self, Failure> {
@@ -259,14 +259,20 @@ struct FileApps {
 
 impl AppSources for FileApps {
     fn source(&self, app_id: &str, _namespace: &str) -> Option<Arc<dyn Source>> {
-        Some(Arc::new(FileApp { apps: self.clone(), app_id: app_id.to_owned() }))
+        let (apps, app_id) = (self.clone(), app_id.to_owned());
+        Some(Arc::new(FileApp { apps, app_id, read: Mutex::default() }))
     }
 }
+
+/// Places, and the source made of them.
+type Listed = (Vec<Place>, Arc<dyn Source>);
 
 #[derive(Debug)]
 struct FileApp {
     apps: FileApps,
     app_id: String,
+    /// What the file said last, and the source made of it, which remembers what DNS said.
+    read: Mutex<Option<Listed>>,
 }
 
 impl Source for FileApp {
@@ -274,7 +280,18 @@ impl Source for FileApp {
         Box::pin(async {
             let mut apps = read_file(&self.apps.path).map_err(FindError)?;
             let places = apps.remove(&self.app_id).unwrap_or_default();
-            let mut found = listed(places, &self.apps.dns).find().await?;
+            let source = {
+                let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+                match &*read {
+                    Some((same, source)) if *same == places => Arc::clone(source),
+                    _ => {
+                        let source = listed(places.clone(), &self.apps.dns);
+                        *read = Some((places, Arc::clone(&source)));
+                        source
+                    }
+                }
+            };
+            let mut found = source.find().await?;
             found.valid_for = Some(found.valid_for.unwrap_or(FILE_FOR).min(FILE_FOR));
             Ok(found)
         })
@@ -299,7 +316,8 @@ fn by_name(fields: &mut Fields, world: &Arc<dyn World>) -> Sources {
 fn cluster(fields: &mut Fields, world: &Arc<dyn World>) -> Sources {
     let domain = fields.text("clusterDomain")?;
     let domain = domain.as_deref().unwrap_or(CLUSTER_DOMAIN).trim_matches('.').to_owned();
-    let usual = || format!("{{id}}-dapr.{{namespace}}.svc.{domain}");
+    // With a dot at the end, so that it is the only name asked for: pods have search lists for shorter ones.
+    let usual = || format!("{{id}}-dapr.{{namespace}}.svc.{domain}.");
     let name = fields.text("template")?.unwrap_or_else(usual);
     let (name, port) = template(&name)?;
     let own = fields.port()?;

@@ -392,10 +392,16 @@ impl Side {
     pub(super) fn leave(&self) {
         let mut state = self.state();
         state.leaving = true;
-        state.registration = None;
+        let (app, namespace) = (&self.settings.id, &self.settings.namespace);
+        state.registration = Some(self.host.directory.register_leaving(app, namespace));
         self.host.health.set_ready(false);
         drop(state);
         self.tell_neighbours();
+    }
+
+    /// How many calls the app has under way.
+    pub(super) fn calls(&self) -> usize {
+        self.channel.as_ref().map_or(0, |channel| channel.calls())
     }
 
     pub(super) async fn stop_intake(&self, grace: Duration) {
@@ -441,6 +447,7 @@ pub(super) fn workshop(node: &Node) -> Workshop<'_> {
         environment: &node.environment,
         mode: node.settings.components,
         world: &node.world,
+        outbound: node.invoker.outbound(),
     }
 }
 

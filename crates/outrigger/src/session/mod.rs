@@ -234,6 +234,10 @@ impl Session {
         }
         let deadline = Deadline::after(&*self.world, settings.grace);
         self.node.stop_intake(deadline).await;
+        // An app that ends as soon as it is asked to would take with it what it has not answered yet. One that never
+        // finishes a call is not waited for until it is too late to end in order.
+        let half = Deadline::after(&*self.world, deadline.remaining(self.world.mono()) / 2);
+        self.node.finish_calls(half).await;
         let left = deadline.remaining(self.world.mono()).max(Duration::from_millis(500));
         self.apps.stop(left).await;
         self.node.close(deadline).await;

@@ -8,12 +8,16 @@ use outrigger_kernel::{Deadline, Mono, World, within};
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
+    sync::Semaphore,
 };
 
 /// How long an entry of the hosts file holds.
@@ -80,7 +84,9 @@ fn none<T>(denied_for: Duration, refused: Option<DnsFailure>) -> Result<Records<
 
 /// How old what was read of the system's files may be.
 const SYSTEM_FOR: Duration = Duration::from_secs(5);
-/// How long an answer of the system's own resolver holds, which does not say.
+/// How many names the system's own resolver is asked for at once.
+static ASKED_AT_ONCE: Semaphore = Semaphore::const_new(4);
+/// How long an answer of it holds, which does not say.
 const ASKED_FOR: Duration = Duration::from_secs(30);
 
 /// A stub resolver. Keeps nothing but the settings.
@@ -88,6 +94,8 @@ const ASKED_FOR: Duration = Duration::from_secs(30);
 pub struct DnsClient {
     world: Arc<dyn World>,
     settings: Settings,
+    /// Which server answered last; it is asked first, so that one that is down does not cost every question its time.
+    good: Arc<AtomicUsize>,
 }
 
 #[derive(Clone)]
@@ -101,7 +109,7 @@ impl DnsClient {
     /// A client with these settings.
     #[must_use]
     pub fn new(world: Arc<dyn World>, settings: DnsSettings) -> Self {
-        Self { world, settings: Settings::Fixed(Arc::new(settings)) }
+        Self { world, settings: Settings::Fixed(Arc::new(settings)), good: Arc::default() }
     }
 
     /// A client with the settings of this machine, whatever they are at the time. Hosts that DNS does not know are asked
@@ -109,7 +117,8 @@ impl DnsClient {
     #[must_use]
     pub fn system(world: Arc<dyn World>) -> Self {
         let read = (Arc::new(DnsSettings::system()), world.mono());
-        Self { world, settings: Settings::System(Arc::new(Mutex::new(read))) }
+        let settings = Settings::System(Arc::new(Mutex::new(read)));
+        Self { world, settings, good: Arc::default() }
     }
 
     fn settings(&self) -> Arc<DnsSettings> {
@@ -144,8 +153,10 @@ impl DnsClient {
             (Settings::System(_), found)
                 if found.as_ref().map_or(true, |found| found.records.is_empty()) =>
             {
-                let known = tokio::net::lookup_host((name, 0)).await.into_iter().flatten();
-                let records: Vec<IpAddr> = known.map(|address| address.ip()).collect();
+                // What has a domain is DNS's to know, where there is one to ask.
+                let may_know =
+                    settings.servers.is_empty() || !name.contains('.') || name.ends_with(".local");
+                let records = if may_know { self.ask_system(name).await } else { Vec::new() };
                 if records.is_empty() {
                     return found;
                 }
@@ -153,6 +164,21 @@ impl DnsClient {
             }
             (_, found) => found,
         }
+    }
+
+    /// Asks the system's resolver, which takes a thread for as long as it likes; so no more than a few are asked at once.
+    async fn ask_system(&self, name: &str) -> Vec<IpAddr> {
+        let Ok(place) = ASKED_AT_ONCE.try_acquire() else { return Vec::new() };
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let name = name.to_owned();
+        let ask = async move {
+            // Whoever asked may have gone; the thread has not, and keeps its place.
+            let known = tokio::net::lookup_host((name, 0)).await.into_iter().flatten();
+            drop(place);
+            drop(tell.send(known.map(|address| address.ip()).collect()));
+        };
+        drop(self.world.spawn("system resolver", Box::pin(ask)));
+        told.await.unwrap_or_default()
     }
 
     async fn addresses_by_dns(
@@ -241,12 +267,18 @@ impl DnsClient {
     ) -> Result<(Vec<Datum>, Duration), DnsFailure> {
         let mut failure = DnsFailure::NoServers;
         for _ in 0..settings.attempts.max(1) {
-            for server in &settings.servers {
+            let servers = &settings.servers;
+            let first = self.good.load(Ordering::Relaxed).min(servers.len());
+            let order = (first..servers.len()).chain(0..first);
+            for (number, server) in order.map(|number| (number, &servers[number])) {
                 let after = settings.attempt;
                 let deadline = Deadline(self.world.mono().plus(after));
                 let exchange = self.exchange(*server, name, kind);
                 failure = match within(&*self.world, deadline, exchange).await {
-                    Ok(Ok(Reply::Records(records, valid_for))) => return Ok((records, valid_for)),
+                    Ok(Ok(Reply::Records(records, valid_for))) => {
+                        self.good.store(number, Ordering::Relaxed);
+                        return Ok((records, valid_for));
+                    }
                     Ok(Ok(Reply::Refused(code))) => DnsFailure::Refused { server: *server, code },
                     Ok(Ok(Reply::Truncated)) => DnsFailure::Refused { server: *server, code: 0 },
                     Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
