@@ -257,7 +257,8 @@ impl AppChannel {
         // Where it leads is the pool's business, and stays so: nobody gives an outside service another port.
         let (protocol, host) = (AppProtocol::Http, String::new());
         let target = AppTarget { protocol, host, port: 0, socket: None };
-        let channel = Self::leading_to(target.clone(), ChannelSettings::default(), None, world);
+        let channel =
+            Self::leading_to(target.clone(), ChannelSettings::default(), None, None, world);
         channel.way.store(Arc::new(Way { target, pool }));
         channel
     }
