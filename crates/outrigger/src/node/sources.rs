@@ -176,6 +176,6 @@ mod tests {
         assert!(loaded.issues.is_empty() && loaded.defaults, "{:?}", loaded.issues);
         let names: Vec<_> =
             loaded.components("any", "ns").iter().map(|c| c.head.name.clone()).collect();
-        assert_eq!(names, ["statestore", "pubsub", "secretstore"]);
+        assert_eq!(names, ["statestore", "pubsub", "lockstore", "secretstore"]);
     }
 }
