@@ -177,7 +177,7 @@ impl Ladder {
 
 /// Under what the last good answer to a call is kept.
 fn key(call: &Invocation<'_>) -> String {
-    let mut key = format!("{}\n{}", call.target.id(), call.path.as_str());
+    let mut key = format!("{}\n{}", call.target.scope(), call.path.as_str());
     if let Some(query) = call.query {
         key.push('?');
         key.push_str(query);

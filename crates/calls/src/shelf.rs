@@ -146,7 +146,7 @@ impl Shelf {
 impl Kept {
     /// What keeps callers apart, besides what the rules say.
     fn scope(&self, target: &Target, headers: &HeaderMap) -> String {
-        let mut scope = target.id().to_owned();
+        let mut scope = target.scope();
         for name in &self.settings.key_headers {
             for value in headers.get_all(name) {
                 // Values have no line breaks, so that nothing can pass for something else.

@@ -39,6 +39,16 @@ impl Target {
             Self::Url(base) => base.as_str(),
         }
     }
+
+    /// What tells it from every other target: apps of one id in two namespaces, and an endpoint of that name, have nothing in
+    /// common.
+    pub(crate) fn scope(&self) -> String {
+        match self {
+            Self::App(app) => format!("app\n{}\n{}", app.app_id, app.namespace),
+            Self::Endpoint(endpoint) => format!("endpoint\n{}", endpoint.name),
+            Self::Url(base) => format!("url\n{}", base.as_str()),
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -424,5 +434,12 @@ mod tests {
         assert_eq!(url, Some(("https://h:1/x", "a/method/b")));
         assert_eq!(split_invocation("/method/x"), None);
         assert_eq!(split_invocation("orders"), None);
+    }
+
+    #[test]
+    fn what_is_kept_of_one_target_is_of_no_other() {
+        let app = |namespace| super::Target::absent("orders", namespace).scope();
+        assert_ne!(app("dev"), app("prod"));
+        assert_eq!(app("dev"), app("dev"));
     }
 }
