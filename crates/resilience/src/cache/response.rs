@@ -308,11 +308,7 @@ impl<B: Clone> ResponseCache<B> {
     #[must_use]
     pub fn rescue(&self, request: &RequestHead<'_>, now: Mono) -> Option<Hit<B>> {
         let asked = Directives::of(request.headers);
-        // What either side wants confirmed before every use is not given without (RFC 9111 sections 5.2.1.4 and 5.2.2.4).
-        let stored = self.variant(request)?;
-        if stored.never_stale || stored.always_ask || asked.no_cache {
-            return None;
-        }
+        let stored = self.variant(request).filter(|stored| !stored.never_stale)?;
         let late = stored.late(now);
         let allowed = stored.lifetime.useful_after().max(asked.stale_if_error.unwrap_or_default());
         (late < allowed || late.is_zero()).then(|| stored.hit(request, now, false))
